@@ -1,0 +1,3 @@
+//! Policy: who may do what.
+
+pub mod principal;

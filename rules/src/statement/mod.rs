@@ -1,0 +1,3 @@
+//! Statements: from exact bytes to [`facts`], by PostgreSQL's own grammar.
+
+pub mod facts;
