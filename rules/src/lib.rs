@@ -5,6 +5,7 @@
 //! [`class::Class::Unknown`], what cannot be resolved is refused by the judgement.
 
 pub mod class;
+pub mod document;
 pub mod policy;
 pub mod resolve;
 pub mod statement;
