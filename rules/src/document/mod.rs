@@ -23,6 +23,7 @@ mod diagnostic;
 mod table;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,8 +31,9 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 pub use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity, Unique};
-pub use table::{NAME_BYTES_MAX, Shape, Table, name_fault, nearest, unknown_word};
+pub use table::{Shape, Table};
 pub use toml::value::{Date, Datetime, Time};
+pub use words::{NAME_BYTES_MAX, name_fault, nearest, unknown_word};
 
 /// Longest configuration file that is read, in bytes.
 pub const DOCUMENT_BYTES_MAX: u64 = 4 << 20;

@@ -7,20 +7,8 @@
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
 
+use super::words::{name_fault, nearest, same_but_for_unit, unit_of, unknown_word};
 use super::{Date, Datetime, Diagnostics, Document, Entry, Located, Node, NodeValue, Place};
-
-/// The unit suffixes of keys, and how a message names the unit.
-const UNITS: [(&str, &str); 6] = [
-    ("_bytes", "bytes"),
-    ("_ms", "milliseconds"),
-    ("_s", "seconds"),
-    ("_bytes_max", "bytes"),
-    ("_max", "items"),
-    ("_bits", "bits"),
-];
-
-/// Longest identifier, in bytes.
-pub const NAME_BYTES_MAX: usize = 63;
 
 /// One table. Dropping it reports every key that no getter asked for.
 #[derive(Debug)]
@@ -65,6 +53,16 @@ impl Shape<'_> {
             Shape::Datetime(_) => "a date or time",
             Shape::List(_) => "an array",
             Shape::Table(_) => "a table",
+        }
+    }
+
+    /// Gives up on the value after reporting that its kind is wrong, so that the keys within go unreported.
+    pub fn abandon(self) {
+        match self {
+            Shape::Table(table) => table.abandon(),
+            Shape::List(items) => items.into_iter().for_each(|item| item.value.abandon()),
+            Shape::Text(_) | Shape::Integer(_) | Shape::Float(_) | Shape::Boolean(_) | Shape::Datetime(_) => {
+            }
         }
     }
 }
@@ -158,13 +156,12 @@ impl<'d> Table<'d> {
 
     /// Checks `version`, which both files must state first of all.
     pub fn version(&self, supported: i64) {
-        match self.required("version").map(|node| &node.value) {
-            Some(NodeValue::Integer(Some(version))) if *version == supported => {}
-            Some(NodeValue::Integer(_)) => {
-                self.error("version", format!("this build reads version {supported} only"));
-            }
-            Some(other) => self.wrong_type("version", "the integer 1", other),
-            None => {}
+        let Some(node) = self.required("version") else { return };
+        let NodeValue::Integer(version) = &node.value else {
+            return self.wrong_type("version", &format!("the integer {supported}"), &node.value);
+        };
+        if *version != Some(supported) {
+            self.error("version", format!("this build reads version {supported} only"));
         }
     }
 
@@ -182,7 +179,7 @@ impl<'d> Table<'d> {
         self.required(key).and_then(|node| self.text(key, node))
     }
 
-    /// An identifier that must be there: 1 to [`NAME_BYTES_MAX`] of `A-Z a-z 0-9 _ - .`, starting with a letter or digit.
+    /// An identifier that must be there: 1 to [`super::NAME_BYTES_MAX`] of `A-Z a-z 0-9 _ - .`, starting with a letter or digit.
     #[must_use]
     pub fn required_name(&self, key: &str) -> Option<String> {
         let name = self.required_string(key)?;
@@ -210,13 +207,12 @@ impl<'d> Table<'d> {
     /// `true` or `false`.
     #[must_use]
     pub fn boolean(&self, key: &str) -> Option<bool> {
-        match &self.ask(key)?.value {
-            NodeValue::Boolean(boolean) => Some(*boolean),
-            other => {
-                self.wrong_type(key, "true or false", other);
-                None
-            }
+        let node = self.ask(key)?;
+        if let NodeValue::Boolean(boolean) = &node.value {
+            return Some(*boolean);
         }
+        self.wrong_type(key, "true or false", &node.value);
+        None
     }
 
     /// One of the listed words.
@@ -236,29 +232,25 @@ impl<'d> Table<'d> {
     /// A date without a time (`2027-03-31`).
     #[must_use]
     pub fn date(&self, key: &str) -> Option<Date> {
-        match &self.ask(key)?.value {
-            NodeValue::Datetime(Datetime { date: Some(date), time: None, offset: None }) => Some(*date),
-            other => {
-                self.wrong_type(key, "a date such as 2027-03-31, without quotes and without a time", other);
-                None
-            }
+        let node = self.ask(key)?;
+        if let NodeValue::Datetime(Datetime { date: Some(date), time: None, offset: None }) = &node.value {
+            return Some(*date);
         }
+        self.wrong_type(key, "a date such as 2027-03-31, without quotes and without a time", &node.value);
+        None
     }
 
     /// A moment: date, time and offset (`2027-03-31T18:00:00Z`).
     #[must_use]
     pub fn datetime(&self, key: &str) -> Option<Datetime> {
-        match &self.ask(key)?.value {
-            NodeValue::Datetime(datetime)
-                if datetime.date.is_some() && datetime.time.is_some() && datetime.offset.is_some() =>
-            {
-                Some(*datetime)
-            }
-            other => {
-                self.wrong_type(key, "a moment such as 2027-03-31T18:00:00Z, without quotes", other);
-                None
-            }
+        let node = self.ask(key)?;
+        if let NodeValue::Datetime(moment @ Datetime { date: Some(_), time: Some(_), offset: Some(_) }) =
+            &node.value
+        {
+            return Some(*moment);
         }
+        self.wrong_type(key, "a moment such as 2027-03-31T18:00:00Z, without quotes", &node.value);
+        None
     }
 
     // -- lists and tables ----------------------------------------------------------------------------------------
@@ -287,13 +279,11 @@ impl<'d> Table<'d> {
     #[must_use]
     pub fn table(&self, key: &str) -> Option<Table<'d>> {
         let node = self.ask(key)?;
-        match &node.value {
-            NodeValue::Table(entries) => Some(self.child(self.join(key), self.start(key), entries)),
-            other => {
-                self.wrong_type(key, "a table", other);
-                None
-            }
+        if let NodeValue::Table(entries) = &node.value {
+            return Some(self.child(self.join(key), self.start(key), entries));
         }
+        self.wrong_type(key, "a table", &node.value);
+        None
     }
 
     /// An array of tables (`[[key]]`); empty when absent. Paths name an element by its `id` or `name` where it has one.
@@ -307,12 +297,11 @@ impl<'d> Table<'d> {
         let mut tables = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let path = format!("{}[{}]", self.join(key), label(item).unwrap_or_else(|| index.to_string()));
-            match &item.value {
-                NodeValue::Table(entries) => tables.push(self.child(path, item.at, entries)),
-                other => self.diagnostics.error(
-                    &self.document.place(item.at, path),
-                    format!("must be a table, not {}", kind(other)),
-                ),
+            if let NodeValue::Table(entries) = &item.value {
+                tables.push(self.child(path, item.at, entries));
+            } else {
+                let place = self.document.place(item.at, path);
+                self.diagnostics.error(&place, format!("must be a table, not {}", kind(&item.value)));
             }
         }
         tables
@@ -334,12 +323,12 @@ impl<'d> Table<'d> {
             if let Some(fault) = name_fault(&entry.key) {
                 self.diagnostics.error(&place, fault);
             }
-            match &entry.node.value {
-                NodeValue::Table(children) => tables.push((
-                    Located { value: entry.key.clone(), place },
-                    self.child(path, entry.at, children),
-                )),
-                other => self.diagnostics.error(&place, format!("must be a table, not {}", kind(other))),
+            if let NodeValue::Table(children) = &entry.node.value {
+                let table = self.child(path, entry.at, children);
+                tables.push((Located { value: entry.key.clone(), place }, table));
+            } else {
+                let message = format!("must be a table, not {}", kind(&entry.node.value));
+                self.diagnostics.error(&place, message);
             }
         }
         tables
@@ -356,16 +345,14 @@ impl<'d> Table<'d> {
     /// An array of values of any kind.
     #[must_use]
     pub fn list(&self, key: &str) -> Option<Vec<Located<Shape<'d>>>> {
-        match self.shape(key)? {
-            Located { value: Shape::List(items), .. } => Some(items),
-            Located { value, .. } => {
-                self.error(key, format!("must be an array, not {}", value.kind()));
-                if let Shape::Table(table) = value {
-                    table.abandon();
-                }
-                None
-            }
+        let Located { value, .. } = self.shape(key)?;
+        let kind = value.kind();
+        if let Shape::List(items) = value {
+            return Some(items);
         }
+        value.abandon();
+        self.error(key, format!("must be an array, not {kind}"));
+        None
     }
 
     // -- within --------------------------------------------------------------------------------------------------
@@ -408,36 +395,34 @@ impl<'d> Table<'d> {
     }
 
     fn text(&self, key: &str, node: &Node) -> Option<String> {
-        match &node.value {
-            NodeValue::String(text) if text.is_empty() => {
-                self.error(key, "must not be empty; leave the key out instead");
-                None
-            }
-            NodeValue::String(text) if text.contains('\0') => {
-                self.error(key, "must not hold a NUL character");
-                None
-            }
-            NodeValue::String(text) => Some(text.clone()),
-            other => {
-                self.wrong_type(key, "a string", other);
-                None
-            }
+        let NodeValue::String(text) = &node.value else {
+            self.wrong_type(key, "a string", &node.value);
+            return None;
+        };
+        if text.is_empty() {
+            self.error(key, "must not be empty; leave the key out instead");
+            return None;
         }
+        if text.contains('\0') {
+            self.error(key, "must not hold a NUL character");
+            return None;
+        }
+        Some(text.clone())
     }
 
     fn number(&self, key: &str, node: &Node, range: RangeInclusive<u64>) -> Option<u64> {
         let unit = unit_of(key).map_or(String::new(), |unit| format!(" of {unit}"));
-        let number = match &node.value {
-            NodeValue::Integer(Some(number)) => u64::try_from(*number).ok(),
-            NodeValue::Integer(None) => None,
-            other => {
-                self.wrong_type(key, &format!("a whole number{unit} (the unit is in the key's name)"), other);
-                return None;
-            }
+        let NodeValue::Integer(number) = &node.value else {
+            self.wrong_type(
+                key,
+                &format!("a whole number{unit} (the unit is in the key's name)"),
+                &node.value,
+            );
+            return None;
         };
-        match number {
+        match number.and_then(|number| u64::try_from(number).ok()) {
             Some(number) if range.contains(&number) => Some(number),
-            _ => {
+            Some(_) | None => {
                 let (low, high) = (range.start(), range.end());
                 self.error(key, format!("must be a whole number{unit} between {low} and {high}"));
                 None
@@ -463,16 +448,17 @@ impl<'d> Table<'d> {
         let mut sound = true;
         for (index, item) in items.iter().enumerate() {
             let place = self.document.place(item.at, format!("{}[{index}]", self.join(key)));
-            let fault = match &item.value {
-                NodeValue::String(text) if text.is_empty() => "must not be empty".to_owned(),
-                NodeValue::String(text) if list.iter().any(|seen| seen.value == *text) => {
+            let fault = if let NodeValue::String(text) = &item.value {
+                if text.is_empty() {
+                    "must not be empty".to_owned()
+                } else if list.iter().any(|seen| seen.value == *text) {
                     format!("`{text}` stands here twice")
-                }
-                NodeValue::String(text) => {
+                } else {
                     list.push(Located { value: text.clone(), place });
                     continue;
                 }
-                other => format!("must be a string, not {}", kind(other)),
+            } else {
+                format!("must be a string, not {}", kind(&item.value))
             };
             self.diagnostics.error(&place, fault);
             sound = false;
@@ -525,72 +511,13 @@ impl Drop for Table<'_> {
     }
 }
 
-/// Says that `word` is none of `names`, with the nearest one when there is one.
-#[must_use]
-pub fn unknown_word(word: &str, names: &[&str]) -> String {
-    let all = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-    match nearest(word, names) {
-        Some(near) => format!("\"{word}\" is not known; did you mean \"{near}\"? One of: {all}"),
-        None => format!("\"{word}\" is not known; one of: {all}"),
-    }
-}
-
-/// The known word that `word` was probably meant to be.
-#[must_use]
-pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let length = word.chars().count();
-    let allowed = (length / 3).max(usize::from(length > 1));
-    known
-        .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// What is wrong with an identifier, if anything.
-#[must_use]
-pub fn name_fault(name: &str) -> Option<String> {
-    let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
-        return Some(format!("a name has 1 to {NAME_BYTES_MAX} characters"));
-    }
-    if !name.chars().all(sound) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return Some(format!(
-            "`{}` is no name: letters, digits, `_`, `-` and `.` only, starting with a letter or digit",
-            name.escape_debug()
-        ));
-    }
-    None
-}
-
 fn label(node: &Node) -> Option<String> {
     let NodeValue::Table(entries) = &node.value else { return None };
     ["id", "name"].iter().find_map(|key| {
         let entry = entries.iter().find(|entry| entry.key == *key)?;
-        match &entry.node.value {
-            NodeValue::String(text) if name_fault(text).is_none() => Some(text.clone()),
-            _ => None,
-        }
+        let NodeValue::String(text) = &entry.node.value else { return None };
+        name_fault(text).is_none().then(|| text.clone())
     })
-}
-
-fn unit_of(key: &str) -> Option<&'static str> {
-    UNITS.iter().find(|(suffix, _)| key.ends_with(suffix)).map(|(_, unit)| *unit)
-}
-
-fn same_but_for_unit<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    const SUFFIXES: [&str; 12] =
-        ["_ms", "_s", "_sec", "_secs", "_seconds", "_m", "_min", "_minutes", "_bytes", "_kb", "_mb", "_gb"];
-    let stem = |key: &str| {
-        SUFFIXES
-            .iter()
-            .filter_map(|suffix| key.strip_suffix(suffix))
-            .min_by_key(|stem| stem.len())
-            .map(str::to_owned)
-    };
-    let bare = stem(key).unwrap_or_else(|| key.to_owned());
-    known.iter().copied().find(|candidate| stem(candidate).is_some_and(|known| known == bare))
 }
 
 fn kind(value: &NodeValue) -> &'static str {
