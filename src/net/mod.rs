@@ -1,0 +1,4 @@
+//! Sockets: the byte streams of both legs and the TLS on them.
+
+pub mod stream;
+pub mod tls;
