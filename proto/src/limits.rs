@@ -1,0 +1,114 @@
+//! How large each frame may be. Owns the numbers; the readers of headers enforce them before anything is buffered.
+//!
+//! All counts are bytes of the frame *behind its length word* (the declared length less four), as the server counts
+//! them in `pq_getmessage` (pqcomm.c).
+
+use crate::{BackendTag, FrontendTag};
+
+/// Bytes behind the length word of a startup packet, `MAX_STARTUP_PACKET_LENGTH` of the server (pqcomm.h).
+pub const STARTUP_BYTES_MAX: usize = 10_000;
+
+/// Parameters read from one startup packet. The server has no such limit; no driver sends more than a dozen.
+pub const STARTUP_PARAMETERS_MAX: usize = 128;
+
+/// Least bytes of a cancel key: what protocol 3.0 always has.
+pub const CANCEL_KEY_BYTES_MIN: usize = 4;
+
+/// Most bytes of a cancel key in protocol 3.2.
+pub const CANCEL_KEY_BYTES_MAX: usize = 256;
+
+/// Room that Parse needs beside its text: a statement name of `control_bytes_max`'s default, the count, and 65,535
+/// parameter types of four bytes.
+const PARSE_OVERHEAD_BYTES: usize = 10_000 + 2 + 4 * 65_535;
+
+/// Upper bounds per kind of frame, in bytes behind the length word. `Default` is what an unconfigured gateway uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// SQL text of Query and Parse. Parse may be larger by its name and parameter types.
+    pub statement_bytes_max: usize,
+    /// Bind, with all parameter values.
+    pub bind_bytes_max: usize,
+    /// PasswordMessage and the SASL and GSS responses that share its type.
+    pub password_bytes_max: usize,
+    /// FunctionCall. It is always refused, so it needs no more room than to be refused in order.
+    pub function_call_bytes_max: usize,
+    /// CopyData, either direction.
+    pub copy_data_bytes_max: usize,
+    /// Describe, Execute, Close, Flush, Sync, Terminate, CopyDone, CopyFail and the short replies
+    /// (`PQ_SMALL_MESSAGE_LIMIT` of the server).
+    pub control_bytes_max: usize,
+    /// DataRow and FunctionCallResponse.
+    pub row_bytes_max: usize,
+    /// RowDescription, ParameterDescription and the three Copy responses.
+    pub description_bytes_max: usize,
+    /// ErrorResponse, NoticeResponse, NotificationResponse, ParameterStatus, CommandComplete, Authentication and
+    /// NegotiateProtocolVersion.
+    pub report_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            statement_bytes_max: 262_144,
+            bind_bytes_max: 16_777_216,
+            password_bytes_max: 65_536,
+            function_call_bytes_max: 65_536,
+            copy_data_bytes_max: 67_108_864,
+            control_bytes_max: 10_000,
+            row_bytes_max: 67_108_864,
+            description_bytes_max: 1_048_576,
+            report_bytes_max: 1_048_576,
+        }
+    }
+}
+
+impl Limits {
+    /// The bound for a frontend frame of this type.
+    pub fn frontend(&self, tag: FrontendTag) -> usize {
+        match tag {
+            FrontendTag::Query => self.statement_bytes_max.saturating_add(1),
+            FrontendTag::Parse => self.statement_bytes_max.saturating_add(PARSE_OVERHEAD_BYTES),
+            FrontendTag::Bind => self.bind_bytes_max,
+            FrontendTag::CopyData => self.copy_data_bytes_max,
+            FrontendTag::FunctionCall => self.function_call_bytes_max,
+            FrontendTag::Password => self.password_bytes_max.saturating_add(1),
+            FrontendTag::Describe
+            | FrontendTag::Execute
+            | FrontendTag::Close
+            | FrontendTag::Sync
+            | FrontendTag::Flush
+            | FrontendTag::CopyDone
+            | FrontendTag::CopyFail
+            | FrontendTag::Terminate => self.control_bytes_max,
+        }
+    }
+
+    /// The bound for a backend frame of this type.
+    pub fn backend(&self, tag: BackendTag) -> usize {
+        match tag {
+            BackendTag::DataRow | BackendTag::FunctionCallResponse => self.row_bytes_max,
+            BackendTag::CopyData => self.copy_data_bytes_max,
+            BackendTag::RowDescription
+            | BackendTag::ParameterDescription
+            | BackendTag::CopyInResponse
+            | BackendTag::CopyOutResponse
+            | BackendTag::CopyBothResponse => self.description_bytes_max,
+            BackendTag::ErrorResponse
+            | BackendTag::NoticeResponse
+            | BackendTag::NotificationResponse
+            | BackendTag::ParameterStatus
+            | BackendTag::CommandComplete
+            | BackendTag::Authentication
+            | BackendTag::NegotiateProtocolVersion => self.report_bytes_max,
+            BackendTag::BackendKeyData
+            | BackendTag::BindComplete
+            | BackendTag::CloseComplete
+            | BackendTag::CopyDone
+            | BackendTag::EmptyQueryResponse
+            | BackendTag::NoData
+            | BackendTag::ParseComplete
+            | BackendTag::PortalSuspended
+            | BackendTag::ReadyForQuery => self.control_bytes_max,
+        }
+    }
+}
