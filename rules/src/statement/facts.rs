@@ -32,7 +32,8 @@ pub struct StatementFacts {
     /// The server's command tag without counts (`SELECT`, `CREATE TABLE`…), for people and for differential tests.
     pub tag: &'static str,
     /// Every further thing it does, beyond relations, functions and settings below (transaction control, locks,
-    /// code, files…), each with the object where the class has one.
+    /// code, files…), each with the object where the class has one. The statement's own class always stands in at
+    /// least one of the lists (here without an object if nowhere else), so that the lists alone hold every atom.
     pub acts: Vec<Act>,
     /// Every relation named anywhere in it, with the access; CTE names are resolved away.
     pub relations: Vec<RelationUse>,
@@ -42,7 +43,10 @@ pub struct StatementFacts {
     pub operators: Vec<OperatorUse>,
     /// Every type named by a cast, a column definition, a function signature.
     pub types: Vec<NameUse>,
-    /// Every collation, schema, extension or other object named outside the lists above, for completeness of `on`.
+    /// Every name behind a dot on something that may be a row (`t.c`, `(x).c`), each once: where a function of one
+    /// composite argument bears that name, this calls it.
+    pub attributes: Vec<String>,
+    /// Every setting read, set or reset.
     pub settings: Vec<SettingUse>,
     /// Transaction control, when it is that.
     pub transaction: Option<TransactionControl>,
@@ -66,8 +70,43 @@ pub struct Act {
     pub class: Class,
     /// The object's name where the class has one, as written (`schema.name`, or a bare name).
     pub object: Option<NameUse>,
+    /// What kind of object that is; [`ObjectKind::None`] where `object` is `None`.
+    pub kind: ObjectKind,
     /// What in the text led here, for the reason tree (`CREATE INDEX`, `FOR UPDATE`…).
     pub why: &'static str,
+}
+
+/// What kind of object an [`Act`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    /// The act names none.
+    None,
+    /// A table, view, index, sequence… (mostly found in `relations` instead).
+    Relation,
+    /// A schema itself (`CREATE SCHEMA s`): the name stands in `name`.
+    Schema,
+    /// Every relation or routine of a schema (`GRANT … ON ALL TABLES IN SCHEMA s`): the name stands in `name`.
+    AllInSchema,
+    /// A function, procedure or aggregate.
+    Function,
+    /// An operator.
+    Operator,
+    /// A type or domain.
+    Type,
+    /// A role.
+    Role,
+    /// A database.
+    Database,
+    /// A tablespace.
+    Tablespace,
+    /// An extension.
+    Extension,
+    /// A foreign server, wrapper or user mapping.
+    Server,
+    /// A publication or subscription.
+    Publication,
+    /// A language, cast, collation, operator class, text search object, statistics object, large object….
+    Other,
 }
 
 /// A name as written.
@@ -153,7 +192,7 @@ pub enum SettingAction {
     Set,
     /// RESET, RESET ALL, DISCARD ALL, SET … TO DEFAULT.
     Reset,
-    /// `UPDATE pg_settings`, ALTER SYSTEM, ALTER ROLE or DATABASE … SET: not of this session alone.
+    /// ALTER SYSTEM, ALTER ROLE, DATABASE or FUNCTION … SET: not of this session alone.
     Persist,
 }
 
@@ -195,6 +234,8 @@ pub enum NamedUse {
     Fetch(String),
     /// CLOSE name; `None` is ALL.
     Close(Option<String>),
+    /// DISCARD ALL: every prepared statement and cursor is gone.
+    DiscardAll,
 }
 
 /// COPY between server and client.
@@ -221,4 +262,6 @@ pub struct Flags {
     pub server_files: bool,
     /// It cannot run in a transaction block, or ends one by itself (VACUUM, CREATE DATABASE, CONCURRENTLY).
     pub outside_transaction: bool,
+    /// CASCADE is written: objects go that no text names.
+    pub cascade: bool,
 }

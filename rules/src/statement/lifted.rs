@@ -1,0 +1,57 @@
+//! The text that evidence may hold: literals lifted, comments dropped.
+//!
+//! Owns: [`lift`]. May not: contain any byte of a literal or a comment. It is put together from the scanner's tokens that
+//! are known to be no literal, never by cutting literals out; where the scanner fails, nothing of the text is kept.
+
+use pg_query::protobuf::{ScanToken, Token};
+
+/// `select a from t where b = 'x' -- y` to `select a from t where b = $1`.
+///
+/// Placeholders go on behind the highest `$n` of the text. White space and comments become one space.
+pub(super) fn lift(text: &str) -> String {
+    let scanned = pg_query::scan_tokens(text).ok();
+    scanned
+        .and_then(|tokens| assemble(text, &tokens))
+        .unwrap_or_else(|| format!("<{} bytes, not scanned>", text.len()))
+}
+
+fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
+    let mut next = 1 + highest_parameter(text, tokens);
+    let mut out = String::with_capacity(text.len().min(4096));
+    let mut end = 0usize;
+    for token in tokens {
+        let ScanToken { start, end: stop, token, keyword_kind: _ } = token;
+        let (start, stop) = (usize::try_from(*start).ok()?, usize::try_from(*stop).ok()?);
+        let kind = Token::try_from(*token).ok()?;
+        if kind == Token::SqlComment || kind == Token::CComment {
+            continue;
+        }
+        if start > end && !out.is_empty() {
+            out.push(' ');
+        }
+        match kind {
+            Token::Sconst
+            | Token::Usconst
+            | Token::Bconst
+            | Token::Xconst
+            | Token::Iconst
+            | Token::Fconst => {
+                out.push('$');
+                out.push_str(&next.to_string());
+                next += 1;
+            }
+            _ => out.push_str(text.get(start..stop)?),
+        }
+        end = stop;
+    }
+    Some(out)
+}
+
+fn highest_parameter(text: &str, tokens: &[ScanToken]) -> u32 {
+    let number = |t: &ScanToken| {
+        let (start, end) = (usize::try_from(t.start).ok()?, usize::try_from(t.end).ok()?);
+        text.get(start..end)?.strip_prefix('$')?.parse::<u32>().ok()
+    };
+    let parameters = tokens.iter().filter(|t| t.token == Token::Param as i32);
+    parameters.filter_map(number).max().unwrap_or(0)
+}

@@ -1,0 +1,155 @@
+//! Built-in functions whose call is an act of its own: settings, locks, notifications, files, large objects, SQL in a
+//! string.
+//!
+//! Owns: the table by name. May not: say that a function is harmless (that is the catalog's reviewed list). Names match
+//! unqualified or in pg_catalog; extensions' functions in any schema.
+
+use super::Walker;
+use super::name;
+use crate::class::Class;
+use crate::statement::facts::{FunctionUse, NameUse, ObjectKind, Predicate, SettingAction, SettingUse};
+
+/// What calling a function by its name does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    Setting,
+    Notify,
+    Lock,
+    LargeObject,
+    Files,
+    Dynamic,
+    System,
+    Replication,
+    SequenceWrite,
+    SequenceRead,
+    Nothing,
+}
+
+fn effect(name: &str) -> Effect {
+    match name {
+        "set_config" => Effect::Setting,
+        "pg_notify" => Effect::Notify,
+        "nextval" | "setval" => Effect::SequenceWrite,
+        "currval" => Effect::SequenceRead,
+        "lo_import" | "lo_export" | "pg_stat_file" | "pg_current_logfile" | "pg_logdir_ls" => Effect::Files,
+        "loread" | "lowrite" => Effect::LargeObject,
+        "ts_stat" | "ts_rewrite" | "xpath_table" | "connectby" => Effect::Dynamic,
+        "pg_terminate_backend"
+        | "pg_cancel_backend"
+        | "pg_reload_conf"
+        | "pg_promote"
+        | "pg_switch_wal"
+        | "pg_rotate_logfile"
+        | "pg_rotate_logfile_old"
+        | "pg_create_restore_point"
+        | "pg_backup_start"
+        | "pg_backup_stop"
+        | "pg_start_backup"
+        | "pg_stop_backup"
+        | "pg_wal_replay_pause"
+        | "pg_wal_replay_resume"
+        | "pg_log_backend_memory_contexts"
+        | "pg_log_standby_snapshot"
+        | "pg_import_system_collations"
+        | "pg_stat_reset"
+        | "pg_stat_reset_shared"
+        | "pg_stat_reset_slru"
+        | "pg_nextoid"
+        | "pg_sync_replication_slots"
+        | "pg_extension_config_dump"
+        | "pg_stop_making_pinned_objects" => Effect::System,
+        "pg_logical_emit_message" => Effect::Replication,
+        other => by_prefix(other),
+    }
+}
+
+fn by_prefix(name: &str) -> Effect {
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
+    if starts(&["pg_advisory_", "pg_try_advisory_"]) {
+        Effect::Lock
+    } else if starts(&["pg_read_", "pg_ls_", "pg_file_"]) {
+        Effect::Files
+    } else if starts(&["lo_"]) {
+        Effect::LargeObject
+    } else if starts(&[
+        "query_to_",
+        "cursor_to_",
+        "table_to_xml",
+        "schema_to_",
+        "database_to_",
+        "dblink",
+        "crosstab",
+    ]) {
+        Effect::Dynamic
+    } else if starts(&["pg_logical_slot_", "pg_create_physical_", "pg_create_logical_", "pg_copy_physical_"])
+        || starts(&["pg_copy_logical_", "pg_drop_replication_", "pg_replication_", "pg_get_replication_"])
+        || starts(&["binary_upgrade_"])
+    {
+        Effect::Replication
+    } else {
+        Effect::Nothing
+    }
+}
+
+impl Walker<'_> {
+    /// Adds what the call does beyond calling. `local` is the third argument of set_config, where it is a constant.
+    pub(super) fn function_effect(&mut self, function: &FunctionUse) {
+        let NameUse { catalog: _, schema, name } = &function.name;
+        let effect = effect(name);
+        let extension = name.starts_with("dblink")
+            || name.starts_with("crosstab")
+            || matches!(name.as_str(), "xpath_table" | "connectby");
+        if effect == Effect::Nothing || !(extension || schema.as_deref().is_none_or(|s| s == "pg_catalog")) {
+            return;
+        }
+        let first = function.constants.first().cloned().flatten();
+        let object = Some(function.name.clone());
+        match effect {
+            Effect::Setting => self.set_config(function),
+            Effect::Notify => self.act(Class::SessionNotify, None, ObjectKind::None, "pg_notify"),
+            Effect::Lock => self.act(Class::SessionLock, None, ObjectKind::None, "an advisory lock function"),
+            Effect::LargeObject => {
+                self.facts.flags.effects = true;
+                self.act(Class::ExportLargeObject, object, ObjectKind::Function, "a large object function");
+            }
+            Effect::Files => {
+                self.facts.flags.server_files = true;
+                self.act(Class::AdminSystem, object, ObjectKind::Function, "a function on server files");
+            }
+            Effect::Dynamic => self.facts.flags.dynamic = true,
+            Effect::System => {
+                self.act(Class::AdminSystem, object, ObjectKind::Function, "a server control function")
+            }
+            Effect::Replication => {
+                self.act(Class::ExportReplication, object, ObjectKind::Function, "a replication function");
+            }
+            Effect::SequenceWrite => self.sequence(first, Class::WriteUpdate),
+            Effect::SequenceRead => self.sequence(first, Class::ReadSelect),
+            Effect::Nothing => {}
+        }
+    }
+
+    fn set_config(&mut self, function: &FunctionUse) {
+        let constant = |i: usize| function.constants.get(i).cloned().flatten();
+        let local = constant(2)
+            .is_some_and(|l| matches!(l.to_ascii_lowercase().as_str(), "true" | "t" | "1" | "on" | "yes"));
+        self.facts.settings.push(SettingUse {
+            name: constant(0).map(|n| n.to_ascii_lowercase()),
+            action: SettingAction::Set,
+            value: constant(1),
+            local,
+        });
+    }
+
+    /// A sequence named by the constant of a regclass argument; where the text does not fix it, the call writes unseen.
+    fn sequence(&mut self, constant: Option<String>, class: Class) {
+        if class == Class::WriteUpdate {
+            self.facts.flags.effects = true;
+        }
+        if let Some(name) = constant.as_deref().and_then(name::in_constant) {
+            self.named_relation(name, class, Predicate::NotApplicable, false, None);
+        } else {
+            self.act(class, None, ObjectKind::None, "a sequence that the text does not name");
+        }
+    }
+}

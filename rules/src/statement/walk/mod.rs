@@ -1,0 +1,382 @@
+//! The walker: from the grammar's tree to [`StatementFacts`].
+//!
+//! Owns: the meaning of every node that carries some (dispositions.txt says which). May not: resolve names, know a
+//! policy, parse. Invariant: every field of every node is visited, by hand-written code whose patterns have no `..` or by
+//! the generated visitor. Fails closed: what has no meaning here makes the statement [`Class::Unknown`].
+
+mod expression;
+mod functions;
+mod name;
+mod predicate;
+mod query;
+mod session;
+
+use pg_query::protobuf as pb;
+use pg_query::protobuf::node::Node as N;
+
+use super::facts::{
+    Act, Flags, FunctionUse, NameUse, ObjectKind, OperatorUse, Predicate, RelationUse, SettingAction,
+    SettingUse, StatementFacts,
+};
+use super::generated::{self, Visitor};
+use crate::class::Class;
+
+/// Facts of every statement of a parsed text, in order; `text_bytes` bounds the last one's range.
+pub(super) fn statements(tree: &pb::ParseResult, text_bytes: usize) -> Vec<StatementFacts> {
+    let pb::ParseResult { version: _, stmts } = tree;
+    stmts.iter().map(|raw| statement(raw, text_bytes)).collect()
+}
+
+fn statement(raw: &pb::RawStmt, text_bytes: usize) -> StatementFacts {
+    let pb::RawStmt { stmt, stmt_location, stmt_len } = raw;
+    let start = usize::try_from(*stmt_location).unwrap_or(0).min(text_bytes);
+    // The server writes length 0 for "up to the end of the text".
+    let end = match usize::try_from(*stmt_len).unwrap_or(0) {
+        0 => text_bytes,
+        len => start.saturating_add(len).min(text_bytes),
+    };
+    let mut facts = Walker::whole(stmt.as_deref());
+    facts.range = start..end;
+    facts
+}
+
+/// Why relations are named where the walker stands: decides which class a read or write gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// The statement runs.
+    Run,
+    /// EXPLAIN: it is planned only.
+    Explain,
+    /// EXPLAIN ANALYZE: it runs and only its plan is shown.
+    ExplainAnalyze,
+    /// COPY (query) TO: what it reads leaves by COPY.
+    CopyOut,
+}
+
+/// Which relations of a FROM clause a FOR UPDATE (or its kin) locks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Locking<'t> {
+    None,
+    All,
+    /// FOR UPDATE OF: the aliases.
+    Named(Vec<&'t str>),
+}
+
+pub(super) struct Walker<'t> {
+    facts: StatementFacts,
+    /// Class of the relations that are met without a context of their own.
+    access: Class,
+    purpose: Purpose,
+    /// Names of the WITH queries in scope, innermost last.
+    ctes: Vec<&'t str>,
+    locking: Locking<'t>,
+    /// Whether SET inside is stored with an object instead of set for the session.
+    persist: bool,
+    highest_parameter: i32,
+}
+
+impl<'t> Walker<'t> {
+    /// Facts of a whole statement: a member of the text, or what PREPARE holds.
+    fn whole(node: Option<&'t pb::Node>) -> StatementFacts {
+        let kind = node.and_then(|n| n.node.as_ref());
+        let (class, tag) = kind.and_then(generated::statement).unwrap_or((Class::Unknown, "UNKNOWN"));
+        let mut walker = Walker {
+            facts: blank(class, tag),
+            access: class,
+            purpose: Purpose::Run,
+            ctes: Vec::new(),
+            locking: Locking::None,
+            persist: false,
+            highest_parameter: 0,
+        };
+        match node {
+            Some(node) if class != Class::Unknown => walker.node(node),
+            Some(_) | None => walker.unknown("a statement of unknown kind"),
+        }
+        walker.finish()
+    }
+
+    fn finish(mut self) -> StatementFacts {
+        let facts = &mut self.facts;
+        facts.parameters = u16::try_from(self.highest_parameter.max(0)).unwrap_or(u16::MAX);
+        let class = facts.class;
+        let stands = facts.acts.iter().any(|a| a.class == class)
+            || facts.relations.iter().any(|r| r.class == class)
+            || (class == Class::SessionSet && !facts.settings.is_empty());
+        if !stands {
+            facts.acts.push(Act { class, object: None, kind: ObjectKind::None, why: facts.tag });
+        }
+        let flags = &mut facts.flags;
+        flags.sets_setting |= facts.settings.iter().any(|s| s.action != SettingAction::Show);
+        flags.locks |= facts
+            .acts
+            .iter()
+            .map(|a| a.class)
+            .chain(facts.relations.iter().map(|r| r.class))
+            .any(|c| c == Class::SessionLock);
+        flags.effects |= facts
+            .acts
+            .iter()
+            .map(|a| a.class)
+            .chain(facts.relations.iter().map(|r| r.class))
+            .chain(std::iter::once(class))
+            .any(has_effects);
+        self.facts
+    }
+
+    /// The statement holds something that has no meaning here: only a permit that spells `unknown` reaches it.
+    fn unknown(&mut self, why: &'static str) {
+        self.facts.class = Class::Unknown;
+        self.act(Class::Unknown, None, ObjectKind::None, why);
+    }
+
+    fn act(&mut self, class: Class, object: Option<NameUse>, kind: ObjectKind, why: &'static str) {
+        let act = Act { class, object, kind, why };
+        if !self.facts.acts.contains(&act) {
+            self.facts.acts.push(act);
+        }
+    }
+
+    /// Lists a relation that no WITH query hides, under the class that the purpose makes of `class`.
+    fn relation(&mut self, range: &pb::RangeVar, class: Class, predicate: Predicate) {
+        let pb::RangeVar { catalogname, schemaname, relname, inh, relpersistence: _, alias: _, location } =
+            range;
+        let name = NameUse { catalog: some(catalogname), schema: some(schemaname), name: relname.clone() };
+        let offset = usize::try_from(*location).ok();
+        self.named_relation(name, class, predicate, !inh, offset);
+    }
+
+    fn named_relation(
+        &mut self,
+        name: NameUse,
+        class: Class,
+        predicate: Predicate,
+        only: bool,
+        offset: Option<usize>,
+    ) {
+        let read = class == Class::ReadSelect;
+        let write =
+            matches!(class, Class::WriteInsert | Class::WriteUpdate | Class::WriteDelete | Class::WriteMerge);
+        let (class, predicate) = match self.purpose {
+            Purpose::Explain if read || write => (Class::ReadExplain, Predicate::NotApplicable),
+            Purpose::ExplainAnalyze if read => (Class::ReadExplainAnalyze, predicate),
+            Purpose::CopyOut if read => {
+                let out =
+                    RelationUse { name: name.clone(), class: Class::ExportCopyOut, predicate, only, offset };
+                self.facts.relations.push(out);
+                (class, predicate)
+            }
+            Purpose::Run | Purpose::Explain | Purpose::ExplainAnalyze | Purpose::CopyOut => {
+                (class, predicate)
+            }
+        };
+        if self.purpose == Purpose::Run || write {
+            self.settings_view(&name, write);
+        }
+        self.facts.relations.push(RelationUse { name, class, predicate, only, offset });
+    }
+
+    /// `UPDATE pg_settings` calls set_config through the view's rule.
+    fn settings_view(&mut self, name: &NameUse, write: bool) {
+        let catalog = name.schema.as_deref().is_none_or(|s| s == "pg_catalog");
+        if write && catalog && name.name == "pg_settings" {
+            let setting = SettingUse { name: None, action: SettingAction::Set, value: None, local: false };
+            self.facts.settings.push(setting);
+        }
+    }
+
+    fn function(&mut self, function: FunctionUse) {
+        self.facts.functions.push(function);
+    }
+
+    fn operator(&mut self, schema: Option<String>, name: &str) {
+        let operator = OperatorUse { schema, name: name.to_owned() };
+        if !self.facts.operators.contains(&operator) {
+            self.facts.operators.push(operator);
+        }
+    }
+}
+
+impl<'t> Visitor<'t> for Walker<'t> {
+    fn refused(&mut self, what: &'static str) {
+        self.unknown(what);
+    }
+
+    fn range_var(&mut self, n: &'t pb::RangeVar) {
+        self.range_var_met(n);
+    }
+    fn select_stmt(&mut self, n: &'t pb::SelectStmt) {
+        self.select(n);
+    }
+    fn insert_stmt(&mut self, n: &'t pb::InsertStmt) {
+        self.insert(n);
+    }
+    fn update_stmt(&mut self, n: &'t pb::UpdateStmt) {
+        self.update(n);
+    }
+    fn delete_stmt(&mut self, n: &'t pb::DeleteStmt) {
+        self.delete(n);
+    }
+    fn merge_stmt(&mut self, n: &'t pb::MergeStmt) {
+        self.merge(n);
+    }
+    fn range_subselect(&mut self, n: &'t pb::RangeSubselect) {
+        self.subselect(n);
+    }
+    fn join_expr(&mut self, n: &'t pb::JoinExpr) {
+        self.join(n);
+    }
+    fn range_table_sample(&mut self, n: &'t pb::RangeTableSample) {
+        self.table_sample(n);
+    }
+    fn a_expr(&mut self, n: &'t pb::AExpr) {
+        self.operator_expression(n);
+    }
+    fn sub_link(&mut self, n: &'t pb::SubLink) {
+        self.sublink(n);
+    }
+    fn sort_by(&mut self, n: &'t pb::SortBy) {
+        self.sort(n);
+    }
+    fn case_expr(&mut self, n: &'t pb::CaseExpr) {
+        self.case(n);
+    }
+    fn func_call(&mut self, n: &'t pb::FuncCall) {
+        self.call(n);
+    }
+    fn sql_value_function(&mut self, n: &'t pb::SqlValueFunction) {
+        self.value_function(n);
+    }
+    fn type_cast(&mut self, n: &'t pb::TypeCast) {
+        self.cast(n);
+    }
+    fn type_name(&mut self, n: &'t pb::TypeName) {
+        self.type_named(n);
+    }
+    fn column_ref(&mut self, n: &'t pb::ColumnRef) {
+        self.column(n);
+    }
+    fn a_indirection(&mut self, n: &'t pb::AIndirection) {
+        self.indirection(n);
+    }
+    fn param_ref(&mut self, n: &'t pb::ParamRef) {
+        let pb::ParamRef { number, location: _ } = n;
+        self.highest_parameter = self.highest_parameter.max(*number);
+    }
+    fn transaction_stmt(&mut self, n: &'t pb::TransactionStmt) {
+        self.transaction(n);
+    }
+    fn variable_set_stmt(&mut self, n: &'t pb::VariableSetStmt) {
+        self.set(n);
+    }
+    fn variable_show_stmt(&mut self, n: &'t pb::VariableShowStmt) {
+        self.show(n);
+    }
+    fn discard_stmt(&mut self, n: &'t pb::DiscardStmt) {
+        self.discard(n);
+    }
+    fn prepare_stmt(&mut self, n: &'t pb::PrepareStmt) {
+        self.prepare(n);
+    }
+    fn execute_stmt(&mut self, n: &'t pb::ExecuteStmt) {
+        self.execute(n);
+    }
+    fn deallocate_stmt(&mut self, n: &'t pb::DeallocateStmt) {
+        self.deallocate(n);
+    }
+    fn declare_cursor_stmt(&mut self, n: &'t pb::DeclareCursorStmt) {
+        self.declare(n);
+    }
+    fn fetch_stmt(&mut self, n: &'t pb::FetchStmt) {
+        self.fetch(n);
+    }
+    fn close_portal_stmt(&mut self, n: &'t pb::ClosePortalStmt) {
+        self.close(n);
+    }
+    fn explain_stmt(&mut self, n: &'t pb::ExplainStmt) {
+        self.explain(n);
+    }
+    fn copy_stmt(&mut self, n: &'t pb::CopyStmt) {
+        self.copy(n);
+    }
+}
+
+/// Whether a class alone says that something outside the session changes.
+fn has_effects(class: Class) -> bool {
+    match class {
+        Class::ReadSelect | Class::ReadFetch | Class::ReadExplain | Class::ReadExplainAnalyze => false,
+        Class::SessionTransaction
+        | Class::SessionSet
+        | Class::SessionPrepare
+        | Class::SessionCursor
+        | Class::SessionListen
+        | Class::SessionLock => false,
+        Class::ExportCopyOut | Class::ExportBulk | Class::ExportLargeObject | Class::ExportReplication => {
+            false
+        }
+        Class::CallFunction => false,
+        Class::WriteInsert
+        | Class::WriteUpdate
+        | Class::WriteDelete
+        | Class::WriteMerge
+        | Class::WriteTruncate
+        | Class::DdlCreate
+        | Class::DdlAlter
+        | Class::DdlDrop
+        | Class::DdlTemp
+        | Class::DdlComment
+        | Class::DdlIndex
+        | Class::DdlCode
+        | Class::DclGrant
+        | Class::DclRole
+        | Class::DclPolicy
+        | Class::DclLabel
+        | Class::SessionNotify
+        | Class::ImportCopyIn
+        | Class::CallProcedure
+        | Class::CallDo
+        | Class::MaintenanceVacuum
+        | Class::MaintenanceAnalyze
+        | Class::MaintenanceReindex
+        | Class::MaintenanceCluster
+        | Class::MaintenanceRefresh
+        | Class::MaintenanceCheckpoint
+        | Class::AdminSystem
+        | Class::AdminDatabase
+        | Class::AdminExtension
+        | Class::AdminSubscription
+        | Class::AdminServer
+        | Class::Unknown => true,
+    }
+}
+
+fn blank(class: Class, tag: &'static str) -> StatementFacts {
+    StatementFacts {
+        range: 0..0,
+        class,
+        tag,
+        acts: Vec::new(),
+        relations: Vec::new(),
+        functions: Vec::new(),
+        operators: Vec::new(),
+        types: Vec::new(),
+        attributes: Vec::new(),
+        settings: Vec::new(),
+        transaction: None,
+        named: None,
+        copy: None,
+        flags: Flags::default(),
+        parameters: 0,
+        prepared: None,
+    }
+}
+
+/// The grammar writes an absent name as an empty one.
+fn some(name: &str) -> Option<String> {
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The node's content, if there is one.
+fn kind(node: Option<&pb::Node>) -> Option<&N> {
+    node.and_then(|n| n.node.as_ref())
+}

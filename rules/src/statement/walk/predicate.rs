@@ -1,0 +1,382 @@
+//! Whether a write is restricted: README of config.md's `predicate = "absent"`, by form alone.
+//!
+//! Owns: one question, "does this condition look at the target's rows and is it not true by its form?". May not: prove
+//! anything about data. True by form are: no condition; no column of the target in it; an expression compared with itself
+//! (also through a self-join); IS NOT NULL; LIKE '%'; an OR with such; an AND of such only. Fails closed: a column whose
+//! owner the text does not show counts as no column of the target.
+
+use pg_query::protobuf as pb;
+use pg_query::protobuf::a_const::Val;
+use pg_query::protobuf::node::Node as N;
+
+use super::{kind, name};
+use crate::statement::generated::{self, Visitor};
+
+/// The target of a write and the names that columns of it may carry.
+pub(super) struct Target<'t> {
+    /// What a qualified column of the target says.
+    alias: &'t str,
+    relation: (&'t str, &'t str),
+    /// Other relations stand beside it, so that an unqualified column may be theirs.
+    joined: bool,
+    /// Aliases of the same relation beside it: columns compared across are compared with themselves.
+    twins: Vec<&'t str>,
+    /// The rows to insert come out of the relation itself.
+    fed_by_itself: bool,
+}
+
+impl<'t> Target<'t> {
+    /// `others` is FROM, USING or MERGE's source; `source` what INSERT inserts.
+    pub(super) fn of(target: &'t pb::RangeVar, others: &'t [pb::Node], source: Option<&'t pb::Node>) -> Self {
+        let relation = (target.schemaname.as_str(), target.relname.as_str());
+        let alias = target.alias.as_ref().map_or(target.relname.as_str(), |a| a.aliasname.as_str());
+        let mut from = From { relation, twins: Vec::new(), named: false };
+        from.nodes(others);
+        let mut inserted = From { relation, twins: Vec::new(), named: false };
+        if let Some(source) = source {
+            inserted.node(source);
+        }
+        let twins = from.twins;
+        Target { alias, relation, joined: !others.is_empty(), twins, fed_by_itself: inserted.named }
+    }
+
+    /// Whether the rows to insert are read from the target.
+    pub(super) fn fed_by_itself(&self) -> bool {
+        self.fed_by_itself
+    }
+
+    /// The bare column name, where the reference is one of the target's (`twin`: or of the same relation beside it).
+    fn column(&self, n: &'t pb::ColumnRef, twin: bool) -> Option<&'t str> {
+        let parts = name::strings(&n.fields)?;
+        match parts.as_slice() {
+            [column] if !self.joined || twin => Some(column),
+            [alias, column] if *alias == self.alias || (twin && self.twins.contains(alias)) => Some(column),
+            [schema, relation, column]
+                if (*schema, *relation) == self.relation && self.alias == *relation =>
+            {
+                Some(column)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Finds the relation again among FROM items.
+struct From<'t> {
+    relation: (&'t str, &'t str),
+    twins: Vec<&'t str>,
+    named: bool,
+}
+
+impl<'t> Visitor<'t> for From<'t> {
+    fn refused(&mut self, _: &'static str) {}
+
+    fn range_var(&mut self, n: &'t pb::RangeVar) {
+        let (schema, relation) = self.relation;
+        let schemas_agree = schema.is_empty() || n.schemaname.is_empty() || n.schemaname == schema;
+        if n.relname == relation && schemas_agree {
+            self.named = true;
+            self.twins.push(n.alias.as_ref().map_or(n.relname.as_str(), |a| a.aliasname.as_str()));
+        }
+    }
+
+    fn range_subselect(&mut self, n: &'t pb::RangeSubselect) {
+        let before = self.twins.len();
+        generated::walk_range_subselect(self, n);
+        if self.twins.len() > before {
+            // Seen from outside, the relation inside goes by the sub-select's alias.
+            self.twins.truncate(before);
+            self.twins.extend(n.alias.as_ref().map(|a| a.aliasname.as_str()));
+        }
+    }
+}
+
+/// Whether the condition restricts a write to `target`.
+pub(super) fn restricts<'t>(target: &Target<'t>, condition: Option<&'t pb::Node>) -> bool {
+    condition.is_some_and(|c| grade(target, c, false))
+}
+
+/// `true`: it looks at the target's rows and is not true by its form. `negated`: read under an odd number of NOTs, where
+/// AND is OR and the reverse.
+fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
+    let Some(node) = kind(Some(node)) else { return false };
+    match node {
+        N::BoolExpr(bool_expr) => {
+            let pb::BoolExpr { xpr: _, boolop, args, location: _ } = &**bool_expr;
+            let mut grades = args.iter();
+            match (pb::BoolExprType::try_from(*boolop), negated) {
+                (Ok(pb::BoolExprType::NotExpr), _) => grades.all(|a| grade(target, a, !negated)),
+                (Ok(pb::BoolExprType::AndExpr), false) | (Ok(pb::BoolExprType::OrExpr), true) => {
+                    grades.any(|a| grade(target, a, negated))
+                }
+                (Ok(pb::BoolExprType::OrExpr), false) | (Ok(pb::BoolExprType::AndExpr), true) => {
+                    !complements(target, args) && grades.all(|a| grade(target, a, negated))
+                }
+                (Ok(pb::BoolExprType::Undefined) | Err(_), _) => false,
+            }
+        }
+        N::NullTest(test) => {
+            let pb::NullTest { xpr: _, arg, nulltesttype, argisrow: _, location: _ } = &**test;
+            let not_null = pb::NullTestType::try_from(*nulltesttype) != Ok(pb::NullTestType::IsNull);
+            not_null == negated && arg.as_deref().is_some_and(|a| looks(target, a))
+        }
+        N::BooleanTest(test) => boolean_test(target, test, negated),
+        N::AExpr(expression) => compares(target, expression, negated),
+        N::SubLink(link) => sublink(target, link),
+        N::CaseExpr(case) => case_expression(target, case, negated),
+        N::CoalesceExpr(coalesce) => {
+            let pb::CoalesceExpr { xpr: _, coalescetype: _, coalescecollid: _, args, location: _ } =
+                &**coalesce;
+            let mut live = args.iter().filter(|a| !is_false(a)).peekable();
+            live.peek().is_some() && live.all(|a| grade(target, a, negated))
+        }
+        N::TypeCast(cast) => cast.arg.as_deref().is_some_and(|a| grade(target, a, negated)),
+        N::CollateClause(clause) => clause.arg.as_deref().is_some_and(|a| grade(target, a, negated)),
+        // One row: that of the cursor.
+        N::CurrentOfExpr(_) => true,
+        other => looks_kind(target, other),
+    }
+}
+
+fn boolean_test<'t>(target: &Target<'t>, test: &'t pb::BooleanTest, negated: bool) -> bool {
+    let pb::BooleanTest { xpr: _, arg, booltesttype, location: _ } = test;
+    let Some(arg) = arg.as_deref() else { return false };
+    use pb::BoolTestType as B;
+    match B::try_from(*booltesttype).unwrap_or(B::Undefined) {
+        B::IsTrue | B::IsNotFalse => grade(target, arg, negated),
+        B::IsFalse | B::IsNotTrue => grade(target, arg, !negated),
+        // x IS NOT UNKNOWN is x IS NOT NULL.
+        B::IsUnknown => !negated && looks(target, arg),
+        B::IsNotUnknown => negated && looks(target, arg),
+        B::Undefined => false,
+    }
+}
+
+fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
+    let pb::AExpr {
+        kind: form,
+        name: operator,
+        lexpr,
+        rexpr,
+        rexpr_list_start: _,
+        rexpr_list_end: _,
+        location: _,
+    } = n;
+    let (Some(left), Some(right)) = (lexpr.as_deref(), rexpr.as_deref()) else {
+        return rexpr.as_deref().is_some_and(|r| looks(target, r));
+    };
+    if !looks(target, left) && !looks(target, right) {
+        return false;
+    }
+    use pb::AExprKind as K;
+    match K::try_from(*form).unwrap_or(K::Undefined) {
+        // x IS DISTINCT FROM NULL is x IS NOT NULL.
+        K::AexprDistinct if is_null(right) || is_null(left) => negated,
+        K::AexprNotDistinct if is_null(right) || is_null(left) => !negated,
+        K::AexprOp | K::AexprDistinct | K::AexprNotDistinct | K::AexprNullif | K::AexprSimilar => {
+            !same(target, left, right)
+        }
+        K::AexprLike | K::AexprIlike => {
+            let all =
+                name::constant(Some(right)).is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b == b'%'));
+            let positive = !operator.first().and_then(name::string).is_some_and(|o| o.starts_with('!'));
+            !same(target, left, right) && !(all && positive != negated)
+        }
+        K::AexprIn | K::AexprOpAny | K::AexprOpAll => match kind(Some(right)) {
+            Some(N::List(pb::List { items })) => !items.iter().any(|i| same(target, left, i)),
+            Some(N::AArrayExpr(array)) => !array.elements.iter().any(|i| same(target, left, i)),
+            Some(_) | None => !same(target, left, right),
+        },
+        K::AexprBetween | K::AexprNotBetween | K::AexprBetweenSym | K::AexprNotBetweenSym => {
+            match kind(Some(right)) {
+                Some(N::List(pb::List { items })) => !items.iter().all(|i| same(target, left, i)),
+                Some(_) | None => false,
+            }
+        }
+        K::Undefined => false,
+    }
+}
+
+/// EXISTS and its kin. `x IN (SELECT … FROM the target)` without a condition of its own holds for every row.
+fn sublink<'t>(target: &Target<'t>, n: &'t pb::SubLink) -> bool {
+    let pb::SubLink {
+        xpr: _,
+        sub_link_type: _,
+        sub_link_id: _,
+        testexpr,
+        oper_name: _,
+        subselect,
+        location: _,
+    } = n;
+    let Some(subselect) = subselect.as_deref() else { return false };
+    if let Some(test) = testexpr.as_deref().filter(|t| looks(target, t)) {
+        let mut inner = From { relation: target.relation, twins: Vec::new(), named: false };
+        inner.node(subselect);
+        let unconditional = matches!(kind(Some(subselect)), Some(N::SelectStmt(s)) if s.where_clause.is_none() && s.having_clause.is_none() && s.limit_count.is_none());
+        return looks(target, test) && !(inner.named && unconditional);
+    }
+    looks(target, subselect)
+}
+
+/// Each result that may be true must be restricted by its condition or by itself.
+fn case_expression<'t>(target: &Target<'t>, n: &'t pb::CaseExpr, negated: bool) -> bool {
+    let subject = n.arg.as_deref().is_some_and(|a| looks(target, a));
+    let arms = n.args.iter().all(|arm| match kind(Some(arm)) {
+        Some(N::CaseWhen(when)) => {
+            let pb::CaseWhen { xpr: _, expr, result, location: _ } = &**when;
+            let condition = subject || expr.as_deref().is_some_and(|e| grade(target, e, false));
+            result
+                .as_deref()
+                .is_some_and(|r| (is_false(r) && !negated) || condition || grade(target, r, negated))
+        }
+        Some(_) | None => false,
+    });
+    arms && n.defresult.as_deref().is_none_or(|d| (is_false(d) && !negated) || grade(target, d, negated))
+}
+
+/// Whether two arms of an OR are each other's negation (`a OR NOT a`).
+fn complements<'t>(target: &Target<'t>, args: &'t [pb::Node]) -> bool {
+    args.iter().any(|a| match kind(Some(a)) {
+        Some(N::BoolExpr(inner))
+            if pb::BoolExprType::try_from(inner.boolop) == Ok(pb::BoolExprType::NotExpr) =>
+        {
+            inner.args.iter().any(|i| args.iter().any(|b| same(target, i, b)))
+        }
+        Some(_) | None => false,
+    })
+}
+
+fn is_null(node: &pb::Node) -> bool {
+    match kind(Some(node)) {
+        Some(N::AConst(c)) => c.isnull,
+        Some(N::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_null),
+        Some(_) | None => false,
+    }
+}
+
+/// FALSE or NULL, written as such.
+fn is_false(node: &pb::Node) -> bool {
+    is_null(node)
+        || matches!(kind(Some(node)), Some(N::AConst(c)) if matches!(&c.val, Some(Val::Boolval(b)) if !b.boolval))
+}
+
+/// Whether a column of the target stands anywhere in it.
+fn looks<'t>(target: &Target<'t>, node: &'t pb::Node) -> bool {
+    kind(Some(node)).is_some_and(|k| looks_kind(target, k))
+}
+
+fn looks_kind<'t>(target: &Target<'t>, node: &'t N) -> bool {
+    let mut search = Search { target, found: false, inner: false, shadowed: false };
+    generated::dispatch_kind(&mut search, node);
+    search.found
+}
+
+/// Looks for a column of the target, minding sub-selects that use its name anew.
+struct Search<'a, 't> {
+    target: &'a Target<'t>,
+    found: bool,
+    /// Inside a sub-select, an unqualified column may be that one's.
+    inner: bool,
+    /// The sub-select has a FROM item of the target's alias.
+    shadowed: bool,
+}
+
+impl<'t> Visitor<'t> for Search<'_, 't> {
+    fn refused(&mut self, _: &'static str) {}
+
+    fn column_ref(&mut self, n: &'t pb::ColumnRef) {
+        let unqualified = n.fields.len() == 1;
+        if !self.shadowed && !(self.inner && unqualified) && self.target.column(n, false).is_some() {
+            self.found = true;
+        }
+    }
+
+    fn select_stmt(&mut self, n: &'t pb::SelectStmt) {
+        let (inner, shadowed) = (self.inner, self.shadowed);
+        let mut names = Aliases { alias: self.target.alias, found: false };
+        names.nodes(&n.from_clause);
+        // Without FROM there is no other owner for an unqualified column.
+        self.inner |= !n.from_clause.is_empty();
+        self.shadowed |= names.found;
+        generated::walk_select_stmt(self, n);
+        (self.inner, self.shadowed) = (inner, shadowed);
+    }
+}
+
+/// Whether a FROM list itself (not its sub-selects) uses the alias.
+struct Aliases<'t> {
+    alias: &'t str,
+    found: bool,
+}
+
+impl<'t> Visitor<'t> for Aliases<'t> {
+    fn refused(&mut self, _: &'static str) {}
+
+    fn range_var(&mut self, n: &'t pb::RangeVar) {
+        self.found |= n.alias.as_ref().map_or(n.relname.as_str(), |a| a.aliasname.as_str()) == self.alias;
+    }
+
+    fn alias(&mut self, n: &'t pb::Alias) {
+        self.found |= n.aliasname == self.alias;
+    }
+
+    fn select_stmt(&mut self, _: &'t pb::SelectStmt) {}
+}
+
+/// Whether two expressions are the same by form: equal but for positions and for how a column of the target is qualified.
+fn same<'t>(target: &Target<'t>, a: &'t pb::Node, b: &'t pb::Node) -> bool {
+    let (Some(a), Some(b)) = (kind(Some(a)), kind(Some(b))) else { return false };
+    let all = |x: &'t [pb::Node], y: &'t [pb::Node]| {
+        x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(target, x, y))
+    };
+    let one = |x: Option<&'t pb::Node>, y: Option<&'t pb::Node>| match (x, y) {
+        (Some(x), Some(y)) => same(target, x, y),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    match (a, b) {
+        (N::ColumnRef(x), N::ColumnRef(y)) => match (target.column(x, true), target.column(y, true)) {
+            (Some(x), Some(y)) => x == y,
+            (None | Some(_), None | Some(_)) => {
+                name::strings(&x.fields).is_some_and(|p| name::strings(&y.fields) == Some(p))
+            }
+        },
+        (N::AConst(x), N::AConst(y)) => x.val == y.val && x.isnull == y.isnull,
+        (N::ParamRef(x), N::ParamRef(y)) => x.number == y.number,
+        (N::AExpr(x), N::AExpr(y)) => {
+            x.kind == y.kind
+                && name::strings(&x.name) == name::strings(&y.name)
+                && one(x.lexpr.as_deref(), y.lexpr.as_deref())
+                && one(x.rexpr.as_deref(), y.rexpr.as_deref())
+        }
+        (N::FuncCall(x), N::FuncCall(y)) => {
+            name::strings(&x.funcname) == name::strings(&y.funcname) && all(&x.args, &y.args)
+        }
+        (N::TypeCast(x), N::TypeCast(y)) => one(x.arg.as_deref(), y.arg.as_deref()),
+        // A cast changes how a value is read, not which rows have it: x::text = x::text, x = x::int.
+        (N::TypeCast(x), _) => {
+            x.arg.as_deref().and_then(|x| x.node.as_ref()).is_some_and(|x| same_kind(target, x, b))
+        }
+        (_, N::TypeCast(y)) => {
+            y.arg.as_deref().and_then(|y| y.node.as_ref()).is_some_and(|y| same_kind(target, a, y))
+        }
+        (N::CoalesceExpr(x), N::CoalesceExpr(y)) => all(&x.args, &y.args),
+        (N::RowExpr(x), N::RowExpr(y)) => all(&x.args, &y.args),
+        (N::List(x), N::List(y)) => all(&x.items, &y.items),
+        (N::NullTest(x), N::NullTest(y)) => {
+            x.nulltesttype == y.nulltesttype && one(x.arg.as_deref(), y.arg.as_deref())
+        }
+        (N::BoolExpr(x), N::BoolExpr(y)) => x.boolop == y.boolop && all(&x.args, &y.args),
+        (_, _) => false,
+    }
+}
+
+fn same_kind<'t>(target: &Target<'t>, a: &'t N, b: &'t N) -> bool {
+    match (a, b) {
+        (N::ColumnRef(x), N::ColumnRef(y)) => {
+            let (x, y) = (target.column(x, true), target.column(y, true));
+            x.is_some() && x == y
+        }
+        (_, _) => false,
+    }
+}

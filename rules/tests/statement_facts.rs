@@ -1,0 +1,203 @@
+//! SQL in, facts out: one table for each part of the vocabulary.
+
+use pgturnstile_rules::statement::facts::{Predicate, TextFacts};
+use pgturnstile_rules::statement::{Limits, Unparsable, facts_here, on_parser_stack};
+
+fn facts(sql: &str) -> Result<TextFacts, Unparsable> {
+    on_parser_stack(|| facts_here(sql.as_bytes(), &Limits::default()))
+}
+
+/// What one statement is and reaches, in one line: `class tag | class:relation[!] … | act[(object)] … | setting …`.
+/// `!` marks an absent predicate.
+fn line(sql: &str) -> String {
+    let facts = facts(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    facts.statements.iter().map(statement_line).collect::<Vec<_>>().join(" ; ")
+}
+
+fn statement_line(s: &pgturnstile_rules::statement::facts::StatementFacts) -> String {
+    let mut out = format!("{} {}", s.class, s.tag);
+    let name = |n: &pgturnstile_rules::statement::facts::NameUse| {
+        [n.catalog.as_deref(), n.schema.as_deref(), Some(n.name.as_str())]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(".")
+    };
+    if !s.relations.is_empty() {
+        out.push_str(" |");
+        for r in &s.relations {
+            let absent = if r.predicate == Predicate::Absent { "!" } else { "" };
+            out.push_str(&format!(" {}:{}{absent}", r.class, name(&r.name)));
+        }
+    }
+    let acts: Vec<String> = s
+        .acts
+        .iter()
+        .filter(|a| a.object.is_some() || a.class != s.class)
+        .map(|a| {
+            a.object
+                .as_ref()
+                .map_or(a.class.to_string(), |o| format!("{}({:?} {})", a.class, a.kind, name(o)))
+        })
+        .collect();
+    if !acts.is_empty() {
+        out.push_str(&format!(" & {}", acts.join(" ")));
+    }
+    for s in &s.settings {
+        out.push_str(&format!(
+            " ${:?}:{}={}",
+            s.action,
+            s.name.as_deref().unwrap_or("?"),
+            s.value.as_deref().unwrap_or("?")
+        ));
+    }
+    out
+}
+
+fn check(table: &[(&str, &str)]) {
+    let wrong: Vec<String> = table
+        .iter()
+        .filter_map(|(sql, expected)| {
+            let got = line(sql);
+            (got != *expected).then(|| format!("{sql}\n  expected {expected}\n  got      {got}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn queries() {
+    check(&[
+        ("select 1", "read.select SELECT"),
+        (
+            "select * from a, s.b join c using (x)",
+            "read.select SELECT | read.select:a read.select:s.b read.select:c",
+        ),
+        ("with t as (select * from secret) select * from t", "read.select SELECT | read.select:secret"),
+        ("with t as (select * from t) select * from t", "read.select SELECT | read.select:t"),
+        ("with recursive t as (select * from t) select * from t", "read.select SELECT"),
+        ("with t as (select 1) select * from s.t", "read.select SELECT | read.select:s.t"),
+        ("with t as (select 1) insert into t select * from t", "write.insert INSERT | write.insert:t"),
+        (
+            "with x as (delete from t returning *) select * from x",
+            "read.select SELECT | write.delete:t! read.select:t",
+        ),
+        ("select * into n from t", "ddl.create SELECT | read.select:t ddl.create:n"),
+        ("select * from a for update", "read.select SELECT | read.select:a session.lock:a & session.lock"),
+        (
+            "select * from a, b for share of b",
+            "read.select SELECT | read.select:a read.select:b session.lock:b & session.lock",
+        ),
+        (
+            "merge into a using secret s on a.id = s.id when matched then delete",
+            "write.merge MERGE | write.merge:a write.delete:a read.select:secret",
+        ),
+        ("declare c cursor for select * from secret", "session.cursor DECLARE CURSOR | read.select:secret"),
+        ("explain delete from t", "read.explain EXPLAIN | read.explain:t"),
+        ("explain analyze delete from t", "read.explain_analyze EXPLAIN | write.delete:t!"),
+        ("copy t from stdin", "import.copy_in COPY | import.copy_in:t"),
+        ("copy (select * from t) to stdout", "export.copy_out COPY | export.copy_out:t read.select:t"),
+        ("copy t from program 'x'", "import.copy_in COPY | import.copy_in:t & admin.system"),
+    ]);
+}
+
+#[test]
+fn settings() {
+    check(&[
+        ("set role x", "session.set SET $Set:role=x"),
+        ("set names 'SJIS'", "session.set SET $Set:client_encoding=SJIS"),
+        ("select set_config('Role', 'x', false)", "read.select SELECT $Set:role=x"),
+        ("select set_config($1, $2, false)", "read.select SELECT $Set:?=?"),
+        ("reset all", "session.set RESET $Reset:?=?"),
+        ("show search_path", "session.set SHOW $Show:search_path=?"),
+        ("begin read write", "session.transaction BEGIN"),
+        (
+            "update pg_settings set setting = 'off'",
+            "write.update UPDATE | write.update:pg_settings! $Set:?=?",
+        ),
+    ]);
+}
+
+#[test]
+fn predicates() {
+    let grade = |sql: &str| {
+        let facts = facts(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        facts.statements[0].relations.iter().map(|r| r.predicate).find(|p| *p != Predicate::NotApplicable)
+    };
+    let absent = [
+        "delete from t",
+        "delete from t where true",
+        "delete from t where 1 = 1",
+        "delete from t where id = id",
+        "delete from t where t.id = id",
+        "delete from t where id = 5 or true",
+        "delete from t where id is not null",
+        "delete from t where not id is null",
+        "delete from t where not (id <> id)",
+        "delete from t where id = 5 or id is not null",
+        "delete from t where id = 5 or id = id",
+        "delete from t where id = id and x = x",
+        "delete from t where $1",
+        "delete from t where now() > $1",
+        "delete from t where exists (select 1 from s)",
+        "delete from t where exists (select 1 from t where t.id = 1)",
+        "delete from t using s where s.id = 5",
+        "delete from t using t b where t.id = b.id",
+        "delete from t where id in (select id from t)",
+        "delete from t where id in (1, id)",
+        "delete from t where name like '%'",
+        "delete from t where a or not a",
+        "update t set x = 1",
+        "update t set x = 1 where id::text = id::text",
+        "update t set x = 1 where id is distinct from null",
+        "merge into t using s on true when matched then delete",
+        "merge into t using s on t.id = s.id when not matched by source then delete",
+        "insert into t select * from t on conflict (id) do update set x = 0",
+    ];
+    let present = [
+        "delete from t where id = 5",
+        "delete from t where id = $1",
+        "delete from t where t.id = $1 and true",
+        "delete from t where id is null",
+        "delete from t where active",
+        "delete from t where not active",
+        "delete from t where id in (select id from s)",
+        "delete from t where exists (select 1 from s where s.id = t.id)",
+        "delete from t using s where s.id = t.id",
+        "delete from t where current of c",
+        "delete from t where name like 'a%'",
+        "delete from t where id between 1 and 5",
+        "update t set x = 1 where id = any($1)",
+        "update t a set x = 1 from s where a.id = s.id",
+        "merge into t using s on t.id = s.id when matched then delete",
+        "insert into t values (1) on conflict (id) do update set x = 0",
+        "update t set x = 1 where id = 5 and x = x",
+    ];
+    let wrong: Vec<String> = absent
+        .iter()
+        .filter(|s| grade(s) != Some(Predicate::Absent))
+        .map(|s| format!("absent: {s}"))
+        .chain(
+            present.iter().filter(|s| grade(s) != Some(Predicate::Present)).map(|s| format!("present: {s}")),
+        )
+        .collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn lifted_text_holds_no_literal() {
+    let lifted = |sql: &str| {
+        facts(sql).unwrap_or_else(|e| panic!("{sql}: {e}")).statements.len().to_string()
+            + " "
+            + &facts(sql).unwrap().lifted
+    };
+    assert_eq!(
+        lifted("select a, 5 from t /* c */ where b = 'x' and c = $1 -- y"),
+        "1 select a, $2 from t where b = $3 and c = $1"
+    );
+    assert_eq!(lifted("create role r password 'secret'"), "1 create role r password $1");
+    assert_eq!(
+        lifted("select 'a'\n'b', E'c', U&'d', $$e$$, $t$f$t$, b'1', x'f', 1.5e3"),
+        "1 select $1, $2, $3, $4, $5, $6, $7, $8"
+    );
+}
