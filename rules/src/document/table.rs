@@ -286,6 +286,12 @@ impl<'d> Table<'d> {
         None
     }
 
+    /// A sub-table, or an empty one when it is absent: for sections in which every key has a default.
+    #[must_use]
+    pub fn table_or_empty(&self, key: &str) -> Table<'d> {
+        self.table(key).unwrap_or_else(|| self.child(self.join(key), self.at, &[]))
+    }
+
     /// An array of tables (`[[key]]`); empty when absent. Paths name an element by its `id` or `name` where it has one.
     #[must_use]
     pub fn tables(&self, key: &str) -> Vec<Table<'d>> {

@@ -3,11 +3,13 @@
 //! Pure functions over text; they know nothing of files.
 
 /// The unit suffixes of keys, and how a message names the unit.
-const UNITS: [(&str, &str); 6] = [
+const UNITS: [(&str, &str); 8] = [
     ("_bytes", "bytes"),
     ("_ms", "milliseconds"),
     ("_s", "seconds"),
     ("_bytes_max", "bytes"),
+    ("_s_max", "seconds"),
+    ("_ms_max", "milliseconds"),
     ("_max", "items"),
     ("_bits", "bits"),
 ];

@@ -1,0 +1,211 @@
+//! Looks at the files and folders that the configuration names: there, readable, holding what they should, not open to
+//! others.
+//!
+//! Owns these checks only; what it reads of a key or a password file it drops at once. It changes nothing on disk.
+
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use pgturnstile_rules::document::{Diagnostic, Diagnostics, Place, Severity};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::model::{Config, Jwks, PasswordSource, TargetTls};
+
+/// Permission bits of group and others.
+const OTHERS: u32 = 0o077;
+
+/// Write permission of group and others.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Write permission of everybody.
+const WORLD_WRITE: u32 = 0o002;
+
+pub(super) fn check(config: &Config, diagnostics: &Diagnostics) {
+    if let Ok(metadata) = fs::metadata(&config.file)
+        && metadata.mode() & OTHERS_WRITE != 0
+    {
+        let message = format!("is writable by others (mode {:04o}); chmod go-w", metadata.mode() & 0o7777);
+        let shown = config.gateway.policy_place.file.to_string();
+        diagnostics.push(Diagnostic { severity: Severity::Warning, ..Diagnostic::of_file(shown, message) });
+    }
+    for listener in &config.listeners {
+        certificates(&listener.tls.certificate, &listener.place, "tls.certificate", diagnostics);
+        private_key(&listener.tls.key, &listener.place, diagnostics);
+    }
+    for issuer in &config.issuers {
+        if let Jwks::File(file) = &issuer.jwks {
+            readable(file, &issuer.place, "jwks", diagnostics);
+        }
+        for ca in &issuer.ca {
+            certificates(ca, &issuer.place, "ca", diagnostics);
+        }
+    }
+    for credential in &config.credentials {
+        if let Some(source) = &credential.password {
+            password(source, &credential.place, diagnostics);
+        }
+    }
+    for target in &config.targets {
+        match &target.tls {
+            TargetTls::Disable | TargetTls::Require => {}
+            TargetTls::VerifyCa { ca, .. } | TargetTls::VerifyFull { ca, .. } => {
+                for file in ca {
+                    certificates(file, &target.place, "tls.ca", diagnostics);
+                }
+            }
+        }
+    }
+    evidence_directory(&config.evidence.directory, &config.evidence.place, diagnostics);
+    state_directory(&config.gateway.state_directory, &config.gateway.state_place, diagnostics);
+}
+
+/// Whether `path` lies inside `directory` or is it, symbolic links resolved as far as the path exists.
+pub(super) fn lies_within(path: &Path, directory: &Path) -> bool {
+    resolved(path).starts_with(resolved(directory))
+}
+
+/// An absolute path without `.`, `..` and links. What does not exist yet is taken by its words.
+fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut whole = PathBuf::new();
+    for component in absolute.components() {
+        match component {
+            Component::ParentDir => {
+                whole.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => whole.push(component),
+        }
+        if let Ok(real) = whole.canonicalize() {
+            whole = real;
+        }
+    }
+    whole
+}
+
+fn at(place: &Place, key: &str) -> Place {
+    let mut place = place.clone();
+    if !key.is_empty() {
+        place.key = format!("{}.{key}", place.key);
+    }
+    place
+}
+
+/// A regular file that can be opened; its metadata.
+fn readable(path: &Path, place: &Place, key: &str, diagnostics: &Diagnostics) -> Option<Metadata> {
+    let found = fs::metadata(path).and_then(|metadata| File::open(path).map(|_opened| metadata));
+    match found {
+        Ok(metadata) if metadata.is_file() => Some(metadata),
+        Ok(_) => {
+            diagnostics.error(&at(place, key), format!("{} is not a regular file", path.display()));
+            None
+        }
+        Err(error) => {
+            diagnostics.error(&at(place, key), format!("{} cannot be read: {error}", path.display()));
+            None
+        }
+    }
+}
+
+/// A PEM file with at least one certificate.
+fn certificates(path: &Path, place: &Place, key: &str, diagnostics: &Diagnostics) {
+    if readable(path, place, key, diagnostics).is_none() {
+        return;
+    }
+    let parsed = CertificateDer::pem_file_iter(path).map(|items| items.collect::<Result<Vec<_>, _>>());
+    let fault = match parsed {
+        Ok(Ok(found)) if found.is_empty() => "holds no certificate in PEM".to_owned(),
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) | Err(error) => format!("is not a sound PEM file: {error}"),
+    };
+    diagnostics.error(&at(place, key), format!("{} {fault}", path.display()));
+}
+
+/// A PEM file with a private key, preferably nobody else's to read.
+fn private_key(path: &Path, place: &Place, diagnostics: &Diagnostics) {
+    let Some(metadata) = readable(path, place, "tls.key", diagnostics) else { return };
+    if let Err(error) = PrivateKeyDer::from_pem_file(path) {
+        diagnostics.error(
+            &at(place, "tls.key"),
+            format!("{} holds no private key in PEM (PKCS #8, PKCS #1 or SEC1): {error}", path.display()),
+        );
+    }
+    warn_open(path, &metadata, place, "tls.key", diagnostics);
+}
+
+fn warn_open(path: &Path, metadata: &Metadata, place: &Place, key: &str, diagnostics: &Diagnostics) {
+    if metadata.mode() & OTHERS != 0 {
+        let mode = metadata.mode() & 0o7777;
+        let message = format!("{} is open to others (mode {mode:04o}); chmod 600", path.display());
+        diagnostics.warn(&at(place, key), message);
+    }
+}
+
+fn password(source: &PasswordSource, place: &Place, diagnostics: &Diagnostics) {
+    match source {
+        PasswordSource::File(path) => {
+            if let Some(metadata) = readable(path, place, "password.file", diagnostics) {
+                warn_open(path, &metadata, place, "password.file", diagnostics);
+            }
+        }
+        PasswordSource::Environment(name) => {
+            if std::env::var_os(name).is_none_or(|value| value.is_empty()) {
+                diagnostics.warn(
+                    &at(place, "password.env"),
+                    format!("{name} is not set here; the gateway's own environment must set it"),
+                );
+            }
+        }
+        PasswordSource::Command { argv, .. } => {
+            let Some(program) = argv.first().filter(|program| program.contains('/')) else { return };
+            let found = readable(Path::new(program), place, "password.command", diagnostics);
+            if found.is_some_and(|metadata| metadata.mode() & 0o111 == 0) {
+                diagnostics.error(&at(place, "password.command"), format!("{program} is not executable"));
+            }
+        }
+    }
+}
+
+fn evidence_directory(path: &Path, place: &Place, diagnostics: &Diagnostics) {
+    let shown = path.display();
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            diagnostics.error(
+                place,
+                format!("{shown} cannot be used: {error}; create it once with: install -d -m 0700 {shown}"),
+            );
+            return;
+        }
+    };
+    if !metadata.is_dir() {
+        diagnostics.error(place, format!("{shown} is not a folder"));
+        return;
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & WORLD_WRITE != 0 {
+        diagnostics.error(place, format!("{shown} is writable by everybody (mode {mode:04o}); chmod 700"));
+    } else if mode & OTHERS != 0 {
+        diagnostics.warn(place, format!("{shown} is open to others (mode {mode:04o}); chmod 700"));
+    }
+    if let Err(error) = rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+        diagnostics.error(place, format!("{shown} is not writable for this user: {error}"));
+    }
+}
+
+fn state_directory(path: &Path, place: &Place, diagnostics: &Diagnostics) {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_dir() => {
+            diagnostics.error(place, format!("{} is not a folder", path.display()));
+        }
+        Ok(metadata) if metadata.mode() & OTHERS_WRITE != 0 => {
+            let mode = metadata.mode() & 0o7777;
+            let message = format!("{} is writable by others (mode {mode:04o}); chmod 700", path.display());
+            diagnostics.error(place, message);
+        }
+        // Missing is fine: the first start creates it.
+        Ok(_) | Err(_) => {}
+    }
+}

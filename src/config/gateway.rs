@@ -1,0 +1,112 @@
+//! Reads `[gateway]`, `[control]`, `[limits]` and `[evidence]`.
+//!
+//! Owns the checks among these sections' own keys. An absent section is read as an empty one, so that defaults stand in
+//! one place, the reference.
+
+use std::net::SocketAddr;
+
+use super::files;
+use super::keys::Reader;
+use super::model::{Evidence, Gateway, Limits};
+use super::reference;
+
+/// Name of the digest key in the state folder.
+const DIGEST_KEY_FILE: &str = "digest.key";
+
+pub(super) fn gateway(root: &Reader<'_>) -> Gateway {
+    let section = root.section("gateway", &reference::GATEWAY);
+    let gateway = Gateway {
+        policy: section.path("policy").unwrap_or_default(),
+        policy_place: section.table.place_of("policy"),
+        state_directory: section.path("state_dir").unwrap_or_default(),
+        state_place: section.table.place_of("state_dir"),
+        shards: usize::try_from(section.integer("shards")).unwrap_or(0),
+        drain_deadline_s: section.integer("drain_deadline_s"),
+    };
+    section.done();
+    gateway
+}
+
+/// Checked only; that it is not built has been said by the root's reader.
+pub(super) fn control(root: &Reader<'_>) {
+    if !root.table.has("control") {
+        return;
+    }
+    let section = root.section("control", &reference::CONTROL);
+    if section.text("address").is_some_and(|address| address.parse::<SocketAddr>().is_err()) {
+        section.table.error("address", "must be an IP address and a port, such as 127.0.0.1:6480");
+    }
+    let _checked: bool = section.boolean("metrics");
+    section.done();
+}
+
+pub(super) fn limits(root: &Reader<'_>) -> Limits {
+    let section = root.section("limits", &reference::LIMITS);
+    let limits = Limits {
+        connections_max: section.integer("connections_max"),
+        connections_per_address_max: section.integer("connections_per_address_max"),
+        login_deadline_ms: section.integer("login_deadline_ms"),
+        dial_deadline_ms: section.integer("dial_deadline_ms"),
+        token_bytes_max: section.integer("token_bytes_max"),
+        statement_bytes_max: section.integer("statement_bytes_max"),
+        row_bytes_max: section.integer("row_bytes_max"),
+        held_bytes_max: section.integer("held_bytes_max"),
+        keepalive_s: section.integer("keepalive_s"),
+    };
+    if limits.dial_deadline_ms > limits.login_deadline_ms {
+        section.table.error(
+            "dial_deadline_ms",
+            format!(
+                "{} ms is more than login_deadline_ms ({} ms), which covers the dial; lower it",
+                limits.dial_deadline_ms, limits.login_deadline_ms
+            ),
+        );
+    }
+    if limits.statement_bytes_max > limits.held_bytes_max {
+        section.table.error(
+            "statement_bytes_max",
+            format!(
+                "{} bytes is more than held_bytes_max ({} bytes): a statement that long could never be judged",
+                limits.statement_bytes_max, limits.held_bytes_max
+            ),
+        );
+    }
+    section.done();
+    limits
+}
+
+pub(super) fn evidence(root: &Reader<'_>, gateway: &Gateway) -> Evidence {
+    let section = root.section("evidence", &reference::EVIDENCE);
+    let directory = section.path("directory").unwrap_or_default();
+    let digest_key = section
+        .table("digest_key", &reference::DIGEST_KEY)
+        .and_then(|key| {
+            let file = key.path("file");
+            key.done();
+            file
+        })
+        .unwrap_or_else(|| gateway.state_directory.join(DIGEST_KEY_FILE));
+    if files::lies_within(&digest_key, &directory) {
+        let key = if section.table.has("digest_key") { "digest_key" } else { "directory" };
+        section.table.error(
+            key,
+            format!(
+                "the digest key {} would lie inside the evidence folder, where whoever copies the evidence takes it \
+                 along; keep gateway.state_dir and evidence.digest_key outside {}",
+                digest_key.display(),
+                directory.display()
+            ),
+        );
+    }
+    let evidence = Evidence {
+        directory,
+        segment_bytes: section.integer("segment_bytes"),
+        reserve_bytes: section.integer("reserve_bytes"),
+        stall_limit_ms: section.integer("stall_limit_ms"),
+        queue_bytes_max: section.integer("queue_bytes_max"),
+        digest_key,
+        place: section.table.place_of("directory"),
+    };
+    section.done();
+    evidence
+}

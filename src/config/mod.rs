@@ -1,0 +1,158 @@
+//! pgturnstile.toml: read strictly, checked whole, held as plain values.
+//!
+//! Owns the gateway's configuration file, its reference (README.md beside this file, generated from [`reference`]), and
+//! the fetching of what the file points to but must not hold: target passwords and the digest key. It may not open
+//! sockets and knows nothing of policies. It fails whole: [`Config::load`] yields a configuration in which every
+//! reference resolves and every file was readable, or every error at once with file, line and key. A reload is a load
+//! anew; the caller keeps the old value on error.
+
+mod digest_key;
+mod files;
+mod gateway;
+mod issuer;
+mod keys;
+mod listener;
+mod model;
+mod password;
+pub mod reference;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use pgturnstile_rules::document::{Diagnostic, Diagnostics, Document, nearest};
+
+pub use digest_key::{DigestKey, DigestKeyError, load_or_create_digest_key};
+pub use keys::{Absent, Key, Kind, Section, State};
+pub use model::{
+    ALGORITHMS, Auth, Config, Credential, Evidence, Gateway, Issuer, Jwks, Limits, Listener, ListenerTls,
+    PasswordSource, Person, Target, TargetAddress, TargetTls,
+};
+pub use password::{PASSWORD_BYTES_MAX, PasswordError};
+
+use keys::Reader;
+
+/// What the reference's page says before its tables.
+#[cfg(test)]
+const SECTIONS_README: &str = "\
+# pgturnstile.toml
+
+The gateway's configuration file: strict TOML. An unknown key, a wrong type or unit, a value out of range, a duplicate or
+a dangling reference is an error with file, line and key; `pgturnstile check` prints all of them in one run, and the
+gateway does not start with any. Relative paths start from the file's folder. Units are part of the key's name. `SIGHUP`
+reads the file anew and keeps what is in force when the new one has errors.
+
+The tables below are generated from the code (`reference.rs`) and a test keeps them so. What is not built yet is refused
+where relying on it would be unsafe, and warned about elsewhere.
+
+## Reference
+
+";
+
+/// The version of the file's format that this build reads.
+const VERSION: i64 = 1;
+
+/// Whether the files that the configuration names are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// They must be there, readable and sound. The gateway never starts without it.
+    Check,
+    /// They are not touched: for reviewing a configuration on another machine.
+    Skip,
+}
+
+impl Config {
+    /// Reads and checks the file at `path` and every file it names.
+    ///
+    /// # Errors
+    /// Every finding of the run, warnings included, when at least one is an error. Nothing was changed.
+    pub fn load(path: &Path) -> Result<Self, Vec<Diagnostic>> {
+        Self::load_with(path, Files::Check)
+    }
+
+    /// As [`Config::load`], choosing whether the named files are looked at.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(path: &Path, files: Files) -> Result<Self, Vec<Diagnostic>> {
+        let document = Document::read(path, &path.display().to_string()).map_err(|fault| vec![fault])?;
+        Self::from_document(path, &document, files)
+    }
+
+    /// Checks a document. Relative paths start from the folder of `path`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_document(path: &Path, document: &Document, files: Files) -> Result<Self, Vec<Diagnostic>> {
+        let base = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            Some(_) | None => PathBuf::from("."),
+        };
+        let diagnostics = Diagnostics::new();
+        let config = read(path, &base, document, &diagnostics);
+        if let (Some(config), Files::Check) = (&config, files) {
+            files::check(config, &diagnostics);
+        }
+        let (mut config, warnings) = diagnostics.finish(config)?;
+        config.warnings = warnings;
+        Ok(config)
+    }
+}
+
+/// Reads every section, going on after errors; `None` when a section has no usable value (which was reported).
+fn read(path: &Path, base: &Path, document: &Document, diagnostics: &Diagnostics) -> Option<Config> {
+    let root = document.root(diagnostics)?;
+    root.version(VERSION);
+    let root = Reader::new(root, &reference::ROOT, base);
+
+    let gateway = gateway::gateway(&root);
+    gateway::control(&root);
+    let limits = gateway::limits(&root);
+    let listeners = listener::listeners(&root);
+    let issuers = issuer::issuers(&root);
+    let persons = issuer::persons(&root, &issuers);
+    let credentials = target::credentials(&root);
+    let targets = target::targets(&root, &limits);
+    let evidence = gateway::evidence(&root, &gateway);
+    for section in ["listener", "issuer", "target"] {
+        if !root.table.has(section) {
+            root.table.error(section, format!("is missing: at least one [[{section}]] is needed"));
+        }
+    }
+    if !root.table.has("credential") {
+        root.table.error(
+            "credential",
+            "is missing: each target needs a [credential.NAME] for its control connection",
+        );
+    }
+    check_references(&targets, &credentials, diagnostics);
+
+    Some(Config {
+        file: path.to_path_buf(),
+        hash: *blake3::hash(document.text().as_bytes()).as_bytes(),
+        gateway,
+        listeners,
+        limits,
+        issuers,
+        persons,
+        credentials,
+        targets,
+        evidence,
+        warnings: Vec::new(),
+    })
+}
+
+/// Every control credential exists. (The names that the policy uses are checked where both files are known.)
+fn check_references(targets: &[Target], credentials: &[Credential], diagnostics: &Diagnostics) {
+    let names: Vec<&str> = credentials.iter().map(|credential| credential.name.as_str()).collect();
+    for target in targets.iter().filter(|target| !names.contains(&target.control.as_str())) {
+        let message = match nearest(&target.control, &names) {
+            Some(near) => format!("no [credential.{}]; did you mean `{near}`?", target.control),
+            None => {
+                format!("no [credential.{}]; add it, with a role that may read the catalogs", target.control)
+            }
+        };
+        diagnostics.error(&target.control_place, message);
+    }
+}

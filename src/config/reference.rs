@@ -1,0 +1,484 @@
+//! Every key of pgturnstile.toml, and the reference rendered from it.
+//!
+//! Owns the descriptions only; reading is done by the modules beside it, through [`super::keys`]. The tables in this
+//! folder's README are [`markdown`]'s output, and a test keeps them so.
+
+use std::fmt::Write as _;
+
+use super::keys::{Absent, Key, Kind, Section, State};
+
+/// A key that is built.
+const fn key(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
+    Key { name, kind, state: State::Built, meaning }
+}
+
+/// A key whose machinery is missing and whose presence is refused.
+const fn refused(name: &'static str, kind: Kind, why: &'static str, meaning: &'static str) -> Key {
+    Key { name, kind, state: State::Refused(why), meaning }
+}
+
+/// A key whose machinery is missing and whose presence is warned about.
+const fn warned(name: &'static str, kind: Kind, why: &'static str, meaning: &'static str) -> Key {
+    Key { name, kind, state: State::Warned(why), meaning }
+}
+
+const fn integer(low: u64, high: u64, default: u64) -> Kind {
+    Kind::Integer { low, high, default: Some(default) }
+}
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// The top of the file.
+pub const ROOT: Section = Section {
+    header: "top of the file",
+    meaning: "The sections below; `version` comes first.",
+    keys: &[
+        key(
+            "version",
+            Kind::Integer { low: 1, high: 1, default: None },
+            "Version of this file's format: 1. Required.",
+        ),
+        key("gateway", Kind::Table(Absent::Optional), "The process."),
+        key("listener", Kind::Table(Absent::Required), "Where clients connect; at least one."),
+        warned(
+            "control",
+            Kind::Table(Absent::Optional),
+            "the control listener (API, metrics, health) is not built yet; nothing listens there",
+            "API, metrics, health.",
+        ),
+        key(
+            "limits",
+            Kind::Table(Absent::Optional),
+            "Bounds of everything a peer can make the gateway hold or wait for.",
+        ),
+        key(
+            "issuer",
+            Kind::Table(Absent::Required),
+            "Identity providers whose tokens are accepted; at least one.",
+        ),
+        warned(
+            "person",
+            Kind::Table(Absent::Optional),
+            "persons separate requesters from approvers of holds, which are not built yet; the entry is checked, not used",
+            "The same human under several issuers.",
+        ),
+        key(
+            "credential",
+            Kind::Table(Absent::Required),
+            "Logins at targets; at least the control credential of each target.",
+        ),
+        key("target", Kind::Table(Absent::Required), "Databases behind the gateway; at least one."),
+        key("evidence", Kind::Table(Absent::Optional), "The chained record of everything."),
+    ],
+};
+
+/// `[gateway]`.
+pub const GATEWAY: Section = Section {
+    header: "[gateway]",
+    meaning: "The process.",
+    keys: &[
+        key("policy", Kind::Path(Absent::Default("policy.toml")), "The policy file."),
+        key(
+            "state_dir",
+            Kind::Path(Absent::Default("state")),
+            "Folder of the gateway's own state; created with mode 0700 at the first start. Must not be the evidence folder or lie inside it.",
+        ),
+        key("shards", integer(0, 1024, 0), "Session threads; 0 means one per core, less one."),
+        key("drain_deadline_s", integer(0, 86_400, 30), "How long sessions may go on after SIGTERM."),
+    ],
+};
+
+/// `[[listener]]`.
+pub const LISTENER: Section = Section {
+    header: "[[listener]]",
+    meaning: "Where clients connect. A certificate is mandatory: a token is never asked for outside TLS.",
+    keys: &[
+        key("address", Kind::Text(Absent::Required), "`ADDRESS:PORT`, an IP address; `[::]:6432` for IPv6."),
+        key("tls", Kind::Table(Absent::Required), "Its certificate and key, see below."),
+        key(
+            "auth",
+            Kind::Word {
+                words: &["token-password", "oauthbearer", "client-certificate"],
+                default: Some("token-password"),
+            },
+            "`token-password`: an OIDC token in the password field. `oauthbearer` and `client-certificate` are not built yet and refused.",
+        ),
+        refused(
+            "match",
+            Kind::Table(Absent::Optional),
+            "choosing `auth` by match is not built yet and would not be applied; give each way to authenticate its own listener",
+            "Another `auth` for some clients.",
+        ),
+    ],
+};
+
+/// `listener.tls`.
+pub const LISTENER_TLS: Section = Section {
+    header: "listener.tls",
+    meaning: "The listener's side of TLS 1.2 and 1.3.",
+    keys: &[
+        key("certificate", Kind::Path(Absent::Required), "Certificate chain in PEM, own certificate first."),
+        key("key", Kind::Path(Absent::Required), "Private key in PEM, readable by the gateway's user only."),
+        key(
+            "required",
+            Kind::Boolean { default: true },
+            "Must stay true where `auth = \"token-password\"`: clients without TLS are refused.",
+        ),
+        key(
+            "direct",
+            Kind::Boolean { default: false },
+            "TLS without SSLRequest (libpq's `sslnegotiation=direct`). `true` is warned about: not built yet, such clients are refused.",
+        ),
+    ],
+};
+
+/// `[control]`.
+pub const CONTROL: Section = Section {
+    header: "[control]",
+    meaning: "API, metrics and health. Not built yet: the section is checked, warned about, and nothing listens.",
+    keys: &[
+        key("address", Kind::Text(Absent::Default("127.0.0.1:6480")), "`ADDRESS:PORT`, an IP address."),
+        key("metrics", Kind::Boolean { default: true }, "Whether metrics are offered there."),
+    ],
+};
+
+/// `[limits]`.
+pub const LIMITS: Section = Section {
+    header: "[limits]",
+    meaning: "Bounds of everything a peer can make the gateway hold or wait for.",
+    keys: &[
+        key("connections_max", integer(1, 1_000_000, 5_000), "Client connections of the whole gateway."),
+        key(
+            "connections_per_address_max",
+            integer(1, 1_000_000, 200),
+            "Client connections from one address.",
+        ),
+        key(
+            "login_deadline_ms",
+            integer(100, 600_000, 10_000),
+            "From accept to ReadyForQuery, the target's login included.",
+        ),
+        key(
+            "dial_deadline_ms",
+            integer(100, 600_000, 8_000),
+            "From connect to the target's first ReadyForQuery.",
+        ),
+        key("token_bytes_max", integer(256, MIB, 65_536), "Longest token."),
+        key(
+            "statement_bytes_max",
+            integer(1_024, 64 * MIB, 262_144),
+            "Longest SQL text; a target may set its own.",
+        ),
+        key("row_bytes_max", integer(8_192, GIB, 64 * MIB), "Longest row of a result."),
+        key(
+            "held_bytes_max",
+            integer(65_536, GIB, 16 * MIB),
+            "Most bytes of a session that wait for a verdict or for the evidence.",
+        ),
+        key("keepalive_s", integer(10, 7_200, 60), "Silence after which TCP keepalive probes a peer."),
+    ],
+};
+
+/// `[[issuer]]`.
+pub const ISSUER: Section = Section {
+    header: "[[issuer]]",
+    meaning: "An identity provider whose tokens are accepted.",
+    keys: &[
+        key("name", Kind::Text(Absent::Required), "The name that the policy uses; unique."),
+        key(
+            "issuer",
+            Kind::Text(Absent::Required),
+            "The `iss` claim, byte for byte; unique. https, or http on loopback for development.",
+        ),
+        refused(
+            "preset",
+            Kind::Word { words: &["github-actions"], default: None },
+            "presets are not built yet; write `issuer`, `jwks`, `algorithms`, `groups`, `person` and `keep` out",
+            "A known provider's settings.",
+        ),
+        key("audiences", Kind::Strings(Absent::Required), "Audiences of ours; a token names at least one."),
+        key(
+            "trusted_audiences",
+            Kind::Strings(Absent::Optional),
+            "Audiences that a token may name beside ours; any other is refused.",
+        ),
+        key(
+            "authorized_parties",
+            Kind::Strings(Absent::Optional),
+            "Accepted `azp` claims. A token with several audiences needs one of them.",
+        ),
+        key(
+            "jwks",
+            Kind::Text(Absent::Default("discover")),
+            "Where the keys are: `discover` (OpenID Connect Discovery), an https URL (http on loopback only), or a file.",
+        ),
+        key(
+            "ca",
+            Kind::Paths(Absent::Optional),
+            "Certificate authorities of the provider's HTTPS server in PEM; the public roots when absent.",
+        ),
+        key(
+            "algorithms",
+            Kind::Strings(Absent::Default("RS256, ES256")),
+            "Accepted signature algorithms, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.",
+        ),
+        key("clock_skew_s", integer(0, 300, 30), "Tolerance for clocks that differ."),
+        key(
+            "token_age_s_max",
+            integer(60, 604_800, 86_400),
+            "Oldest token that opens a session, since `iat`.",
+        ),
+        key(
+            "groups",
+            Kind::Text(Absent::Optional),
+            "Claim path of the group list; missing or overflowing means refused where a rule needs it.",
+        ),
+        key("person", Kind::Text(Absent::Optional), "Claim path of the person behind the token."),
+        key(
+            "keep",
+            Kind::Strings(Absent::Optional),
+            "Claim paths copied into the evidence as verified claims.",
+        ),
+    ],
+};
+
+/// `[credential.NAME]`.
+pub const CREDENTIAL: Section = Section {
+    header: "[credential.NAME]",
+    meaning: "A login at a target. Clients never see it.",
+    keys: &[
+        key("user", Kind::Text(Absent::Required), "The role that logs in; at most 63 bytes."),
+        key(
+            "password",
+            Kind::Table(Absent::Optional),
+            "Where the password comes from, see below; absent where the target asks for none.",
+        ),
+    ],
+};
+
+/// `credential.NAME.password`.
+pub const PASSWORD: Section = Section {
+    header: "credential.NAME.password",
+    meaning: "Exactly one source. The password itself never stands in this file.",
+    keys: &[
+        key("file", Kind::Path(Absent::Optional), "A file; one trailing line end is dropped."),
+        key("env", Kind::Text(Absent::Optional), "An environment variable of the gateway."),
+        key(
+            "command",
+            Kind::Strings(Absent::Optional),
+            "A program with its arguments, no shell; the first line it prints.",
+        ),
+        key("timeout_ms", integer(100, 60_000, 5_000), "How long `command` may run."),
+        refused(
+            "gcp-secret",
+            Kind::Text(Absent::Optional),
+            "GCP Secret Manager is not built yet; use `command` with the provider's own tool, or a file",
+            "A secret version of GCP Secret Manager.",
+        ),
+        refused(
+            "vault",
+            Kind::Text(Absent::Optional),
+            "Vault is not built yet; use `command`, or the file of a Vault agent",
+            "A secret of HashiCorp Vault.",
+        ),
+        refused(
+            "cloud-sql-iam",
+            Kind::Boolean { default: false },
+            "Cloud SQL IAM logins are not built yet; use a password",
+            "An IAM login at Cloud SQL.",
+        ),
+    ],
+};
+
+/// `[[target]]`.
+pub const TARGET: Section = Section {
+    header: "[[target]]",
+    meaning: "A database behind the gateway. Clients name it as their database.",
+    keys: &[
+        key("name", Kind::Text(Absent::Required), "The name that clients and the policy use; unique."),
+        key(
+            "address",
+            Kind::Text(Absent::Required),
+            "`HOST:PORT`, or `/DIRECTORY:PORT` for the Unix socket `/DIRECTORY/.s.PGSQL.PORT`.",
+        ),
+        key("database", Kind::Text(Absent::Required), "The database there; at most 63 bytes."),
+        key(
+            "tls",
+            Kind::Table(Absent::Optional),
+            "How the connection is protected, see below; required for TCP.",
+        ),
+        key(
+            "control",
+            Kind::Text(Absent::Required),
+            "Name of the credential that reads the catalog snapshot.",
+        ),
+        key(
+            "sessions_max",
+            integer(1, 100_000, 80),
+            "Sessions opened there at a time; beyond it 53300. One more connection is the gateway's own.",
+        ),
+        key(
+            "statement_bytes_max",
+            Kind::Integer { low: 1_024, high: 64 * MIB, default: None },
+            "Longest SQL text for this target; the value of `limits` when absent.",
+        ),
+    ],
+};
+
+/// `target.tls`.
+pub const TARGET_TLS: Section = Section {
+    header: "target.tls",
+    meaning: "The target's side. There is no mode that falls back.",
+    keys: &[
+        key(
+            "mode",
+            Kind::Word { words: &["disable", "require", "verify-ca", "verify-full"], default: None },
+            "As libpq's sslmode. `require` accepts any certificate and protects against listening only.",
+        ),
+        key(
+            "ca",
+            Kind::Paths(Absent::Optional),
+            "Certificate authorities in PEM; required with verify-ca and verify-full.",
+        ),
+        key(
+            "name",
+            Kind::Text(Absent::Optional),
+            "With verify-ca: the exact name in the certificate (Cloud SQL's `project:instance`). With verify-full: the host name to expect, where it differs from the address.",
+        ),
+    ],
+};
+
+const NO_CHECKPOINTS: &str = "signed checkpoints are not built yet: the evidence would have no outside anchor although this file asks for one; remove the key";
+
+/// `[evidence]`.
+pub const EVIDENCE: Section = Section {
+    header: "[evidence]",
+    meaning: "The chained record of everything. Its folder must exist: a mistyped path must not start a second history.",
+    keys: &[
+        key("directory", Kind::Path(Absent::Default("evidence")), "Folder of the segments, mode 0700."),
+        key("segment_bytes", integer(MIB, 16 * GIB, 256 * MIB), "Size at which a segment is closed."),
+        key("reserve_bytes", integer(MIB, 1 << 50, GIB), "Free disk below which nothing new is accepted."),
+        key(
+            "stall_limit_ms",
+            integer(100, 600_000, 5_000),
+            "How long a session waits for the evidence before it is refused.",
+        ),
+        key(
+            "queue_bytes_max",
+            integer(MIB, 16 * GIB, 64 * MIB),
+            "Records in memory that are not yet written.",
+        ),
+        key("digest_key", Kind::Table(Absent::Optional), "Master key of the keyed digests, see below."),
+        refused(
+            "checkpoint_every_s",
+            integer(1, 86_400, 10),
+            NO_CHECKPOINTS,
+            "Distance of signed checkpoints.",
+        ),
+        refused("signing_key", Kind::Table(Absent::Optional), NO_CHECKPOINTS, "Key that signs checkpoints."),
+        refused(
+            "head",
+            Kind::Table(Absent::Optional),
+            NO_CHECKPOINTS,
+            "Second place of the last checkpoint.",
+        ),
+    ],
+};
+
+/// `evidence.digest_key`.
+pub const DIGEST_KEY: Section = Section {
+    header: "evidence.digest_key",
+    meaning: "Digests of texts, parameters and rows are keyed: a salt beside a nine-digit value would be no secret.",
+    keys: &[key(
+        "file",
+        Kind::Path(Absent::Required),
+        "64 hexadecimal digits, mode 0600; `STATE_DIR/digest.key` when the table is absent. Created at the first start; refused inside the evidence folder.",
+    )],
+};
+
+/// All sections, in the order of the reference.
+pub const SECTIONS: [&Section; 14] = [
+    &ROOT,
+    &GATEWAY,
+    &LISTENER,
+    &LISTENER_TLS,
+    &CONTROL,
+    &LIMITS,
+    &ISSUER,
+    &PERSON,
+    &CREDENTIAL,
+    &PASSWORD,
+    &TARGET,
+    &TARGET_TLS,
+    &EVIDENCE,
+    &DIGEST_KEY,
+];
+
+/// `[[person]]`.
+pub const PERSON: Section = Section {
+    header: "[[person]]",
+    meaning: "The same human under several issuers: `email`, or an issuer's name, each with the value of the person claim there. Checked, not used yet.",
+    keys: &[],
+};
+
+/// The reference as Markdown tables.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::new();
+    for section in SECTIONS {
+        // Writing to a String cannot fail.
+        let _ = write!(page, "### {}\n\n{}\n\n", section.header, section.meaning);
+        if section.keys.is_empty() {
+            continue;
+        }
+        page.push_str("| key | value | when absent | meaning |\n|---|---|---|---|\n");
+        for key in section.keys {
+            let (value, absent) = describe(&key.kind);
+            let built = match key.state {
+                State::Built => "",
+                State::Refused(_) => " **Not built yet: refused.**",
+                State::Warned(_) => " **Not built yet: warned about.**",
+            };
+            let _ = writeln!(page, "| `{}` | {value} | {absent} | {}{built} |", key.name, key.meaning);
+        }
+        page.push('\n');
+    }
+    page
+}
+
+fn describe(kind: &Kind) -> (String, String) {
+    let absent = |absent: &Absent| match absent {
+        Absent::Required => "required".to_owned(),
+        Absent::Optional => "–".to_owned(),
+        Absent::Default(default) => format!("`{default}`"),
+    };
+    match kind {
+        Kind::Integer { low, high, default } => {
+            (format!("{} to {}", grouped(*low), grouped(*high)), default.map_or("–".to_owned(), grouped))
+        }
+        Kind::Boolean { default } => ("true or false".to_owned(), default.to_string()),
+        Kind::Text(default) => ("string".to_owned(), absent(default)),
+        Kind::Path(default) => ("path".to_owned(), absent(default)),
+        Kind::Word { words, default } => (
+            words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+            default.map_or("required".to_owned(), |word| format!("`{word}`")),
+        ),
+        Kind::Strings(default) => ("array of strings".to_owned(), absent(default)),
+        Kind::Paths(default) => ("array of paths".to_owned(), absent(default)),
+        Kind::Table(default) => ("table".to_owned(), absent(default)),
+    }
+}
+
+/// 10000 as `10_000`, the way TOML lets operators write it.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('_');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,226 @@
+//! Reads `[credential.NAME]` and `[[target]]`.
+//!
+//! Owns the forms of a target's address, the TLS modes and the password sources. It fetches no password.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use pgturnstile_rules::document::Unique;
+
+use super::keys::Reader;
+use super::model::{Credential, Limits, PasswordSource, Target, TargetAddress, TargetTls};
+use super::reference;
+
+/// Longest role or database name: NAMEDATALEN - 1 of a stock server (src/include/pg_config_manual.h).
+const IDENTIFIER_BYTES_MAX: usize = 63;
+
+/// Longest path of a Unix socket (`sun_path` of Linux less its NUL).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+pub(super) fn credentials(root: &Reader<'_>) -> Vec<Credential> {
+    let mut credentials = Vec::new();
+    for (name, section) in root.named_sections("credential", &reference::CREDENTIAL) {
+        let user = identifier(&section, "user");
+        let password = section.table("password", &reference::PASSWORD).map(password);
+        if let (Some(user), false) = (user, matches!(password, Some(None))) {
+            credentials.push(Credential { name, user, password: password.flatten(), place: section.place() });
+        }
+        section.done();
+    }
+    credentials
+}
+
+/// The one source that the table names; `None` after a report.
+fn password(section: Reader<'_>) -> Option<PasswordSource> {
+    const SOURCES: [&str; 6] = ["file", "env", "command", "gcp-secret", "vault", "cloud-sql-iam"];
+    let named = SOURCES.iter().filter(|source| section.table.has(source)).count();
+    if named != 1 {
+        section.table.error_here("must name exactly one of file, env, command");
+    }
+    let file = section.path("file").map(PasswordSource::File);
+    let environment = section.text("env").map(PasswordSource::Environment);
+    let argv = section.strings("command");
+    let timeout_ms = section.integer("timeout_ms");
+    if section.table.has("timeout_ms") && !section.table.has("command") {
+        section.table.error("timeout_ms", "belongs to `command`; the other sources are not waited for");
+    }
+    if section.table.has("command") && argv.is_empty() {
+        section.table.error("command", "must name a program");
+    }
+    let command = (!argv.is_empty()).then_some(PasswordSource::Command { argv, timeout_ms });
+    section.done();
+    file.or(environment).or(command).filter(|_| named == 1)
+}
+
+pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {
+    let mut targets = Vec::new();
+    let mut names = Unique::new();
+    for section in root.sections("target", &reference::TARGET) {
+        let name = section.name("name");
+        if let Some(name) = &name {
+            names.claim(name, &section.table.place_of("name"), section.table.diagnostics());
+        }
+        let address = address(&section);
+        let database = identifier(&section, "database");
+        let tls = tls(&section, address.as_ref());
+        let control = section.text("control");
+        let sessions_max = section.integer("sessions_max");
+        let statement_bytes_max = statement_bytes_max(&section, limits);
+        if let (Some(name), Some(address), Some(database), Some(tls), Some(control)) =
+            (name, address, database, tls, control)
+        {
+            let place = section.place();
+            let control_place = section.table.place_of("control");
+            targets.push(Target {
+                name,
+                address,
+                database,
+                tls,
+                control,
+                control_place,
+                sessions_max,
+                statement_bytes_max,
+                place,
+            });
+        }
+        section.done();
+    }
+    targets
+}
+
+fn statement_bytes_max(section: &Reader<'_>, limits: &Limits) -> u64 {
+    let own = section.optional_integer("statement_bytes_max").unwrap_or(limits.statement_bytes_max);
+    if own > limits.held_bytes_max {
+        section.table.error(
+            "statement_bytes_max",
+            format!(
+                "{own} bytes is more than limits.held_bytes_max ({} bytes); raise that too",
+                limits.held_bytes_max
+            ),
+        );
+    }
+    own
+}
+
+/// `HOST:PORT`, `[ADDRESS]:PORT` or `/DIRECTORY:PORT`.
+fn address(section: &Reader<'_>) -> Option<TargetAddress> {
+    let text = section.text("address")?;
+    let parsed = parse_address(&text);
+    if let Err(fault) = &parsed {
+        section.table.error("address", fault.clone());
+    }
+    parsed.ok()
+}
+
+fn parse_address(text: &str) -> Result<TargetAddress, String> {
+    const FORMS: &str = "must be HOST:PORT, [IPV6]:PORT, or /DIRECTORY:PORT for a Unix socket";
+    let (host, port) = text.rsplit_once(':').ok_or(FORMS)?;
+    let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or("the port must be 1 to 65535")?;
+    if host.starts_with('/') {
+        let address = TargetAddress::Unix { directory: PathBuf::from(host), port };
+        let length = address.socket().map_or(0, |socket| socket.as_os_str().len());
+        if length > SOCKET_PATH_BYTES_MAX {
+            return Err(format!(
+                "the socket's path is {length} bytes long; the system allows {SOCKET_PATH_BYTES_MAX}"
+            ));
+        }
+        return Ok(address);
+    }
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
+        Some(_) => return Err("between brackets must stand an IPv6 address".to_owned()),
+        None => host,
+    };
+    let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if host.parse::<IpAddr>().is_err() && (host.is_empty() || host.len() > 253 || !host.chars().all(name)) {
+        return Err(FORMS.to_owned());
+    }
+    Ok(TargetAddress::Tcp { host: host.to_owned(), port })
+}
+
+#[derive(Clone, Copy)]
+enum Mode {
+    Disable,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+fn tls(section: &Reader<'_>, address: Option<&TargetAddress>) -> Option<TargetTls> {
+    let unix = matches!(address, Some(TargetAddress::Unix { .. }));
+    if !section.table.has("tls") {
+        if unix {
+            let _counts_as_asked = section.table("tls", &reference::TARGET_TLS);
+            return Some(TargetTls::Disable);
+        }
+        section.table.error(
+            "tls",
+            "is required for TCP: choose a mode, such as { mode = \"verify-full\", ca = [\"ca.pem\"] }",
+        );
+        return None;
+    }
+    let tls = section.table("tls", &reference::TARGET_TLS)?;
+    let mode = tls.word("mode", &[Mode::Disable, Mode::Require, Mode::VerifyCa, Mode::VerifyFull]);
+    let ca = tls.paths("ca");
+    let name = tls.text("name");
+    check_tls(&tls, mode, address, ca.is_empty());
+    tls.done();
+    Some(match mode? {
+        Mode::Disable => TargetTls::Disable,
+        Mode::Require => TargetTls::Require,
+        Mode::VerifyCa => TargetTls::VerifyCa { ca, name },
+        Mode::VerifyFull => TargetTls::VerifyFull { ca, name },
+    })
+}
+
+/// Reports what does not fit the mode.
+fn check_tls(tls: &Reader<'_>, mode: Option<Mode>, address: Option<&TargetAddress>, no_ca: bool) {
+    let Some(mode) = mode else { return };
+    let host = match address {
+        Some(TargetAddress::Tcp { host, .. }) => Some(host.as_str()),
+        Some(TargetAddress::Unix { .. }) => {
+            if !matches!(mode, Mode::Disable) {
+                tls.table.error("mode", "must be \"disable\": PostgreSQL speaks no TLS on a Unix socket");
+            }
+            None
+        }
+        None => None,
+    };
+    match mode {
+        Mode::Disable | Mode::Require => {
+            for key in ["ca", "name"].iter().filter(|key| tls.table.has(key)) {
+                tls.table.error(key, "would not be used in this mode; use verify-ca or verify-full");
+            }
+        }
+        Mode::VerifyCa | Mode::VerifyFull if no_ca => {
+            tls.table.error("ca", "is required in this mode: name the CA's PEM file");
+        }
+        Mode::VerifyCa | Mode::VerifyFull => {}
+    }
+    let Some(host) = host else { return };
+    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    match mode {
+        Mode::Disable if !loopback => {
+            tls.table.warn("mode", "passwords and rows cross the network readable; use verify-full");
+        }
+        Mode::Require if !loopback => {
+            tls.table.warn(
+                "mode",
+                "any certificate is accepted: an active attacker is not noticed; use verify-full",
+            );
+        }
+        Mode::Disable | Mode::Require | Mode::VerifyCa | Mode::VerifyFull => {}
+    }
+}
+
+/// A role or database name as the server keeps it.
+fn identifier(section: &Reader<'_>, key: &str) -> Option<String> {
+    let name = section.text(key)?;
+    if name.len() > IDENTIFIER_BYTES_MAX {
+        section
+            .table
+            .error(key, format!("is {} bytes long; PostgreSQL keeps {IDENTIFIER_BYTES_MAX}", name.len()));
+        return None;
+    }
+    Some(name)
+}

@@ -1,0 +1,450 @@
+//! What the gateway's file is refused for, line by line; that its whole reference can be read; that secrets stay secret.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use pgturnstile_rules::document::{Diagnostic, Document, Severity};
+use secrecy::ExposeSecret;
+
+use super::{
+    Config, DigestKeyError, Files, Jwks, PasswordError, PasswordSource, SECTIONS_README, TargetAddress,
+    TargetTls, load_or_create_digest_key, reference,
+};
+
+/// The least that is needed: everything else has a default.
+const LEAST: &str = r#"version = 1
+
+[[listener]]
+address = "0.0.0.0:6432"
+tls = { certificate = "gateway.crt", key = "gateway.key" }
+
+[[issuer]]
+name = "corp"
+issuer = "https://id.example.com"
+audiences = ["pgturnstile"]
+
+[credential.crm-catalog]
+user = "pgturnstile_catalog"
+password = { file = "secrets/crm_catalog" }
+
+[[target]]
+name = "crm-prod"
+address = "10.20.0.3:5432"
+database = "crm"
+tls = { mode = "verify-ca", ca = ["server-ca.pem"], name = "my-project:crm-prod" }
+control = "crm-catalog"
+"#;
+
+fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
+    let document = Document::from_text("pgturnstile.toml", text);
+    Config::from_document(Path::new("/etc/pgturnstile/pgturnstile.toml"), &document, Files::Skip)
+}
+
+fn lines(found: &[Diagnostic]) -> Vec<String> {
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn faults(text: &str) -> Vec<String> {
+    match parse(text) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(found) => lines(&found),
+    }
+}
+
+/// `LEAST` with one line replaced.
+fn with(old: &str, new: &str) -> String {
+    assert!(LEAST.contains(old), "{old}");
+    LEAST.replacen(old, new, 1)
+}
+
+fn assert_fault(text: &str, line: usize, key: &str, part: &str) {
+    let found = faults(text);
+    let start = format!("pgturnstile.toml:{line}: {key}: ");
+    assert!(
+        found.iter().any(|fault| fault.starts_with(&start) && fault.contains(part)),
+        "wanted {start}…{part}… in {found:#?}"
+    );
+}
+
+#[test]
+fn the_least_file_gets_the_documented_defaults() {
+    let config = parse(LEAST).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.gateway.policy, Path::new("/etc/pgturnstile/policy.toml"));
+    assert_eq!(config.gateway.state_directory, Path::new("/etc/pgturnstile/state"));
+    assert_eq!(config.evidence.digest_key, Path::new("/etc/pgturnstile/state/digest.key"));
+    assert_eq!(config.limits.login_deadline_ms, 10_000);
+    assert_eq!(config.limits.statement_bytes_max, 262_144);
+    assert_eq!(config.targets[0].statement_bytes_max, 262_144);
+    assert_eq!(config.targets[0].sessions_max, 80);
+    assert_eq!(config.issuers[0].jwks, Jwks::Discover);
+    assert_eq!(config.issuers[0].algorithms, ["RS256", "ES256"]);
+    assert_eq!(
+        config.targets[0].tls,
+        TargetTls::VerifyCa {
+            ca: vec!["/etc/pgturnstile/server-ca.pem".into()],
+            name: Some("my-project:crm-prod".to_owned())
+        }
+    );
+    assert_eq!(config.gateway.shard_count(1), 1);
+    assert_eq!(config.gateway.shard_count(8), 7);
+}
+
+#[test]
+fn every_key_of_the_design_s_example_is_known_and_what_is_not_built_is_said() {
+    let found = faults(include_str!("example.toml"));
+    let unknown: Vec<_> = found.iter().filter(|fault| fault.contains("unknown key")).collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
+    let expected = [
+        "listener[0].tls.direct",
+        "control",
+        "issuer[github].preset",
+        "person",
+        "credential.crm-owner.password.gcp-secret",
+        "evidence.checkpoint_every_s",
+        "evidence.signing_key",
+        "evidence.head",
+    ];
+    let missing: Vec<_> = expected
+        .iter()
+        .filter(|key| !found.iter().any(|fault| fault.contains(&format!(" {key}: "))))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?} not in {found:#?}");
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn all_errors_come_in_one_run_with_their_lines() {
+    let found = faults(
+        "version = 1\n[gateway]\nshrads = 3\n[limits]\nlogin_deadline_s = 5\nconnections_max = 0\n\
+         [[listener]]\naddress = \"here\"\n[[listener]]\naddress = \"0.0.0.0:1\"\ntls = { certificate = \"a\" }\n\
+         [[target]]\nname = \"a b\"\naddress = \"db:0\"\ndatabase = \"d\"\ncontrol = \"c\"\n",
+    );
+    let starts: Vec<&str> =
+        found.iter().map(|fault| fault.strip_prefix("pgturnstile.toml:").unwrap()).collect();
+    let expected = [
+        "1: issuer: is missing",
+        "1: credential: is missing",
+        "3: gateway.shrads: unknown key; did you mean `shards`?",
+        "5: limits.login_deadline_s: unknown key; the unit is wrong: this key is `login_deadline_ms`",
+        "6: limits.connections_max: must be a whole number of items between 1 and 1000000",
+        "7: listener[0].tls: is required here",
+        "8: listener[0].address: must be an IP address and a port",
+        "11: listener[1].tls.key: is required here",
+        "12: target[0].tls: is required for TCP",
+        "13: target[0].name: `a b` is no name",
+        "14: target[0].address: the port must be 1 to 65535",
+    ];
+    for (wanted, line) in expected.iter().zip(&starts) {
+        assert!(line.starts_with(wanted), "wanted {wanted}, found {line}, of {found:#?}");
+    }
+    assert_eq!(starts.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn tokens_are_never_asked_for_outside_tls() {
+    let cleartext = with("key = \"gateway.key\" }", "key = \"gateway.key\", required = false }");
+    assert_fault(&cleartext, 5, "listener[0].tls.required", "never asked for outside TLS");
+    let none = with("tls = { certificate = \"gateway.crt\", key = \"gateway.key\" }\n", "");
+    assert_fault(&none, 3, "listener[0].tls", "is required here");
+}
+
+#[test]
+fn what_is_not_built_and_unsafe_to_rely_on_is_refused() {
+    let auth = with("[[issuer]]", "auth = \"oauthbearer\"\n[[issuer]]");
+    assert_fault(&auth, 7, "listener[0].auth", "not built yet");
+    let matched = with("[[issuer]]", "[[listener.match]]\nauth = \"oauthbearer\"\n[[issuer]]");
+    assert_fault(&matched, 7, "listener[0].match", "not built yet");
+    let vault = with("{ file = \"secrets/crm_catalog\" }", "{ vault = \"x\" }");
+    assert_fault(&vault, 14, "credential.crm-catalog.password.vault", "not built yet");
+    let iam = with("{ file = \"secrets/crm_catalog\" }", "{ cloud-sql-iam = true }");
+    assert_fault(&iam, 14, "credential.crm-catalog.password.cloud-sql-iam", "not built yet");
+    for key in ["signing_key = { file = \"k\" }", "head = { file = \"h\" }", "checkpoint_every_s = 10"] {
+        let text = format!("{LEAST}[evidence]\n{key}\n");
+        assert_fault(&text, 23, &format!("evidence.{}", key.split(' ').next().unwrap()), "no outside anchor");
+    }
+}
+
+#[test]
+fn references_and_duplicates_are_checked() {
+    assert_fault(
+        &with("control = \"crm-catalog\"", "control = \"crm-catalgo\""),
+        21,
+        "target[crm-prod].control",
+        "did you mean `crm-catalog`?",
+    );
+    let twice = format!(
+        "{LEAST}{}",
+        LEAST.split_once("[[target]]").map(|(_, target)| format!("[[target]]{target}")).unwrap()
+    );
+    assert_fault(&twice, 23, "target[crm-prod].name", "taken already at pgturnstile.toml:17");
+    let colliding = with(
+        "[[issuer]]",
+        "[[listener]]\naddress = \"127.0.0.1:6432\"\ntls = { certificate = \"a\", key = \"b\" }\n[[issuer]]",
+    );
+    assert_fault(&colliding, 8, "listener[1].address", "collides with 0.0.0.0:6432");
+    let issuers = with(
+        "[credential",
+        "[[issuer]]\nname = \"corp\"\nissuer = \"https://id.example.com\"\naudiences = [\"a\"]\n[credential",
+    );
+    assert_fault(&issuers, 13, "issuer[corp].name", "taken already");
+    assert_fault(&issuers, 14, "issuer[corp].issuer", "taken already");
+}
+
+#[test]
+fn issuers_are_reached_safely_or_not_at_all() {
+    assert_fault(
+        &with("https://id.example.com", "http://id.example.com"),
+        9,
+        "issuer[corp].issuer",
+        "loopback only",
+    );
+    assert_fault(
+        &with("https://id.example.com", "https://user@id.example.com"),
+        9,
+        "issuer[corp].issuer",
+        "without user name",
+    );
+    assert_fault(
+        &with("https://id.example.com", "http://127.0.0.1.evil.example"),
+        9,
+        "issuer[corp].issuer",
+        "loopback only",
+    );
+    assert_fault(
+        &with("audiences = [\"pgturnstile\"]", "audiences = []"),
+        10,
+        "issuer[corp].audiences",
+        "at least one",
+    );
+    for (name, part) in [("none", "unsigned"), ("HS256", "shared"), ("ES265", "did you mean \"ES256\"")] {
+        let text =
+            with("audiences = [\"pgturnstile\"]", &format!("audiences = [\"a\"]\nalgorithms = [\"{name}\"]"));
+        assert_fault(&text, 11, "issuer[corp].algorithms", part);
+    }
+    let local = parse(&with("https://id.example.com", "http://127.0.0.1:9000")).unwrap();
+    assert_eq!(local.warnings.len(), 1);
+    assert_eq!(local.warnings[0].severity, Severity::Warning);
+}
+
+#[test]
+fn target_addresses_and_modes() {
+    let unix =
+        parse(&with("address = \"10.20.0.3:5432\"", "address = \"/var/run/postgresql:5433\"").replace(
+            "tls = { mode = \"verify-ca\", ca = [\"server-ca.pem\"], name = \"my-project:crm-prod\" }\n",
+            "",
+        ))
+        .unwrap();
+    assert_eq!(
+        unix.targets[0].address,
+        TargetAddress::Unix { directory: "/var/run/postgresql".into(), port: 5433 }
+    );
+    assert_eq!(unix.targets[0].address.socket().unwrap(), Path::new("/var/run/postgresql/.s.PGSQL.5433"));
+    assert_eq!(unix.targets[0].tls, TargetTls::Disable);
+    let six = parse(&with("10.20.0.3:5432", "[2001:db8::1]:5432")).unwrap();
+    assert_eq!(six.targets[0].address.to_string(), "[2001:db8::1]:5432");
+    for wrong in ["10.20.0.3", "db:65536", "a b:5432", "[db]:5432", ":5432", "2001:db8::1:x"] {
+        assert_fault(&with("10.20.0.3:5432", wrong), 18, "target[crm-prod].address", "");
+    }
+    assert_fault(
+        &with("\"verify-ca\", ca = [\"server-ca.pem\"]", "\"verify-full\""),
+        20,
+        "target[crm-prod].tls.ca",
+        "required",
+    );
+    assert_fault(&with("\"verify-ca\"", "\"prefer\""), 20, "target[crm-prod].tls.mode", "is not known");
+    assert_fault(&with("\"verify-ca\"", "\"require\""), 20, "target[crm-prod].tls.ca", "would not be used");
+    let loose = parse(&with(
+        "{ mode = \"verify-ca\", ca = [\"server-ca.pem\"], name = \"my-project:crm-prod\" }",
+        "{ mode = \"require\" }",
+    ))
+    .unwrap();
+    assert!(loose.warnings[0].message.contains("any certificate"), "{:?}", loose.warnings);
+}
+
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    let text = format!(
+        "{LEAST}[limits]\nlogin_deadline_ms = 1_000\ndial_deadline_ms = 2_000\nheld_bytes_max = 65_536\n"
+    );
+    assert_fault(&text, 24, "limits.dial_deadline_ms", "covers the dial");
+    assert_fault(&text, 22, "limits.statement_bytes_max", "could never be judged");
+    let target = format!("{LEAST}statement_bytes_max = 33_554_432\n");
+    assert_fault(&target, 22, "target[crm-prod].statement_bytes_max", "raise that too");
+}
+
+#[test]
+fn a_password_has_exactly_one_source_and_never_stands_in_the_file() {
+    let two = with("{ file = \"secrets/crm_catalog\" }", "{ file = \"a\", env = \"B\" }");
+    assert_fault(&two, 14, "credential.crm-catalog.password", "exactly one");
+    let inline = with("{ file = \"secrets/crm_catalog\" }", "\"hunter2\"");
+    let found = parse(&inline).unwrap_err();
+    let rendered: String = found.iter().map(Diagnostic::render).collect();
+    assert!(
+        rendered.contains("must be a table, not a string") && !rendered.contains("hunter2"),
+        "{rendered}"
+    );
+    let none = parse(&with("password = { file = \"secrets/crm_catalog\" }\n", "")).unwrap();
+    assert!(none.credentials[0].password.is_none());
+}
+
+#[test]
+fn the_digest_key_never_lies_inside_the_evidence() {
+    let inside = format!("{LEAST}[evidence]\ndigest_key = {{ file = \"evidence/../evidence/k\" }}\n");
+    assert_fault(&inside, 23, "evidence.digest_key", "inside the evidence folder");
+    let state = format!("{LEAST}[gateway]\nstate_dir = \"evidence/state\"\n");
+    assert_fault(&state, 1, "evidence.directory", "inside the evidence folder");
+}
+
+#[test]
+fn named_files_are_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pgturnstile.toml");
+    fs::write(&path, LEAST).unwrap();
+    let found = lines(&Config::load(&path).unwrap_err());
+    for part in [
+        "gateway.crt cannot be read",
+        "gateway.key cannot be read",
+        "crm_catalog cannot be read",
+        "server-ca.pem cannot be read",
+        "install -d -m 0700",
+    ] {
+        assert!(found.iter().any(|fault| fault.contains(part)), "{part} not in {found:#?}");
+    }
+
+    let pair = rcgen::generate_simple_self_signed(["gateway".to_owned()]).unwrap();
+    let put = |name: &str, text: &str, mode: u32| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::create_dir(folder.path().join("secrets")).unwrap();
+    put("gateway.crt", &pair.cert.pem(), 0o644);
+    put("server-ca.pem", &pair.cert.pem(), 0o644);
+    put("gateway.key", &pair.signing_key.serialize_pem(), 0o640);
+    put("secrets/crm_catalog", "pw\n", 0o600);
+    put("pgturnstile.toml", LEAST, 0o644);
+    let evidence = folder.path().join("evidence");
+    fs::create_dir(&evidence).unwrap();
+    fs::set_permissions(&evidence, fs::Permissions::from_mode(0o777)).unwrap();
+    let found = lines(&Config::load(&path).unwrap_err());
+    assert!(found.iter().any(|fault| fault.contains("writable by everybody")), "{found:#?}");
+
+    fs::set_permissions(&evidence, fs::Permissions::from_mode(0o700)).unwrap();
+    let config = Config::load(&path).unwrap();
+    let warnings = lines(&config.warnings);
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(warnings[0].contains("gateway.key is open to others (mode 0640)"), "{warnings:?}");
+
+    put("gateway.key", &pair.cert.pem(), 0o600);
+    put("gateway.crt", "nothing", 0o600);
+    let found = lines(&Config::load(&path).unwrap_err());
+    assert!(found.iter().any(|fault| fault.contains("holds no private key")), "{found:#?}");
+    assert!(found.iter().any(|fault| fault.contains("holds no certificate")), "{found:#?}");
+}
+
+#[test]
+fn passwords_are_fetched_and_never_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pw");
+    let fetch = |source: PasswordSource| source.fetch();
+    fs::write(&file, "s3cret \n").unwrap();
+    let password = fetch(PasswordSource::File(file.clone())).unwrap();
+    assert_eq!(password.expose_secret(), "s3cret ");
+    assert!(!format!("{password:?}").contains("s3cret"));
+
+    for (content, part) in [("", "is empty"), ("\n", "is empty"), ("a\0b", "NUL")] {
+        fs::write(&file, content).unwrap();
+        let error = fetch(PasswordSource::File(file.clone())).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    fs::write(&file, "x".repeat(65_536)).unwrap();
+    assert!(matches!(fetch(PasswordSource::File(file)).unwrap_err(), PasswordError::Unfit { .. }));
+
+    let command = |script: &str, timeout_ms| PasswordSource::Command {
+        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        timeout_ms,
+    };
+    let password = fetch(command("printf 'first\\nsecond\\n'", 60_000)).unwrap();
+    assert_eq!(password.expose_secret(), "first");
+    let error = fetch(command("echo s3cret; exit 3", 60_000)).unwrap_err();
+    assert!(matches!(error, PasswordError::Failed { .. }), "{error}");
+    assert!(!format!("{error} {error:?}").contains("s3cret"));
+    // A grandchild keeps the pipe open: the limit ends the whole group.
+    let error = fetch(command("sleep 600 & sleep 600", 200)).unwrap_err();
+    assert!(matches!(error, PasswordError::TimedOut { timeout_ms: 200, .. }), "{error}");
+    // A program that closes its output and stays is too slow as well.
+    let error = fetch(command("exec >&-; sleep 600", 200)).unwrap_err();
+    assert!(matches!(error, PasswordError::TimedOut { .. }), "{error}");
+    let error = fetch(PasswordSource::Environment("PGTURNSTILE_TEST_UNSET".to_owned())).unwrap_err();
+    assert!(matches!(error, PasswordError::Unset { .. }), "{error}");
+}
+
+#[test]
+fn the_digest_key_is_made_once_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state/digest.key");
+    let first = load_or_create_digest_key(&path).unwrap();
+    let again = load_or_create_digest_key(&path).unwrap();
+    assert_eq!(first.expose_secret(), again.expose_secret());
+    assert_ne!(first.expose_secret(), &[0; 32]);
+    assert!(
+        !format!("{first:?}").contains(&format!("{}", first.expose_secret()[0]))
+            || first.expose_secret()[0] < 10
+    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft stays");
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(matches!(load_or_create_digest_key(&path), Err(DigestKeyError::Open { mode: 0o640, .. })));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    for content in ["", "abc", &"g".repeat(64), &"0".repeat(65), &"0".repeat(63)] {
+        fs::write(&path, content).unwrap();
+        assert!(matches!(load_or_create_digest_key(&path), Err(DigestKeyError::Content { .. })), "{content}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), content, "an existing file is never changed");
+    }
+}
+
+#[test]
+fn starts_at_once_agree_on_one_digest_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("digest.key");
+    let keys: Vec<[u8; 32]> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| *load_or_create_digest_key(&path).unwrap().expose_secret()))
+            .collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), 1);
+}
+
+#[test]
+fn the_printed_reference_is_the_code_s() {
+    let rendered = format!("{}{}", SECTIONS_README, reference::markdown());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/README.md");
+    let stored = fs::read_to_string(&path).unwrap_or_default();
+    if stored != rendered && std::env::var_os("PGTURNSTILE_REGENERATE").is_some() {
+        fs::write(&path, &rendered).unwrap();
+        return;
+    }
+    assert!(
+        stored == rendered,
+        "README.md is stale: PGTURNSTILE_REGENERATE=1 cargo nextest run --release -p pgturnstile reference"
+    );
+}
+
+#[test]
+fn every_described_default_is_within_its_own_bounds() {
+    for section in reference::SECTIONS {
+        let mut names = BTreeSet::new();
+        for key in section.keys {
+            assert!(names.insert(key.name), "{} twice in {}", key.name, section.header);
+            if let super::Kind::Integer { low, high, default: Some(default) } = key.kind {
+                assert!(low <= default && default <= high, "{} of {}", key.name, section.header);
+            }
+        }
+    }
+}
