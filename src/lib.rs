@@ -1,4 +1,5 @@
 //! Skeleton.
 
 pub mod config;
+pub mod identity;
 pub mod net;
