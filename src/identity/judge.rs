@@ -132,10 +132,10 @@ fn check_parties(settings: &IssuerSettings, claims: &Map<String, Value>) -> Resu
     if !list.iter().any(|audience| ours(audience)) {
         return Err(Denied::new(Reason::Audience).expecting(settings.audiences.join(", ")));
     }
-    let trusted = |audience: &str| settings.other_audiences.iter().any(|configured| configured == audience);
+    let trusted = |audience: &str| settings.trusted_audiences.iter().any(|configured| configured == audience);
     if !list.iter().all(|audience| ours(audience) || trusted(audience)) {
         let expected =
-            [settings.audiences.join(", "), settings.other_audiences.join(", ")].join("; trusted: ");
+            [settings.audiences.join(", "), settings.trusted_audiences.join(", ")].join("; trusted: ");
         return Err(Denied::new(Reason::ForeignAudience).expecting(expected));
     }
     let party = optional_text(claims, "azp").map_err(Denied::new)?;

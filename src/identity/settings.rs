@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use openidconnect::url::{Host, Url};
 
-use super::algorithm::Algorithm;
-use super::claims::ClaimPath;
+use super::algorithm::{Algorithm, UnknownAlgorithm};
+use super::claims::{BadClaimPath, ClaimPath};
 use super::http::RootsError;
 use super::limits::{CLOCK_SKEW_S, CLOCK_SKEW_S_MAX, KeyTiming, TOKEN_AGE_S_MAX};
 use super::source::{KeySource, Place};
+use crate::config;
 
 /// One `[[issuer]]`.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct IssuerSettings {
     /// A token must name one of these in `aud`.
     pub audiences: Vec<String>,
     /// Audiences a token may name beside them; any other makes it one of somebody else's.
-    pub other_audiences: Vec<String>,
+    pub trusted_audiences: Vec<String>,
     /// Parties (`azp`) that tokens may have been issued to. Empty: `azp` is only looked at when a token has several
     /// audiences, and must then be one of `audiences`.
     pub authorized_parties: Vec<String>,
@@ -60,7 +61,7 @@ impl IssuerSettings {
             name: name.to_owned(),
             issuer: issuer.to_owned(),
             audiences: audiences.iter().map(|audience| (*audience).to_owned()).collect(),
-            other_audiences: Vec::new(),
+            trusted_audiences: Vec::new(),
             authorized_parties: Vec::new(),
             jwks: KeySource::Discover,
             ca: Vec::new(),
@@ -81,6 +82,50 @@ impl IssuerSettings {
     pub fn with_access_tokens(mut self) -> IssuerSettings {
         self.types.push("at+jwt".to_owned());
         self
+    }
+
+    /// An `[[issuer]]` as the configuration read it. Plain http is on exactly where the operator wrote `http://`, which
+    /// the configuration accepts for loopback only and warns of.
+    ///
+    /// # Errors
+    /// Algorithms, claim paths or seconds that cannot stand, all of them.
+    pub fn from_config(issuer: &config::Issuer) -> Result<IssuerSettings, Vec<SettingsError>> {
+        let mut problems = Vec::new();
+        let mut problem = |key: &'static str, what: String| {
+            problems.push(SettingsError { issuer: issuer.name.clone(), key, what });
+        };
+        let mut settings = IssuerSettings::new(&issuer.name, &issuer.issuer, &[]);
+        settings.audiences.clone_from(&issuer.audiences);
+        settings.trusted_audiences.clone_from(&issuer.trusted_audiences);
+        settings.authorized_parties.clone_from(&issuer.authorized_parties);
+        settings.ca.clone_from(&issuer.ca);
+        settings.jwks = match &issuer.jwks {
+            config::Jwks::Discover => KeySource::Discover,
+            config::Jwks::Url(url) => KeySource::Url(url.clone()),
+            config::Jwks::File(path) => KeySource::File(path.clone()),
+        };
+        settings.loopback_http = match &issuer.jwks {
+            config::Jwks::Discover => issuer.issuer.starts_with("http://"),
+            config::Jwks::Url(url) => url.starts_with("http://"),
+            config::Jwks::File(_) => false,
+        };
+        let mut path = |key: &'static str, text: &str| {
+            text.parse::<ClaimPath>().map_err(|error: BadClaimPath| problem(key, error.to_string())).ok()
+        };
+        settings.groups = issuer.groups.as_deref().and_then(|text| path("groups", text));
+        settings.person = issuer.person.as_deref().and_then(|text| path("person", text));
+        settings.keep = issuer.keep.iter().filter_map(|text| path("keep", text)).collect();
+        settings.algorithms = issuer
+            .algorithms
+            .iter()
+            .filter_map(|name| {
+                name.parse().map_err(|error: UnknownAlgorithm| problem("algorithms", error.to_string())).ok()
+            })
+            .collect();
+        settings.clock_skew_s = u32::try_from(issuer.clock_skew_s).unwrap_or(u32::MAX);
+        settings.token_age_s_max = u32::try_from(issuer.token_age_s_max).unwrap_or(u32::MAX);
+        problems.extend(settings.problems());
+        if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
     /// Everything in these settings that cannot stand, all of it in one run. Touches neither network nor files.

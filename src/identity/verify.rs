@@ -236,7 +236,7 @@ impl Issuer {
         let now = moment(now_s.saturating_sub(leeway_s)).ok_or(Reason::Internal("the clock is off"))?;
         let trusted = |audience: &openidconnect::Audience| {
             let audience: &String = audience;
-            self.settings.audiences.contains(audience) || self.settings.other_audiences.contains(audience)
+            self.settings.audiences.contains(audience) || self.settings.trusted_audiences.contains(audience)
         };
         let verifier: IdTokenVerifier<'_, CoreJsonWebKey> = IdTokenVerifier::new_public_client(
             ClientId::new(ours.map_or_else(String::new, |audience| (*audience).to_owned())),

@@ -121,7 +121,7 @@ async fn times_say_by_how_much() {
 #[tokio::test]
 async fn azp_decides_where_there_are_several_audiences_or_parties_are_configured() {
     let several = || with(claims(), "aud", json!([AUDIENCE, "api"]));
-    let bench = Bench::with(|it| it.other_audiences = vec!["api".to_owned()]);
+    let bench = Bench::with(|it| it.trusted_audiences = vec!["api".to_owned()]);
     assert_eq!(bench.kind(&several()).await, "authorized_party");
     assert_eq!(bench.kind(&with(several(), "azp", "other")).await, "authorized_party");
     assert_eq!(bench.kind(&with(several(), "azp", "api")).await, "authorized_party");
