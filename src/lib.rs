@@ -1,5 +1,10 @@
-//! Skeleton.
+//! The gateway: configuration, evidence, identity, sessions, and the command line over them.
+//!
+//! One-way order: `net::{stream, tls}` (the sockets of both legs), [`config`] → `evidence` → `identity`, `backend` →
+//! `session` → `net` → [`cli`]. A module uses only what stands to its left; a test that parses the sources proves it.
+//! Everything fails closed.
 
+pub mod cli;
 pub mod config;
 pub mod identity;
 pub mod net;
