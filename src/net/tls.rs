@@ -188,6 +188,14 @@ impl ClientTls {
     }
 }
 
+/// Says why a handshake failed, without rustls' notation around it.
+pub fn reason(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => verify::words(tls),
+        None => error.to_string(),
+    }
+}
+
 /// The one provider of the gateway.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())

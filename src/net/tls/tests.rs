@@ -146,7 +146,7 @@ async fn handshake(
             stream.read_exact(&mut byte).await.unwrap();
             Ok(stream)
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(super::reason(&error)),
     };
     serve.await.unwrap();
     result

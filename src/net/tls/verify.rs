@@ -48,6 +48,10 @@ pub(super) enum Check {
 enum Unacceptable {
     #[error("the server's certificate cannot be read as X.509")]
     Unreadable,
+    #[error("the server's certificate has expired")]
+    Expired,
+    #[error("the server's certificate is not valid yet")]
+    NotValidYet,
     #[error(
         "the server's certificate is named {found}, not {wanted:?}: another server answers at this address, or the \
          target's tls.name is wrong"
@@ -152,12 +156,12 @@ fn read<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, 
 fn within_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     let parsed = read(certificate)?;
     // A time beyond i64 is no time that a certificate can name: it counts as expired.
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if now < parsed.validity().not_before.timestamp() {
-        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if seconds < parsed.validity().not_before.timestamp() {
+        return Err(unacceptable(Unacceptable::NotValidYet));
     }
-    if now > parsed.validity().not_after.timestamp() {
-        return Err(Error::InvalidCertificate(CertificateError::Expired));
+    if seconds > parsed.validity().not_after.timestamp() {
+        return Err(unacceptable(Unacceptable::Expired));
     }
     Ok(())
 }
@@ -184,4 +188,17 @@ fn carries_name(certificate: &CertificateDer<'_>, wanted: &str) -> Result<(), Er
     }
     let found = if found.is_empty() { "by nothing".to_owned() } else { found.join(", ") };
     Err(unacceptable(Unacceptable::Name { wanted: wanted.to_owned(), found }))
+}
+
+/// A handshake's failure in words: ours where the reason is ours, rustls' with a hint where it has one.
+pub(super) fn words(error: &Error) -> String {
+    let Error::InvalidCertificate(reason) = error else { return error.to_string() };
+    match reason {
+        CertificateError::Other(OtherError(ours)) => ours.to_string(),
+        CertificateError::UnknownIssuer => {
+            "no configured CA has signed the server's certificate (UnknownIssuer)".to_owned()
+        }
+        // Exhaustive lists are not possible here (the enum is marked non-exhaustive), and nothing is decided here.
+        _ => error.to_string(),
+    }
 }
