@@ -4,6 +4,7 @@
 //! `session` → `net` → [`cli`]. A module uses only what stands to its left; a test that parses the sources proves it.
 //! Everything fails closed.
 
+pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod identity;

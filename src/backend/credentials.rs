@@ -80,18 +80,18 @@ pub async fn read(
 ) -> Result<Password, CredentialError> {
     let (origin, bytes) = match source {
         PasswordSource::File(path) => (format!("file {}", path.display()), from_file(path, deadline).await),
-        PasswordSource::Environment(name) => {
-            (format!("environment variable {name}"), from_environment(name))
-        }
+        PasswordSource::Environment(name) => (format!("environment variable {name}"), from_environment(name)),
         PasswordSource::Command { argv, timeout_ms } => {
             let program = argv.first().map_or("", String::as_str);
             let deadline = deadline.min(Instant::now() + Duration::from_millis(*timeout_ms));
             (format!("command {program:?}"), from_command(argv, deadline).await)
         }
     };
-    bytes
-        .and_then(|bytes| Password::new(&bytes).map_err(str::to_owned))
-        .map_err(|what| CredentialError { credential: credential.to_owned(), origin, what })
+    bytes.and_then(|bytes| Password::new(&bytes).map_err(str::to_owned)).map_err(|what| CredentialError {
+        credential: credential.to_owned(),
+        origin,
+        what,
+    })
 }
 
 /// Room for a password of the greatest length, its newline, and one byte that shows there was more. Allocated at once:
@@ -133,7 +133,7 @@ async fn from_command(argv: &[String], deadline: Instant) -> Result<Zeroizing<Ve
         return Err("it names no program".to_owned());
     };
     // A group of its own: whatever the program starts is ended with it.
-    let mut child = Command::new(program)
+    let child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -141,21 +141,13 @@ async fn from_command(argv: &[String], deadline: Instant) -> Result<Zeroizing<Ve
         .process_group(0)
         .spawn()
         .map_err(|error| format!("it cannot be started: {error}"))?;
-    let group = Group(i32::try_from(child.id()).ok().and_then(Pid::from_raw));
-    let bytes = match child.stdout.take() {
-        Some(stdout) => output(stdout.into(), deadline).await,
-        None => Err("it has no standard output".to_owned()),
+    let mut running = Running(child);
+    let bytes = match running.0.stdout.take() {
+        Some(stdout) => output(stdout.into(), deadline).await?,
+        None => return Err("it has no standard output".to_owned()),
     };
-    if bytes.is_err() {
-        group.end();
-    }
-    let status = wait(child, &group, deadline).await;
-    let bytes = bytes?;
-    let status = status?;
-    if !status.success() {
-        return Err(format!("it ended with {status}"));
-    }
-    Ok(bytes)
+    let status = running.ended(deadline).await?;
+    if status.success() { Ok(bytes) } else { Err(format!("it ended with {status}")) }
 }
 
 async fn output(stdout: OwnedFd, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, String> {
@@ -180,32 +172,38 @@ async fn output(stdout: OwnedFd, deadline: Instant) -> Result<Zeroizing<Vec<u8>>
     }
 }
 
-/// Reaps the program, ending it first where it does not end by itself in time.
-async fn wait(mut child: Child, group: &Group, deadline: Instant) -> Result<ExitStatus, String> {
-    let mut reaper = tokio::task::spawn_blocking(move || child.wait());
-    let (ended, late) = match tokio::time::timeout_at(deadline, &mut reaper).await {
-        Ok(ended) => (ended, false),
-        Err(_) => {
-            group.end();
-            (reaper.await, true)
+/// A command that was started. Ended with all it started, and reaped, when it is dropped: also where the login that
+/// wanted its output is dropped half-way.
+struct Running(Child);
+
+impl Running {
+    /// Waits for the end that the closed output announces. Looking again after a moment, a little longer each time,
+    /// needs neither a thread nor a signal handler of the whole process.
+    async fn ended(&mut self, deadline: Instant) -> Result<ExitStatus, String> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(status) = self.0.try_wait().map_err(|error| error.to_string())? {
+                return Ok(status);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err("it did not finish in its time".to_owned());
+            }
+            tokio::time::sleep_until(deadline.min(now + pause)).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
         }
-    };
-    match ended {
-        Ok(Ok(_)) if late => Err("it did not finish in its time".to_owned()),
-        Ok(Ok(status)) => Ok(status),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the waiting thread was stopped".to_owned()),
     }
 }
 
-/// The process group of a command; ended with the login that wanted it, also where that is dropped half-way.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn end(&self) {
-        if let Some(pid) = self.0 {
-            // It may have ended by itself: then there is nobody to end.
-            drop(kill_process_group(pid, Signal::KILL));
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A status means that it was reaped and its id may be another's: then nobody is ended.
+        if matches!(self.0.try_wait(), Ok(None)) {
+            if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+                // It may end by itself right now: then there is nobody to end.
+                kill_process_group(group, Signal::KILL).ok();
+            }
+            self.0.wait().ok();
         }
     }
 }

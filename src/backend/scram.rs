@@ -54,7 +54,9 @@ pub enum ScramError {
     #[error("the server ended the SCRAM exchange: {0}")]
     Server(String),
     /// The server's signature is wrong: it does not know the password's verifier.
-    #[error("the server's SCRAM signature is wrong: it does not know this password, so it is not the right server")]
+    #[error(
+        "the server's SCRAM signature is wrong: it does not know this password, so it is not the right server"
+    )]
     Signature,
     /// The operating system gave no randomness.
     #[error("no randomness for a SCRAM nonce")]
@@ -191,8 +193,10 @@ impl ClientFirst {
             return Err(ScramError::Malformed("the salt is empty or over 1024 bytes"));
         }
         let iterations = count(iterations)?;
-        let without_proof =
-            format!("c={},r={nonce}", STANDARD.encode([self.binding.header().as_bytes(), self.binding.data()].concat()));
+        let without_proof = format!(
+            "c={},r={nonce}",
+            STANDARD.encode([self.binding.header().as_bytes(), self.binding.data()].concat())
+        );
         let signed = format!("{},{message},{without_proof}", self.bare);
         Ok(Challenge { salt, iterations, without_proof, signed })
     }
@@ -243,8 +247,11 @@ impl AwaitFinal {
         let message = printable(message)?;
         if let Some(error) = message.strip_prefix("e=") {
             // The RFC's list: words of letters and hyphens. Anything else is not quoted.
-            let word: String =
-                error.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '-').take(40).collect();
+            let word: String = error
+                .chars()
+                .take_while(|letter| letter.is_ascii_lowercase() || *letter == '-')
+                .take(40)
+                .collect();
             return Err(ScramError::Server(word));
         }
         let signature = attribute(Some(message), "v=", "neither signature nor error")?;
@@ -279,7 +286,10 @@ fn count(text: &str) -> Result<NonZeroU32, ScramError> {
         return Err(ScramError::Malformed("the iteration count is no positive number"));
     }
     let wide = text.parse::<u64>().unwrap_or(u64::MAX);
-    match u32::try_from(wide).ok().filter(|count| (SCRAM_ITERATIONS_MIN..=SCRAM_ITERATIONS_MAX).contains(count)) {
+    match u32::try_from(wide)
+        .ok()
+        .filter(|count| (SCRAM_ITERATIONS_MIN..=SCRAM_ITERATIONS_MAX).contains(count))
+    {
         Some(count) => NonZeroU32::new(count).ok_or(ScramError::Iterations(wide)),
         None => Err(ScramError::Iterations(wide)),
     }
@@ -332,12 +342,18 @@ mod tests {
             challenge.answer(&keys).1
         };
         let wrong = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G5=";
-        assert!(matches!(answer().server_final(wrong), Err(ScramError::Signature | ScramError::Malformed(_))));
+        assert!(matches!(
+            answer().server_final(wrong),
+            Err(ScramError::Signature | ScramError::Malformed(_))
+        ));
         assert_eq!(answer().server_final(b"v="), Err(ScramError::Signature));
         assert_eq!(answer().server_final(b"v=AAAA"), Err(ScramError::Signature));
         assert_eq!(answer().server_final(b"v=!"), Err(ScramError::Malformed("the signature is no base64")));
         assert_eq!(answer().server_final(b""), Err(ScramError::Malformed("neither signature nor error")));
-        assert_eq!(answer().server_final(b"e=invalid-proof"), Err(ScramError::Server("invalid-proof".into())));
+        assert_eq!(
+            answer().server_final(b"e=invalid-proof"),
+            Err(ScramError::Server("invalid-proof".into()))
+        );
         assert_eq!(answer().server_final(b"e=<b>"), Err(ScramError::Server(String::new())));
         let mut behind = SERVER_FINAL.to_vec();
         behind.extend_from_slice(b",x=1");
@@ -369,7 +385,8 @@ mod tests {
     fn nonce_and_count_are_bounded() {
         assert_eq!(refused(b"r=other,s=AAAA,i=4096"), ScramError::Nonce);
         assert_eq!(refused(format!("r={NONCE},s=AAAA,i=4096").as_bytes()), ScramError::Nonce);
-        let iterations = |count: &str| first().server_first(format!("r={NONCE}x,s=AAAA,i={count}").as_bytes());
+        let iterations =
+            |count: &str| first().server_first(format!("r={NONCE}x,s=AAAA,i={count}").as_bytes());
         assert!(iterations("4096").is_ok() && iterations("1000000").is_ok());
         assert_eq!(iterations("4095").unwrap_err(), ScramError::Iterations(4_095));
         assert_eq!(iterations("1000001").unwrap_err(), ScramError::Iterations(1_000_001));

@@ -14,7 +14,8 @@ use crate::backend::settings::Guards;
 
 /// Settings that a client may choose at startup, as the server spells them. None of them moves what a statement means
 /// or reaches: they shape dates, intervals and floats, and name the application.
-const ALLOWED: [&str; 5] = ["application_name", "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits"];
+const ALLOWED: [&str; 5] =
+    ["application_name", "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits"];
 
 /// A startup parameter that is not taken. The client is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -306,8 +307,9 @@ fn application_name(client: &str, session: &str) -> Result<String, StartupError>
         && session.len() <= SESSION_ID_BYTES_MAX
         && session.bytes().all(|byte| byte.is_ascii_graphic());
     if !fits {
-        let what =
-            format!("the session id {session:?} is not 1 to {SESSION_ID_BYTES_MAX} printable ASCII characters");
+        let what = format!(
+            "the session id {session:?} is not 1 to {SESSION_ID_BYTES_MAX} printable ASCII characters"
+        );
         return Err(StartupError { what });
     }
     let own = format!("pgt:{session}");
@@ -349,7 +351,9 @@ fn search_path(schemas: &[String]) -> Result<String, StartupError> {
 
 fn timeout(name: &str, milliseconds: u32) -> Result<String, StartupError> {
     if i32::try_from(milliseconds).is_err() {
-        return Err(StartupError { what: format!("{name} of {milliseconds} ms is over the server's maximum") });
+        return Err(StartupError {
+            what: format!("{name} of {milliseconds} ms is over the server's maximum"),
+        });
     }
     Ok(milliseconds.to_string())
 }

@@ -35,9 +35,15 @@ fn what_common_drivers_send_is_taken() {
     assert_eq!((jdbc.user.as_str(), jdbc.database.as_deref()), ("kim", Some("crm")));
     assert_eq!(jdbc.settings().len(), 3);
     // psql, asyncpg, npgsql
-    assert_eq!(read(&[("application_name", "psql"), ("client_encoding", "utf-8")]).unwrap().application_name(), "psql");
+    assert_eq!(
+        read(&[("application_name", "psql"), ("client_encoding", "utf-8")]).unwrap().application_name(),
+        "psql"
+    );
     assert_eq!(settings(&[("client_encoding", "'utf-8'")]), []);
-    assert_eq!(settings(&[("client_encoding", "UNICODE"), ("timezone", "UTC")]), [("TimeZone", "UTC".into())]);
+    assert_eq!(
+        settings(&[("client_encoding", "UNICODE"), ("timezone", "UTC")]),
+        [("TimeZone", "UTC".into())]
+    );
     assert_eq!(settings(&[("standard_conforming_strings", "on"), ("replication", "false")]), []);
     assert_eq!(read(&[("_pq_.wide", "1")]).unwrap().protocol_options, ["_pq_.wide"]);
 }
@@ -45,7 +51,9 @@ fn what_common_drivers_send_is_taken() {
 #[test]
 fn everything_else_is_refused_by_name() {
     let refused = |name: &str, value: &str| read(&[(name, value)]).unwrap_err();
-    for name in ["search_path", "role", "session_replication_role", "row_security", "statement_timeout", "User", "x"] {
+    for name in
+        ["search_path", "role", "session_replication_role", "row_security", "statement_timeout", "User", "x"]
+    {
         assert_eq!(refused(name, "x"), ParameterRefused::NotAllowed { name: name.to_owned() });
     }
     for value in ["database", "true", "on", "1", "yes", "", "x"] {
@@ -71,7 +79,10 @@ fn everything_else_is_refused_by_name() {
 fn parameters_win_over_options_as_in_the_server() {
     let given = settings(&[
         ("TimeZone", "UTC"),
-        ("options", r"-c timezone=Asia/Tokyo --DateStyle=ISO,\ MDY -cintervalstyle=iso_8601 -c IntervalStyle=postgres"),
+        (
+            "options",
+            r"-c timezone=Asia/Tokyo --DateStyle=ISO,\ MDY -cintervalstyle=iso_8601 -c IntervalStyle=postgres",
+        ),
     ]);
     assert_eq!(
         given,

@@ -1,0 +1,92 @@
+//! Short queries of the gateway's own, on connections of its own: the catalog, the pooler check.
+//!
+//! By the simple protocol, text in and text out. Never on a session that a client has: what is injected there is the
+//! session's business. Bounded in rows and bytes; every frame that does not belong to a query's answer is refused.
+
+use pgturnstile_proto::backend::{Message, TransactionStatus};
+use pgturnstile_proto::encode;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use crate::backend::dial::in_time;
+use crate::backend::error::{Failure, Step};
+use crate::backend::frames::{Frames, Share, rejected};
+use crate::backend::limits::{QUERY_BYTES_MAX, QUERY_ROWS_MAX};
+
+/// What a query returned: the rows of all its statements, values as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The rows.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// Whether a transaction is open behind it.
+    pub status: TransactionStatus,
+}
+
+/// Runs a text of one or more statements and reads to the ReadyForQuery behind it.
+///
+/// # Errors
+/// The server's own error ([`Failure::Rejected`], the stream is usable after it), or a broken connection or protocol
+/// (it is not).
+pub async fn query<S>(stream: &mut S, text: &str, deadline: Instant) -> Result<Answer, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    in_time(deadline, Step::Query, run(stream, text)).await
+}
+
+async fn run<S>(stream: &mut S, text: &str) -> Result<Answer, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let step = Step::Query;
+    let share = Share { frames: QUERY_ROWS_MAX, bytes: QUERY_BYTES_MAX };
+    let mut frames = Frames::new(stream, step, share);
+    let mut request = Vec::new();
+    encode::query(&mut request, text)?;
+    frames.send(&request).await?;
+    let mut rows = Vec::new();
+    let mut failed = None;
+    loop {
+        let message = frames.next().await?;
+        let tag = message.tag();
+        match message {
+            Message::DataRow(row) => {
+                let values: Result<Vec<Option<String>>, _> = row
+                    .columns()
+                    .iter()
+                    .map(|value| value.map(|bytes| std::str::from_utf8(bytes).map(str::to_owned)).transpose())
+                    .collect();
+                rows.push(values.map_err(|_| Failure::Nonsense { step, what: "a value that is not UTF-8" })?);
+            }
+            // The first error is the reason; a second one can only follow from it.
+            Message::ErrorResponse(fields) => drop(failed.get_or_insert_with(|| rejected(step, &fields))),
+            Message::ReadyForQuery { status } => {
+                return match failed {
+                    Some(failure) => Err(failure),
+                    None => Ok(Answer { rows, status }),
+                };
+            }
+            Message::RowDescription(_)
+            | Message::CommandComplete(_)
+            | Message::EmptyQueryResponse
+            | Message::NoticeResponse(_)
+            | Message::NotificationResponse(_)
+            | Message::ParameterStatus(_) => {}
+            Message::Authentication(_)
+            | Message::BackendKeyData(_)
+            | Message::BindComplete
+            | Message::CloseComplete
+            | Message::CopyData(_)
+            | Message::CopyDone
+            | Message::CopyInResponse(_)
+            | Message::CopyOutResponse(_)
+            | Message::CopyBothResponse(_)
+            | Message::FunctionCallResponse(_)
+            | Message::NegotiateProtocolVersion(_)
+            | Message::NoData
+            | Message::ParameterDescription(_)
+            | Message::ParseComplete
+            | Message::PortalSuspended => return Err(Failure::Unexpected { step, tag }),
+        }
+    }
+}
