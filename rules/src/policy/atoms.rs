@@ -1,0 +1,171 @@
+//! A statement as atoms: one (class, object) for every single thing it does, each of which needs a permit.
+//!
+//! Owns: the way from facts and resolution to atoms (lineage.md 6.1). May not: judge. Fails closed: what the facts name
+//! and the resolution lacks becomes an atom on [`Object::Unfixed`], and a statement always has at least one atom, that
+//! of its own class.
+
+use crate::class::Class;
+use crate::policy::object::Object;
+use crate::policy::settings;
+use crate::resolve::Resolution;
+use crate::statement::facts::{Act, Predicate, SettingAction, StatementFacts};
+
+/// One thing that a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Atom<'s> {
+    /// What it does.
+    pub class: Class,
+    /// To what.
+    pub object: Object<'s>,
+    /// For updates and deletes.
+    pub predicate: Predicate,
+    /// What in the statement led here, for the reason tree.
+    pub why: &'static str,
+}
+
+impl<'s> Atom<'s> {
+    fn new(class: Class, object: Object<'s>, why: &'static str) -> Self {
+        Self { class, object, predicate: Predicate::NotApplicable, why }
+    }
+}
+
+/// Every atom of a statement, in the order in which reasons are given.
+pub fn atoms<'s>(statement: &'s StatementFacts, resolution: &'s Resolution) -> Vec<Atom<'s>> {
+    let mut atoms = Vec::with_capacity(resolution.relations.len() + statement.acts.len() + 2);
+    push_relations(&mut atoms, statement, resolution);
+    for function in &resolution.functions {
+        let object = Object::Function {
+            schema: &function.schema,
+            name: &function.name,
+            arguments: &function.arguments,
+        };
+        atoms.push(Atom::new(function.class, object, "call"));
+    }
+    for act in &statement.acts {
+        atoms.push(Atom::new(act.class, object_of(act), act.why));
+    }
+    push_settings(&mut atoms, statement);
+    if statement.flags.server_files {
+        ensure(&mut atoms, Class::AdminSystem, "files or programs of the server");
+    }
+    if statement.flags.locks {
+        ensure(&mut atoms, Class::SessionLock, "locks");
+    }
+    ensure(&mut atoms, statement.class, statement.tag);
+    atoms
+}
+
+fn push_relations<'s>(atoms: &mut Vec<Atom<'s>>, statement: &'s StatementFacts, resolution: &'s Resolution) {
+    for relation in &resolution.relations {
+        let object =
+            Object::Relation { schema: &relation.schema, name: &relation.name, reach: relation.reach };
+        // An update or delete always says; where it does not, the worse is assumed.
+        let must_say = matches!(relation.class, Class::WriteUpdate | Class::WriteDelete);
+        let predicate = if must_say && relation.predicate == Predicate::NotApplicable {
+            Predicate::Absent
+        } else {
+            relation.predicate
+        };
+        atoms.push(Atom { class: relation.class, object, predicate, why: "named" });
+        if spreads(statement.class) && relation.class != statement.class {
+            atoms.push(Atom::new(statement.class, object, statement.tag));
+        }
+    }
+    if resolution.relations.is_empty() {
+        for relation in &statement.relations {
+            atoms.push(Atom::new(relation.class, Object::Unfixed, "named, but not resolved"));
+        }
+    }
+}
+
+/// Classes of a statement that do something with whatever the statement inside reaches: `COPY (SELECT … FROM crm.x) TO
+/// STDOUT` exports crm.x, so that a permit to export from elsewhere must not open it.
+fn spreads(class: Class) -> bool {
+    matches!(class, Class::ReadExplain | Class::ReadExplainAnalyze | Class::ExportCopyOut)
+}
+
+fn object_of(act: &Act) -> Object<'_> {
+    match &act.object {
+        Some(name) => Object::Named { schema: name.schema.as_deref(), name: &name.name },
+        None => whole_or_unfixed(act.class),
+    }
+}
+
+fn push_settings<'s>(atoms: &mut Vec<Atom<'s>>, statement: &'s StatementFacts) {
+    for setting in &statement.settings {
+        let shown = match setting.action {
+            SettingAction::Show => true,
+            SettingAction::Set | SettingAction::Reset => false,
+            // Judged by its own class (ALTER SYSTEM, ALTER ROLE) and by the rules on settings.
+            SettingAction::Persist => continue,
+        };
+        let object = Object::Setting {
+            name: setting.name.as_deref(),
+            category: settings::category_of_use(setting),
+            shown,
+        };
+        atoms.push(Atom::new(Class::SessionSet, object, statement.tag));
+    }
+}
+
+/// One atom of `class` at least.
+fn ensure<'s>(atoms: &mut Vec<Atom<'s>>, class: Class, why: &'static str) {
+    if !atoms.iter().any(|atom| atom.class == class) {
+        atoms.push(Atom::new(class, whole_or_unfixed(class), why));
+    }
+}
+
+/// What a class acts on where the facts name no object: nothing for reads and session matters (`SELECT 1`, `DISCARD
+/// TEMP`); for everything else there is an object, and it is not known.
+fn whole_or_unfixed(class: Class) -> Object<'static> {
+    match class {
+        Class::ReadSelect
+        | Class::ReadFetch
+        | Class::ReadExplain
+        | Class::ReadExplainAnalyze
+        | Class::SessionTransaction
+        | Class::SessionSet
+        | Class::SessionPrepare
+        | Class::SessionCursor
+        | Class::SessionListen
+        | Class::SessionNotify
+        // FOR UPDATE and its kin: the relations locked have atoms of their own.
+        | Class::SessionLock
+        | Class::ExportCopyOut
+        | Class::ExportReplication
+        | Class::CallDo
+        | Class::MaintenanceCheckpoint
+        | Class::AdminSystem
+        | Class::Unknown => Object::Whole,
+        Class::WriteInsert
+        | Class::WriteUpdate
+        | Class::WriteDelete
+        | Class::WriteMerge
+        | Class::WriteTruncate
+        | Class::DdlCreate
+        | Class::DdlAlter
+        | Class::DdlDrop
+        | Class::DdlTemp
+        | Class::DdlComment
+        | Class::DdlIndex
+        | Class::DdlCode
+        | Class::DclGrant
+        | Class::DclRole
+        | Class::DclPolicy
+        | Class::DclLabel
+        | Class::ExportBulk
+        | Class::ExportLargeObject
+        | Class::ImportCopyIn
+        | Class::CallFunction
+        | Class::CallProcedure
+        | Class::MaintenanceVacuum
+        | Class::MaintenanceAnalyze
+        | Class::MaintenanceReindex
+        | Class::MaintenanceCluster
+        | Class::MaintenanceRefresh
+        | Class::AdminDatabase
+        | Class::AdminExtension
+        | Class::AdminSubscription
+        | Class::AdminServer => Object::Unfixed,
+    }
+}

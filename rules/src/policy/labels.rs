@@ -1,0 +1,97 @@
+//! Labels while masking is not built: a statement that reaches, or may reach, a labelled column is refused.
+//!
+//! Owns: that refusal (README decisions 11 and 13). May not: look at columns; the resolution has none, so a label speaks
+//! for its whole relation. Fails closed: views, materialized views, foreign tables, functions and code that no text
+//! names may read labelled relations and are refused wherever the policy has a label; so are names without a schema.
+
+use crate::policy::atoms::Atom;
+use crate::policy::model::Label;
+use crate::policy::object::Object;
+use crate::policy::place::Place;
+use crate::resolve::{Code, Reach, Resolution};
+use crate::statement::facts::StatementFacts;
+
+/// Id of the built-in rule.
+pub(crate) const RULE_LABELS: &str = "builtin.labels";
+
+/// Why a statement reaches, or may reach, a labelled relation.
+pub(crate) struct Reached {
+    /// The label's place.
+    pub(crate) place: Place,
+    /// Why, as a clause.
+    pub(crate) why: String,
+}
+
+/// The first label that the statement reaches or may reach.
+pub(crate) fn reached(
+    labels: &[Label],
+    atoms: &[Atom<'_>],
+    statement: &StatementFacts,
+    resolution: &Resolution,
+) -> Option<Reached> {
+    let any = labels.first()?;
+    for atom in atoms {
+        if let Some(label) = labels.iter().find(|label| names(label, &atom.object)) {
+            return Some(Reached {
+                place: label.place.clone(),
+                why: format!(
+                    "{} is labelled {}, masking is not built into this version, and nothing labelled leaves in clear",
+                    atom.object,
+                    label.tier.name()
+                ),
+            });
+        }
+    }
+    let may = |what: String| {
+        Some(Reached {
+            place: any.place.clone(),
+            why: format!("{what} may read a labelled column, and masking is not built into this version"),
+        })
+    };
+    for atom in atoms {
+        match atom.object {
+            Object::Relation {
+                reach: Reach::View | Reach::MaterializedView | Reach::Foreign | Reach::DataBearingCatalog,
+                ..
+            }
+            | Object::Function { .. } => return may(atom.object.to_string()),
+            Object::Relation {
+                reach:
+                    Reach::Table
+                    | Reach::Sequence
+                    | Reach::Temporary
+                    | Reach::Catalog
+                    | Reach::New
+                    | Reach::Unresolved,
+                ..
+            }
+            | Object::Whole
+            | Object::Unfixed
+            | Object::Setting { .. }
+            | Object::Named { .. } => {}
+        }
+    }
+    if statement.flags.dynamic {
+        return may("code that no text names".into());
+    }
+    match &resolution.code {
+        Code::ThroughRelations(reason) => may(format!("code behind a relation ({reason})")),
+        // Named code is either a function (above), dynamic (above), or DDL and settings, which return no rows.
+        Code::Free | Code::Named(_) => None,
+    }
+}
+
+fn names(label: &Label, object: &Object<'_>) -> bool {
+    let [schema, relation, _column] = &label.parts;
+    match *object {
+        // A sequence has no columns of users.
+        Object::Relation { reach: Reach::Sequence, .. } => false,
+        Object::Relation { schema: s, name, .. } | Object::Named { schema: Some(s), name } => {
+            schema.matches(s) && relation.matches(name)
+        }
+        // A schema that holds it, or the relation itself by a bare name.
+        Object::Named { schema: None, name } => schema.matches(name) || relation.matches(name),
+        Object::Unfixed => true,
+        Object::Whole | Object::Function { .. } | Object::Setting { .. } => false,
+    }
+}
