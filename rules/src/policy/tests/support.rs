@@ -8,7 +8,7 @@ use crate::class::Class;
 use crate::policy::{Context, Judgement, Policy, Principal, Subject};
 use crate::resolve::{Code, Reach, Resolution, ResolvedFunction, ResolvedRelation};
 use crate::statement::facts::{
-    Act, Flags, NameUse, Predicate, SettingAction, SettingUse, StatementFacts, TransactionControl,
+    Act, Flags, NameUse, ObjectKind, Predicate, SettingAction, SettingUse, StatementFacts, TransactionControl,
 };
 
 pub(super) const DIGEST: [u8; 32] = [7; 32];
@@ -69,6 +69,7 @@ pub(super) fn statement(class: Class, tag: &'static str) -> StatementFacts {
         functions: Vec::new(),
         operators: Vec::new(),
         types: Vec::new(),
+        attributes: Vec::new(),
         settings: Vec::new(),
         transaction: None,
         named: None,
@@ -109,7 +110,7 @@ pub(super) fn act(class: Class, object: Option<&str>) -> Act {
         }
         None => NameUse { catalog: None, schema: None, name: object.to_owned() },
     });
-    Act { class, object, why: "test" }
+    Act { class, object, kind: ObjectKind::Type, why: "test" }
 }
 
 pub(super) fn set(name: Option<&str>, value: Option<&str>, action: SettingAction) -> StatementFacts {
