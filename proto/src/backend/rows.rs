@@ -2,7 +2,7 @@
 //! [`skip_rows`] looks at headers only, [`check_rows`] also walks every DataRow to its end. Both have a naive twin in
 //! the tests, built from [`Header::peek`](super::Header) and [`Message::parse`](super::Message).
 
-use super::{DataRow, Header};
+use super::DataRow;
 use crate::{BackendTag, Limits, Malformed, header};
 
 /// A run of whole, consecutive frames of one type, DataRow or CopyData, at the start of a buffer.
@@ -75,7 +75,7 @@ fn hop<'b>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Message;
+    use super::super::{Header, Message};
     use super::*;
     use crate::{Reason, encode};
 
