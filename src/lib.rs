@@ -7,5 +7,6 @@
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod evidence;
 pub mod identity;
 pub mod net;

@@ -1,0 +1,256 @@
+//! Payloads as names and values, for people and for JSON.
+//!
+//! Owns: the one list of fields of every kind; it destructures without `..`, so a field that is not shown does not
+//! compile. May not: decide how output looks. Compiles with std, blake3 and rkyv alone.
+
+use rkyv::boxed::ArchivedBox;
+use rkyv::option::ArchivedOption;
+use rkyv::rend::{i64_le, u16_le, u32_le, u64_le};
+use rkyv::string::ArchivedString;
+use rkyv::vec::ArchivedVec;
+
+use super::record::{Payload, v1};
+
+/// A value of a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing there.
+    Null,
+    /// Yes or no.
+    Bool(bool),
+    /// A count, a size, a time.
+    Unsigned(u64),
+    /// Seconds since 1970.
+    Signed(i64),
+    /// A string, as the parties spelled it: not escaped yet.
+    Text(String),
+    /// Several.
+    List(Vec<Value>),
+    /// A value with parts.
+    Map(Vec<(&'static str, Value)>),
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or('?'))
+        .collect()
+}
+
+/// Whether a character could move a reader's terminal or hide what follows: controls, and marks that reorder or join text.
+pub fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}')
+}
+
+/// A string that is safe to print on one line: deceptive characters become `\u{…}`, a backslash two.
+pub fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character == '\\' {
+            safe.push_str("\\\\");
+        } else if is_deceptive(character) {
+            safe.extend(character.escape_unicode());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+/// What an archived field shows.
+trait Shown {
+    fn shown(&self) -> Value;
+}
+
+impl Shown for ArchivedBox<str> {
+    fn shown(&self) -> Value {
+        Value::Text(self.get().to_owned())
+    }
+}
+
+impl Shown for ArchivedString {
+    fn shown(&self) -> Value {
+        Value::Text(self.as_str().to_owned())
+    }
+}
+
+impl Shown for bool {
+    fn shown(&self) -> Value {
+        Value::Bool(*self)
+    }
+}
+
+impl Shown for u16_le {
+    fn shown(&self) -> Value {
+        Value::Unsigned(u64::from(self.to_native()))
+    }
+}
+
+impl Shown for u32_le {
+    fn shown(&self) -> Value {
+        Value::Unsigned(u64::from(self.to_native()))
+    }
+}
+
+impl Shown for u64_le {
+    fn shown(&self) -> Value {
+        Value::Unsigned(self.to_native())
+    }
+}
+
+impl Shown for i64_le {
+    fn shown(&self) -> Value {
+        Value::Signed(self.to_native())
+    }
+}
+
+impl Shown for [u8; 32] {
+    fn shown(&self) -> Value {
+        Value::Text(hex(self))
+    }
+}
+
+impl<T: Shown> Shown for ArchivedOption<T> {
+    fn shown(&self) -> Value {
+        self.as_ref().map_or(Value::Null, Shown::shown)
+    }
+}
+
+impl<T: Shown> Shown for ArchivedBox<[T]> {
+    fn shown(&self) -> Value {
+        Value::List(self.get().iter().map(Shown::shown).collect())
+    }
+}
+
+impl<T: Shown> Shown for ArchivedVec<T> {
+    fn shown(&self) -> Value {
+        Value::List(self.iter().map(Shown::shown).collect())
+    }
+}
+
+impl Shown for v1::ArchivedText<'_> {
+    fn shown(&self) -> Value {
+        self.text.shown()
+    }
+}
+
+impl Shown for v1::ArchivedTextHeld<'_> {
+    fn shown(&self) -> Value {
+        match self {
+            v1::ArchivedTextHeld::Lifted(text) => Value::Map(vec![("lifted", text.shown())]),
+            v1::ArchivedTextHeld::Withheld(why) => Value::Map(vec![("withheld", why.shown())]),
+        }
+    }
+}
+
+macro_rules! words {
+    ($( $archived:ident { $( $variant:ident = $word:literal ),* $(,)? } )*) => { $(
+        impl Shown for v1::$archived {
+            fn shown(&self) -> Value {
+                Value::Text(match self { $( v1::$archived::$variant => $word, )* }.to_owned())
+            }
+        }
+    )* };
+}
+
+words! {
+    ArchivedDocument { Configuration = "configuration", Policy = "policy", Material = "material" }
+    ArchivedProtocol { Simple = "simple", Parse = "parse", Execute = "execute", Injected = "injected" }
+    ArchivedAction { Allow = "allow", Hold = "hold", Refuse = "refuse" }
+    ArchivedOutcome {
+        Completed = "completed", Failed = "failed", Suspended = "suspended", Skipped = "skipped", Unknown = "unknown",
+    }
+}
+
+macro_rules! fields {
+    ($( $archived:ident $(<$lifetime:lifetime>)? { $( $field:ident ),* $(,)? } )*) => { $(
+        impl Shown for v1::$archived $(<$lifetime>)? {
+            fn shown(&self) -> Value {
+                let v1::$archived { $( $field ),* } = self;
+                Value::Map(vec![ $( (stringify!($field), $field.shown()) ),* ])
+            }
+        }
+    )* };
+}
+
+fields! {
+    ArchivedClaim<'_> { path, json }
+    ArchivedRelation { name, access, what, blind }
+    ArchivedFacts { class, tag, relations, functions, acts, settings, unproven }
+    ArchivedTotals { statements, refused, rows, client_bytes, server_bytes }
+    ArchivedGatewayStarted<'_> {
+        version, binary_hash, configuration_hash, policy_hash, key_id, host, process, shards,
+    }
+    ArchivedGatewayStopped<'_> { reason }
+    ArchivedDocumentLoaded<'_> { document, in_force, old_hash, new_hash, by, detail }
+    ArchivedRecovered<'_> { segment, offset, bytes_cut, next_sequence, unsealed_kept, flaw }
+    ArchivedSessionOpened<'_> { peer, listener, tls }
+    ArchivedAuthenticated<'_> {
+        method, issuer, issuer_url, subject, person, groups_known, groups, claims, token_thumbprint, token_id,
+        issued_at_s, expires_at_s,
+    }
+    ArchivedAuthenticationDenied<'_> {
+        method, told, reason, sqlstate, claimed_user, claimed_database, token_thumbprint,
+    }
+    ArchivedTargetChosen<'_> {
+        target, endpoint, database, tls, access, login, user, mode, durability, search_path, server_version,
+        application_name, backend_process, policy_hash, catalog_epoch,
+    }
+    ArchivedStatement<'_> {
+        protocol, name, portal, text, text_bytes, text_commitment, parameters, parameter_digest, facts, action, rule,
+        policy_hash, catalog_epoch,
+    }
+    ArchivedStatementResult<'_> {
+        outcome, tag, sqlstate, rows, bytes, bytes_in, digest, started_ns, first_row_ns, ended_ns,
+    }
+    ArchivedRefusal<'_> { sqlstate, rule, message, how }
+    ArchivedCancelRequested<'_> { peer, outcome }
+    ArchivedSettingMoved<'_> { name, expected, seen, how }
+    ArchivedProtocolViolation<'_> { side, what, offset }
+    ArchivedSessionClosed<'_> { reason, by, totals }
+}
+
+/// The fields of a payload, in order.
+pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
+    let value = match payload {
+        Payload::GatewayStarted(payload) => payload.shown(),
+        Payload::GatewayStopped(payload) => payload.shown(),
+        Payload::DocumentLoaded(payload) => payload.shown(),
+        Payload::Recovered(payload) => payload.shown(),
+        Payload::SessionOpened(payload) => payload.shown(),
+        Payload::Authenticated(payload) => payload.shown(),
+        Payload::AuthenticationDenied(payload) => payload.shown(),
+        Payload::TargetChosen(payload) => payload.shown(),
+        Payload::Statement(payload) => payload.shown(),
+        Payload::StatementResult(payload) => payload.shown(),
+        Payload::Refusal(payload) => payload.shown(),
+        Payload::CancelRequested(payload) => payload.shown(),
+        Payload::SettingMoved(payload) => payload.shown(),
+        Payload::ProtocolViolation(payload) => payload.shown(),
+        Payload::SessionClosed(payload) => payload.shown(),
+    };
+    match value {
+        Value::Map(fields) => fields,
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Unsigned(_)
+        | Value::Signed(_)
+        | Value::Text(_)
+        | Value::List(_)) => vec![("value", other)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_deceive_a_terminal_is_escaped() {
+        assert_eq!(escaped("a\u{1b}[2Jb\nc\\d\u{202e}é"), "a\\u{1b}[2Jb\\u{a}c\\\\d\\u{202e}é");
+        assert_eq!(hex(&[0, 255, 16]), "00ff10");
+    }
+}

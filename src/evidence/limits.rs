@@ -1,0 +1,48 @@
+//! Every bound of the evidence, with its unit in the name.
+//!
+//! Owns: numbers. A bound that is reached refuses or waits; none of them drops a record.
+
+/// Longest frame of one record, prefix and padding included. What would be longer is refused before it is forwarded.
+pub const RECORD_BYTES_MAX: usize = 8 << 20;
+/// What all lanes together may hold that the writer has not written yet, unless the settings say otherwise.
+pub const QUEUE_BYTES_DEFAULT: u64 = 64 << 20;
+/// The least that one lane's pool of byte credits holds, whatever the settings say.
+pub const LANE_BUDGET_BYTES_MIN: usize = 1 << 20;
+/// The most that one lane's pool of byte credits holds, whatever the settings say.
+pub const LANE_BUDGET_BYTES_MAX: usize = 64 << 20;
+/// The least that a record is charged. Slots of the ring = budget / this, so a push that holds credits always fits.
+pub const CHARGE_BYTES_MIN: usize = 1 << 10;
+/// Records that the writer takes at most before it writes.
+pub const BATCH_RECORDS_MAX: usize = 256;
+/// Bytes that the writer takes at most before it writes (one record may exceed it alone).
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// A block is sealed when its records reach this many bytes, or by the end of a batch.
+pub const BLOCK_BYTES_MAX: usize = 64 << 10;
+/// Written bytes that may stand unsynced when nobody asks for durability.
+pub const UNSYNCED_BYTES_MAX: u64 = 8 << 20;
+/// How long written bytes may stand unsynced when nobody asks for durability, unless the settings say otherwise.
+pub const SYNC_INTERVAL_MS_DEFAULT: u64 = 100;
+/// How long the writer dozes between looks while only queued records come in: the latency of an unsynced write.
+pub const DOZE_MS: u64 = 2;
+/// Dozes without a record after which the writer sleeps until it is woken.
+pub const DOZES_UNTIL_SLEEP: u32 = 250;
+/// Records waiting in a lane at which a dozing writer is woken even though none of them asks for durability.
+pub const WAKE_RECORDS: usize = 128;
+/// How long a session waits for byte credits, unless the settings say otherwise.
+pub const STALL_LIMIT_MS_DEFAULT: u64 = 5_000;
+/// Smallest size of a segment that is accepted.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Size of a segment, unless the settings say otherwise.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 256 << 20;
+/// Free disk below which work is refused, unless the settings say otherwise.
+pub const RESERVE_BYTES_DEFAULT: u64 = 1 << 30;
+/// How often free disk is measured while records come in or work is refused.
+pub const SPACE_CHECK_INTERVAL_MS: u64 = 1_000;
+/// Piece in which a file is filled with zeros where the file system cannot reserve space.
+pub const ZERO_FILL_BYTES: usize = 1 << 20;
+/// First read buffer of the reader; it grows to the longest frame.
+pub const READ_BUFFER_BYTES: usize = 1 << 20;
+/// How long an ordered end waits for records that hold credits but were not queued yet.
+pub const FINISH_LIMIT_MS: u64 = 1_000;
+/// Statements of one session that may be without their result at once; one more is refused.
+pub const UNANSWERED_MAX: usize = 65_536;

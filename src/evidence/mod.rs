@@ -1,0 +1,34 @@
+//! Evidence: what happened, chained, on disk before anything it covers goes on.
+//!
+//! Owns: the record format (README.md of this folder), the lanes from sessions to the one writer, segments, recovery, and
+//! the reader behind `pgturnstile verify`. May not: know sockets, frames or policies. Invariants: nothing is dropped; a mark
+//! says durable only behind an `fdatasync` that succeeded; nothing sensitive is written (texts with literals lifted, keyed
+//! digests of the rest). Fails closed: a write or sync that fails stops evidence for everybody, for good.
+//!
+//! Two halves. `chain`, `format`, `record`, `read`, `verify`, `describe` compile with std, blake3 and rkyv alone (README
+//! decision 17). `ring`, `session`, `writer`, `log`, `disk`, `recover`, `keys` make the evidence.
+
+pub mod chain;
+pub mod describe;
+pub mod disk;
+pub mod format;
+pub mod keys;
+pub mod limits;
+pub mod read;
+pub mod record;
+pub mod verify;
+
+mod log;
+mod open;
+mod recover;
+mod ring;
+mod session;
+mod writer;
+
+pub use open::{Evidence, OpenError, Run, Settings, open};
+pub use recover::Cut;
+pub use ring::{Lane, Mark, State, Stopped, UntilDurable};
+pub use session::{AppendError, SessionLog};
+
+#[cfg(test)]
+mod tests;

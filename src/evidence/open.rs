@@ -1,0 +1,369 @@
+//! Opening and closing the evidence of a gateway.
+//!
+//! Owns: the order of a start (lock, recovery, first records, writer) and of a stop. May not: go on with anything that
+//! is not sound: each error names the command that explains or repairs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::config;
+
+use super::chain::Hash;
+use super::describe::hex;
+use super::disk::{Directory, Disk};
+use super::keys::MasterKey;
+use super::limits::{
+    QUEUE_BYTES_DEFAULT, RECORD_BYTES_MAX, RESERVE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
+    STALL_LIMIT_MS_DEFAULT, SYNC_INTERVAL_MS_DEFAULT,
+};
+use super::log::{Identity, Log, wall_ns};
+use super::read::Bad;
+use super::record::v1::{GatewayStarted, GatewayStopped, Recovered};
+use super::record::{EncodeError, Entry, How, Stamp};
+use super::recover::{self, Cut, Opened};
+use super::ring::{Hub, Lane, Mark, State, Stopped};
+use super::session::{AppendError, SessionLog};
+use super::writer::{Pace, Writer};
+
+/// Where and how evidence is kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// An existing directory of its own.
+    pub directory: PathBuf,
+    /// Size of a segment, bytes.
+    pub segment_bytes: u64,
+    /// Free disk below which new work is refused, bytes.
+    pub reserve_bytes: u64,
+    /// How long a session waits for a place in the queue, milliseconds.
+    pub stall_limit_ms: u64,
+    /// What all lanes together may hold that is not written yet, bytes.
+    pub queue_bytes_max: u64,
+    /// How long written records may stand unsynced when nobody waits for them, milliseconds.
+    pub sync_interval_ms: u64,
+}
+
+impl Settings {
+    /// Settings with every number at its default.
+    pub fn new(directory: PathBuf) -> Settings {
+        Settings {
+            directory,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            reserve_bytes: RESERVE_BYTES_DEFAULT,
+            stall_limit_ms: STALL_LIMIT_MS_DEFAULT,
+            queue_bytes_max: QUEUE_BYTES_DEFAULT,
+            sync_interval_ms: SYNC_INTERVAL_MS_DEFAULT,
+        }
+    }
+
+    /// What the configuration file says.
+    pub fn of(config: &config::Evidence) -> Settings {
+        Settings {
+            directory: config.directory.clone(),
+            segment_bytes: config.segment_bytes,
+            reserve_bytes: config.reserve_bytes,
+            stall_limit_ms: config.stall_limit_ms,
+            queue_bytes_max: config.queue_bytes_max,
+            sync_interval_ms: SYNC_INTERVAL_MS_DEFAULT,
+        }
+    }
+}
+
+/// What the first record of a run says.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Version of the program.
+    pub version: String,
+    /// blake3 of the configuration.
+    pub configuration_hash: Hash,
+    /// Hash of the policy.
+    pub policy_hash: Hash,
+}
+
+/// Why evidence cannot be opened. The gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory is missing or cannot be opened.
+    #[error(
+        "cannot open the evidence directory {path}: {error}; create it for the gateway's user: mkdir -m 700 {path}"
+    )]
+    Directory {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another process writes there.
+    #[error(
+        "the evidence directory {0} is locked: another gateway writes there; one directory belongs to one gateway"
+    )]
+    Locked(PathBuf),
+    /// A setting cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// The log was written with another digest key.
+    #[error(
+        "the evidence in {0} was written with another digest key: restore that key, or start with an empty evidence directory; going on would leave digests that no key opens"
+    )]
+    OtherKey(PathBuf),
+    /// The log cannot be read.
+    #[error("cannot read the evidence: {0}")]
+    Read(io::Error),
+    /// The log cannot be written.
+    #[error("cannot write the evidence: {0}")]
+    Write(io::Error),
+    /// The first record cannot be made.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The log is damaged in a way that no crash leaves.
+    #[error(
+        "the evidence is inconsistent: segment {segment}, offset {offset}, record {sequence}: {flaw}; no crash leaves this; `pgturnstile verify DIR` shows what is wrong; keep the directory as it is and start with an empty one", 
+        segment = .0.position.segment, offset = .0.position.offset, sequence = .0.position.sequence, flaw = .0.flaw
+    )]
+    Inconsistent(Bad),
+}
+
+/// The evidence of a running gateway.
+#[derive(Debug)]
+pub struct Evidence {
+    hub: Arc<Hub>,
+    keys: Arc<MasterKey>,
+    gateway: tokio::sync::Mutex<SessionLog>,
+    finishing: Arc<AtomicBool>,
+    writer: Option<JoinHandle<()>>,
+    recovered: Option<Cut>,
+    log_id: [u8; 16],
+}
+
+impl core::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Hub({:?})", self.state())
+    }
+}
+
+/// Opens the evidence of a directory: locks it, recovers it, records the start durably, starts the writer.
+///
+/// # Errors
+/// See [`OpenError`]; nothing was changed then, but for a torn tail that was cut before a later step failed.
+pub fn open(
+    settings: &Settings,
+    run: &Run,
+    key: &[u8; 32],
+    lanes: usize,
+) -> Result<(Evidence, Vec<Lane>), OpenError> {
+    check(settings)?;
+    let directory = &settings.directory;
+    let disk = match Directory::lock(directory) {
+        Ok(Some(disk)) => disk,
+        Ok(None) => return Err(OpenError::Locked(directory.clone())),
+        Err(error) => return Err(OpenError::Directory { path: directory.clone(), error }),
+    };
+    let binary_hash = recover::file_hash(Path::new("/proc/self/exe")).map_err(OpenError::Read)?;
+    open_on(Box::new(disk), settings, run, lanes, MasterKey::new(key), binary_hash)
+}
+
+fn check(settings: &Settings) -> Result<(), OpenError> {
+    if settings.segment_bytes < SEGMENT_BYTES_MIN {
+        return Err(OpenError::Setting(format!(
+            "segment_bytes = {} is below {SEGMENT_BYTES_MIN}",
+            settings.segment_bytes
+        )));
+    }
+    Ok(())
+}
+
+/// The same on any disk: what tests drive.
+pub(crate) fn open_on(
+    disk: Box<dyn Disk>,
+    settings: &Settings,
+    run: &Run,
+    lanes: usize,
+    keys: MasterKey,
+    binary_hash: Hash,
+) -> Result<(Evidence, Vec<Lane>), OpenError> {
+    let identity = Identity {
+        log_id: random_id()?,
+        segment_bytes: settings.segment_bytes,
+        binary_hash,
+        configuration_hash: run.configuration_hash,
+        key_id: keys.id(),
+    };
+    let Opened { mut log, cut, key_id_before } = recover::open(disk, identity)?;
+    if key_id_before.is_some_and(|before| before != keys.id()) {
+        return Err(OpenError::OtherKey(settings.directory.clone()));
+    }
+    let record_bytes_max = Log::record_bytes_max(settings.segment_bytes).min(RECORD_BYTES_MAX as u64);
+    let hub = Hub::new(lanes, settings.stall_limit_ms, settings.queue_bytes_max, record_bytes_max);
+    let id = random_id()?;
+    let next = record_start(&mut log, &hub, id, run, binary_hash, &keys, cut.as_ref())?;
+    let log_id = log.log_id();
+    let lanes: Vec<Lane> =
+        hub.rings().iter().map(|ring| Lane::new(Arc::clone(&hub), Arc::clone(ring))).collect();
+    let finishing = Arc::new(AtomicBool::new(false));
+    let pace = Pace {
+        sync_interval: Duration::from_millis(settings.sync_interval_ms),
+        reserve_bytes: settings.reserve_bytes,
+    };
+    let gateway = SessionLog::new(
+        Lane::new(Arc::clone(&hub), Arc::clone(&hub.rings()[0])),
+        id,
+        keys.session(&id),
+        next,
+        true,
+    );
+    let mut writer = Writer::new(Arc::clone(&hub), log, pace, Arc::clone(&finishing));
+    // The first look at the disk comes before the first session.
+    writer.turn().map_err(OpenError::Write)?;
+    let writer = std::thread::Builder::new()
+        .name("evidence-writer".to_owned())
+        .spawn(move || writer.run())
+        .map_err(OpenError::Write)?;
+    let evidence = Evidence {
+        hub,
+        keys: Arc::new(keys),
+        gateway: tokio::sync::Mutex::new(gateway),
+        finishing,
+        writer: Some(writer),
+        recovered: cut,
+        log_id,
+    };
+    Ok((evidence, lanes))
+}
+
+/// Records the start, and what was cut, durably, by the same path that every record takes; says the next number of the
+/// run's stream.
+fn record_start(
+    log: &mut Log,
+    hub: &Hub,
+    id: [u8; 16],
+    run: &Run,
+    binary_hash: Hash,
+    keys: &MasterKey,
+    cut: Option<&Cut>,
+) -> Result<u64, OpenError> {
+    let mut next = 0;
+    let mut append = |log: &mut Log, entry: Entry<'_>| -> Result<(), OpenError> {
+        let stamp = Stamp { lane: 0, stream: id, stream_sequence: next, wall_ns: wall_ns(), monotonic_ns: 0 };
+        let mut record = entry.encode(&stamp, How::GATED)?;
+        log.append(&mut record).map_err(OpenError::Write)?;
+        next += 1;
+        Ok(())
+    };
+    // Linux alone names it there; elsewhere the record says so.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".to_owned());
+    append(
+        log,
+        Entry::GatewayStarted(GatewayStarted {
+            version: &run.version,
+            binary_hash,
+            configuration_hash: run.configuration_hash,
+            policy_hash: run.policy_hash,
+            key_id: &hex(&keys.id()),
+            host: host.trim_end(),
+            process: std::process::id(),
+            shards: u32::try_from(hub.rings().len()).unwrap_or(u32::MAX),
+        }),
+    )?;
+    if let Some(cut) = cut {
+        tracing::warn!(
+            segment = cut.position.segment,
+            offset = cut.position.offset,
+            bytes = cut.bytes,
+            "the evidence ended in a torn write: it was cut, and that is recorded"
+        );
+        append(
+            log,
+            Entry::Recovered(Recovered {
+                segment: cut.position.segment,
+                offset: cut.position.offset,
+                bytes_cut: cut.bytes,
+                next_sequence: cut.position.sequence,
+                unsealed_kept: cut.unsealed_kept,
+                flaw: &cut.flaw.to_string(),
+            }),
+        )?;
+    }
+    log.sync().map_err(OpenError::Write)?;
+    Ok(next)
+}
+
+fn random_id() -> Result<[u8; 16], OpenError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| OpenError::Read(io::Error::other(error.to_string())))?;
+    Ok(id)
+}
+
+impl Evidence {
+    /// A stream for a session: `id` is random and never used again. The first record must be its opening.
+    pub fn session(&self, lane: &Lane, id: [u8; 16]) -> SessionLog {
+        SessionLog::new(lane.clone(), id, self.keys.session(&id), 0, false)
+    }
+
+    /// Records an event of the gateway itself (a reload), and waits until it is on disk.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn record(&self, entry: Entry<'_>) -> Result<(), AppendError> {
+        let mut gateway = self.gateway.lock().await;
+        let mark = gateway.append(entry, How::GATED).await?;
+        gateway.lane().until_durable(mark).await?;
+        Ok(())
+    }
+
+    /// What the start cut off, if anything.
+    pub fn recovered(&self) -> Option<&Cut> {
+        self.recovered.as_ref()
+    }
+
+    /// Identity of the log.
+    pub fn log_id(&self) -> [u8; 16] {
+        self.log_id
+    }
+
+    /// Whether evidence can be written.
+    pub fn state(&self) -> State {
+        self.hub.state()
+    }
+
+    /// Waits until evidence has stopped.
+    pub async fn stopped(&self) -> Stopped {
+        self.hub.stopped().await
+    }
+
+    /// The ordered end, after every session was closed: records it, makes all durable, ends the writer.
+    ///
+    /// # Errors
+    /// The stop could not be recorded or not everything is durable.
+    pub async fn stop(mut self, reason: &str) -> Result<(), AppendError> {
+        let mark: Mark = {
+            let mut gateway = self.gateway.lock().await;
+            gateway.append_last(Entry::GatewayStopped(GatewayStopped { reason }), How::GATED).await?
+        };
+        let durable = {
+            let gateway = self.gateway.lock().await;
+            gateway.lane().until_durable(mark).await
+        };
+        self.finish_writer();
+        Ok(durable?)
+    }
+
+    fn finish_writer(&mut self) {
+        self.finishing.store(true, Ordering::SeqCst);
+        self.hub.wake_writer();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the evidence writer panicked");
+        }
+    }
+}
+
+impl Drop for Evidence {
+    fn drop(&mut self) {
+        // Without an ordered stop the run's stream stays open, which `verify` reports; what was queued is still written.
+        self.finish_writer();
+    }
+}

@@ -1,0 +1,360 @@
+//! Reading a segment, front to back, from any source of bytes.
+//!
+//! Owns: the one walk that `verify`, `evidence show` and the recovery at start share: frames, record hashes, block chain,
+//! sequences. May not: know what a session is ([`super::verify`] does), nor write. Holds one buffer that grows to the
+//! longest frame (bounded by [`limits::RECORD_BYTES_MAX`]); never allocates from a declared length that `peek` has not
+//! bounded. Stops at the first flaw and says where. Compiles with std, blake3 and rkyv alone.
+//!
+//! [`limits::RECORD_BYTES_MAX`]: super::limits::RECORD_BYTES_MAX
+
+use std::io::{self, Read};
+
+use rkyv::util::AlignedVec;
+
+use super::chain::{Chain, Hash};
+use super::format::{
+    self, FRAME_ALIGN, Flaw, Frame, RecordView, SEAL_BYTES, SEAL_MAGIC, SEGMENT_HEADER_BYTES, SegmentHeader,
+};
+use super::limits::READ_BUFFER_BYTES;
+
+/// Name of a segment's file.
+pub fn segment_name(index: u64) -> String {
+    format!("segment-{index:010}.evidence")
+}
+
+/// The index in a segment's file name; `None` for any other file.
+pub fn segment_index(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("segment-")?.strip_suffix(".evidence")?;
+    let index = digits.parse().ok()?;
+    (segment_name(index) == name).then_some(index)
+}
+
+/// Where something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Index of the segment.
+    pub segment: u64,
+    /// Offset of the frame in the segment's file, bytes.
+    pub offset: u64,
+    /// Global sequence of the record there, or of the next one where another frame stands.
+    pub sequence: u64,
+}
+
+/// The first thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    /// Where.
+    pub position: Position,
+    /// What.
+    pub flaw: Flaw,
+}
+
+/// What the segment before left behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// Identity of the log.
+    pub log_id: [u8; 16],
+    /// Hash of its trailer.
+    pub previous: Hash,
+    /// Sequence of the next record.
+    pub next_sequence: u64,
+}
+
+/// How far a walk came.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    /// The header, where it was sound.
+    pub header: Option<SegmentHeader>,
+    /// The chain behind the last good frame.
+    pub chain: Chain,
+    /// Offset behind the last good frame, bytes.
+    pub end: u64,
+    /// Bytes of the open block's records.
+    pub open_bytes: usize,
+    /// The furthest that a good seal says was durable.
+    pub durable_sequence: u64,
+    /// Hash of the trailer, where the segment has one.
+    pub trailer: Option<Hash>,
+    /// Where and why the walk stopped early.
+    pub bad: Option<Bad>,
+}
+
+/// Called for every sound record; may find a flaw of its own.
+pub type Visit<'v> = dyn FnMut(Position, &RecordView<'_>) -> Result<(), Flaw> + 'v;
+
+/// Reads frames from a source into one aligned buffer.
+struct Frames<'r> {
+    source: &'r mut dyn Read,
+    buffer: AlignedVec<16>,
+    start: usize,
+    filled: usize,
+    offset: u64,
+}
+
+impl<'r> Frames<'r> {
+    fn new(source: &'r mut dyn Read) -> Frames<'r> {
+        let mut buffer = AlignedVec::new();
+        buffer.resize(READ_BUFFER_BYTES, 0);
+        Frames { source, buffer, start: 0, filled: 0, offset: 0 }
+    }
+
+    /// Makes `needed` bytes available at `start`; says how many there are, fewer only at the end.
+    fn fill(&mut self, needed: usize) -> io::Result<usize> {
+        if self.filled - self.start >= needed {
+            return Ok(self.filled - self.start);
+        }
+        // Frames are multiples of 16 from an aligned base, so moving to the front keeps payloads aligned.
+        self.buffer.copy_within(self.start..self.filled, 0);
+        self.filled -= self.start;
+        self.start = 0;
+        if self.buffer.len() < needed {
+            self.buffer.resize(needed.next_multiple_of(READ_BUFFER_BYTES), 0);
+        }
+        while self.filled < needed {
+            match self.source.read(&mut self.buffer[self.filled..]) {
+                Ok(0) => break,
+                Ok(read) => self.filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.filled - self.start)
+    }
+
+    fn bytes(&self, length: usize) -> &[u8] {
+        &self.buffer[self.start..self.start + length]
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.start += length;
+        self.offset += length as u64;
+    }
+
+    /// The next frame, whole in the buffer. `None` = zeros or the end of the file.
+    fn next(&mut self) -> io::Result<Result<Option<(Frame, usize)>, Flaw>> {
+        let there = self.fill(8)?;
+        if there == 0 {
+            return Ok(Ok(None));
+        }
+        if there < 8 {
+            return Ok(Err(Flaw::Short { needed: 8, there }));
+        }
+        let mut first = [0; 8];
+        first.copy_from_slice(self.bytes(8));
+        let (frame, length) = match format::peek(&first) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Ok(None)),
+            Err(flaw) => return Ok(Err(flaw)),
+        };
+        let there = self.fill(length)?;
+        if there < length {
+            return Ok(Err(Flaw::Short { needed: length, there }));
+        }
+        Ok(Ok(Some((frame, length))))
+    }
+}
+
+/// Walks one segment. `expected` is what the segment before left; without it the header is taken at its word.
+/// `Err` only where the source cannot be read.
+pub fn walk_segment(
+    source: &mut dyn Read,
+    index: u64,
+    expected: Option<&Expected>,
+    visit: &mut Visit<'_>,
+) -> io::Result<Walk> {
+    let mut frames = Frames::new(source);
+    let next_sequence = expected.map_or(0, |expected| expected.next_sequence);
+    let mut walk = Walk {
+        header: None,
+        chain: Chain::new([0; 32], next_sequence),
+        end: 0,
+        open_bytes: 0,
+        durable_sequence: 0,
+        trailer: None,
+        bad: None,
+    };
+    let there = frames.fill(SEGMENT_HEADER_BYTES)?.min(SEGMENT_HEADER_BYTES);
+    match check_header(frames.bytes(there), index, expected) {
+        Ok((header, hash)) => {
+            walk.chain = Chain::new(hash, header.first_sequence);
+            walk.durable_sequence = header.first_sequence;
+            walk.header = Some(header);
+        }
+        Err(flaw) => {
+            walk.bad =
+                Some(Bad { position: Position { segment: index, offset: 0, sequence: next_sequence }, flaw });
+            return Ok(walk);
+        }
+    }
+    frames.consume(SEGMENT_HEADER_BYTES);
+    walk.end = frames.offset;
+    walk_frames(&mut frames, index, &mut walk, visit)?;
+    Ok(walk)
+}
+
+fn check_header(
+    bytes: &[u8],
+    index: u64,
+    expected: Option<&Expected>,
+) -> Result<(SegmentHeader, Hash), Flaw> {
+    let (header, hash) = SegmentHeader::parse(bytes)?;
+    if header.index != index {
+        return Err(Flaw::Segment("its header bears another index than its file"));
+    }
+    if let Some(expected) = expected {
+        if header.log_id != expected.log_id {
+            return Err(Flaw::Segment("it belongs to another log"));
+        }
+        if header.previous != expected.previous {
+            return Err(Flaw::Segment("it does not continue from the trailer before it"));
+        }
+        if header.first_sequence != expected.next_sequence {
+            return Err(Flaw::Sequence {
+                frame: "a segment",
+                claimed: header.first_sequence,
+                expected: expected.next_sequence,
+            });
+        }
+    } else if index == 0 && (header.previous != [0; 32] || header.first_sequence != 0) {
+        return Err(Flaw::Segment("the first segment must begin the chain"));
+    }
+    Ok((header, hash))
+}
+
+fn walk_frames(
+    frames: &mut Frames<'_>,
+    index: u64,
+    walk: &mut Walk,
+    visit: &mut Visit<'_>,
+) -> io::Result<()> {
+    loop {
+        let position =
+            Position { segment: index, offset: frames.offset, sequence: walk.chain.next_sequence() };
+        let step = match frames.next()? {
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) if walk.trailer.is_some() => Err(Flaw::BehindEnd),
+            Ok(Some((frame, length))) => {
+                take_frame(frame, frames.bytes(length), position, walk, visit).map(|()| length)
+            }
+            Err(flaw) => Err(flaw),
+        };
+        match step {
+            Ok(length) => {
+                frames.consume(length);
+                walk.end = frames.offset;
+            }
+            Err(flaw) => {
+                walk.bad = Some(Bad { position, flaw });
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Checks one frame and moves the walk behind it.
+fn take_frame(
+    frame: Frame,
+    bytes: &[u8],
+    position: Position,
+    walk: &mut Walk,
+    visit: &mut Visit<'_>,
+) -> Result<(), Flaw> {
+    match frame {
+        Frame::Record => {
+            let record = RecordView::parse(bytes)?;
+            if record.sequence() != position.sequence {
+                return Err(Flaw::Sequence {
+                    frame: "a record",
+                    claimed: record.sequence(),
+                    expected: position.sequence,
+                });
+            }
+            visit(position, &record)?;
+            walk.chain.push(&record.hash());
+            walk.open_bytes += bytes.len();
+        }
+        Frame::Seal => {
+            let seal = format::parse_seal(bytes)?;
+            let ours = walk.chain.seal(seal.durable_sequence);
+            if (seal.first_sequence, seal.count) != (ours.first_sequence, ours.count) {
+                return Err(Flaw::Sequence {
+                    frame: "the end of a block",
+                    claimed: seal.first_sequence.saturating_add(u64::from(seal.count)),
+                    expected: position.sequence,
+                });
+            }
+            if seal.previous != ours.previous {
+                return Err(Flaw::Previous);
+            }
+            if seal.value != ours.value {
+                return Err(Flaw::BlockValue);
+            }
+            walk.durable_sequence = walk.durable_sequence.max(seal.durable_sequence);
+            walk.chain.advance(&ours);
+            walk.open_bytes = 0;
+        }
+        Frame::Trailer => {
+            let (trailer, hash) = format::Trailer::parse(bytes)?;
+            let first = walk.header.as_ref().map_or(0, |header| header.first_sequence);
+            if walk.chain.open_records() != 0 {
+                return Err(Flaw::Trailer("it stands inside a block"));
+            }
+            if trailer.value != walk.chain.value() {
+                return Err(Flaw::Trailer("it bears another chain value"));
+            }
+            if (trailer.first_sequence, trailer.first_sequence.saturating_add(trailer.count))
+                != (first, position.sequence)
+            {
+                return Err(Flaw::Trailer("it counts other records"));
+            }
+            walk.trailer = Some(hash);
+        }
+    }
+    Ok(())
+}
+
+/// What stands behind the last good frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// Bytes up to the last one that is not zero, counted from where the scan began.
+    pub bytes: u64,
+    /// The furthest that a whole seal in it says was durable; 0 without one.
+    pub durable_sequence: u64,
+}
+
+/// Looks at everything behind the last good frame: how much is not zero, and whether a later seal survives that proves
+/// earlier records were durable (then what is missing before it was not torn by a crash). `source` must begin at a
+/// multiple of 16 of the file.
+pub fn scan_tail(source: &mut dyn Read) -> io::Result<Tail> {
+    let mut tail = Tail::default();
+    let mut frames = Frames::new(source);
+    loop {
+        let there = frames.fill(READ_BUFFER_BYTES / 2)?;
+        if there == 0 {
+            return Ok(tail);
+        }
+        // The last SEAL_BYTES are looked at again with the next piece, unless this is the end.
+        let last = there < READ_BUFFER_BYTES / 2;
+        let step = if last { there } else { (there - SEAL_BYTES) / FRAME_ALIGN * FRAME_ALIGN };
+        let bytes = frames.bytes(there);
+        if !all_zero(bytes) {
+            for at in (0..step).step_by(FRAME_ALIGN) {
+                if bytes[at..].starts_with(&SEAL_MAGIC)
+                    && let Some(frame) = bytes.get(at..at + SEAL_BYTES)
+                    && let Ok(seal) = format::parse_seal(frame)
+                {
+                    tail.durable_sequence = tail.durable_sequence.max(seal.durable_sequence);
+                }
+            }
+            if let Some(at) = bytes[..step].iter().rposition(|byte| *byte != 0) {
+                tail.bytes = frames.offset + at as u64 + 1;
+            }
+        }
+        frames.consume(step);
+    }
+}
+
+/// Whether every byte is zero; in pieces, so that the compiler compares whole vectors.
+fn all_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(256).all(|chunk| chunk.iter().fold(0, |sum, byte| sum | byte) == 0)
+}

@@ -1,0 +1,259 @@
+//! One stream of records: a session's, or the gateway's own run.
+//!
+//! Owns: the stream's sequence, what is still unanswered, the session's commitment keys. May not: decide what is recorded.
+//! Invariant: sequence numbers have no gaps, because a number is spent only when its record is queued. Fails by
+//! [`AppendError`]; a session that sees one ends what it is doing, and releases nothing that the record should have covered.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::keys::SessionKeys;
+use super::limits::UNANSWERED_MAX;
+use super::log::wall_ns;
+use super::record::v1::{Outcome, SessionClosed, StatementResult};
+use super::record::{Durability, EncodeError, Entry, How, Stamp};
+use super::ring::{Lane, Mark, State, Stopped, Unplaced};
+
+/// Why a record was not taken.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Evidence stopped for good.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The writer did not keep up within the stall limit.
+    #[error("the evidence writer did not keep up for {waited_ms} ms")]
+    Stalled {
+        /// How long was waited.
+        waited_ms: u64,
+    },
+    /// Disk space runs out: nothing new is begun.
+    #[error("evidence is constrained: {reason}")]
+    Constrained {
+        /// What is short, for the operator.
+        reason: Arc<str>,
+    },
+    /// The entry does not fit a record.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Too many statements of this session are without a result.
+    #[error("{UNANSWERED_MAX} statements of the session are without a result")]
+    Unanswered,
+    /// The stream was closed.
+    #[error("internal: a record behind the session's end")]
+    Closed,
+}
+
+impl AppendError {
+    /// SQLSTATE for the client.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            AppendError::Stopped(_) => "58030",                          // io_error
+            AppendError::Stalled { .. } => "53000",                      // insufficient_resources
+            AppendError::Constrained { .. } => "53100",                  // disk_full
+            AppendError::Encode(_) | AppendError::Unanswered => "54000", // program_limit_exceeded
+            AppendError::Closed => "XX000",                              // internal_error
+        }
+    }
+
+    /// What a client may be told: what, why, what next; nothing of the host.
+    pub fn client_text(&self) -> &'static str {
+        match self {
+            AppendError::Stopped(_) => {
+                "pgturnstile: refused, because its evidence cannot be written any more; the gateway must be restarted by its operator"
+            }
+            AppendError::Stalled { .. } => {
+                "pgturnstile: refused, because its evidence could not be written in time; try again later"
+            }
+            AppendError::Constrained { .. } => {
+                "pgturnstile: refused, because the disk of its evidence is nearly full; try again when its operator has made room"
+            }
+            AppendError::Encode(_) => {
+                "pgturnstile: refused, because the statement is too large to be recorded; split it"
+            }
+            AppendError::Unanswered => {
+                "pgturnstile: refused, because too many statements are in flight; send Sync and read their results first"
+            }
+            AppendError::Closed => "pgturnstile: internal error; the session ends",
+        }
+    }
+}
+
+impl From<Unplaced> for AppendError {
+    fn from(unplaced: Unplaced) -> AppendError {
+        match unplaced {
+            Unplaced::Stopped(stopped) => AppendError::Stopped(stopped),
+            Unplaced::Stalled { waited_ms } => AppendError::Stalled { waited_ms },
+        }
+    }
+}
+
+/// The record keeper of one stream. Dropped without [`SessionLog::close`], a session's stream is closed as well as it can
+/// be (with reason `dropped`), so that only a gateway that was killed leaves sessions open.
+#[derive(Debug)]
+pub struct SessionLog {
+    lane: Lane,
+    id: [u8; 16],
+    keys: SessionKeys,
+    next: u64,
+    unanswered: VecDeque<u64>,
+    closed: bool,
+    /// The gateway's own stream stays open when it is dropped: only an ordered stop closes it.
+    gateway: bool,
+}
+
+impl SessionLog {
+    pub(crate) fn new(lane: Lane, id: [u8; 16], keys: SessionKeys, next: u64, gateway: bool) -> SessionLog {
+        SessionLog { lane, id, keys, next, unanswered: VecDeque::new(), closed: false, gateway }
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    /// Keys for the digests that records carry instead of values.
+    pub fn keys(&self) -> &SessionKeys {
+        &self.keys
+    }
+
+    /// The lane: for [`Lane::durable`] and [`Lane::until_durable`].
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    /// Statements without a result.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
+    }
+
+    /// Records an entry, in order. It is serialized and hashed before this returns; the future is ready at once unless
+    /// byte credits are short, and holds nothing of `entry`. Cancelling it records nothing.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. New work ([`Entry::begins_work`]) is refused while space is short; what ends work is not.
+    pub fn append<'s>(
+        &'s mut self,
+        entry: Entry<'_>,
+        how: How,
+    ) -> impl Future<Output = Result<Mark, AppendError>> + Send + use<'s> {
+        let expects = entry.expects_answer();
+        let encoded = self.encode(&entry, how);
+        async move {
+            let record = encoded?;
+            let ticket = self.lane.submit(record, how.durability == Durability::Gated).await?;
+            Ok(self.took(ticket, how, expects))
+        }
+    }
+
+    /// The same without waiting: `Ok(None)` where credits are short, and nothing was recorded.
+    pub fn try_append(&mut self, entry: &Entry<'_>, how: How) -> Result<Option<Mark>, AppendError> {
+        let record = self.encode(entry, how)?;
+        match self.lane.try_submit(record, how.durability == Durability::Gated)? {
+            Ok(ticket) => Ok(Some(self.took(ticket, how, entry.expects_answer()))),
+            Err(_record) => Ok(None),
+        }
+    }
+
+    fn encode(&self, entry: &Entry<'_>, how: How) -> Result<Vec<u8>, AppendError> {
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
+        if !self.lane.is_running() && entry.begins_work() {
+            match self.lane.state() {
+                State::Running => {}
+                State::Constrained(reason) => return Err(AppendError::Constrained { reason }),
+                State::Stopped(stopped) => return Err(AppendError::Stopped(stopped)),
+            }
+        }
+        if self.unanswered.len() >= UNANSWERED_MAX && entry.expects_answer() {
+            return Err(AppendError::Unanswered);
+        }
+        let stamp = Stamp {
+            lane: self.lane.index(),
+            stream: self.id,
+            stream_sequence: self.next,
+            wall_ns: wall_ns(),
+            monotonic_ns: self.lane.monotonic_ns(),
+        };
+        let record = entry.encode(&stamp, how)?;
+        if record.len() as u64 > self.lane.record_bytes_max() {
+            return Err(AppendError::Encode(EncodeError::TooLong(record.len())));
+        }
+        Ok(record)
+    }
+
+    fn took(&mut self, ticket: u64, how: How, expects: bool) -> Mark {
+        let mark = Mark::new(ticket, self.next);
+        self.next += 1;
+        if expects {
+            self.unanswered.push_back(mark.stream_sequence);
+        }
+        if let (true, Some(answered)) = (how.settles, how.refers)
+            && let Some(at) = self.unanswered.iter().position(|waiting| *waiting == answered)
+        {
+            self.unanswered.remove(at);
+        }
+        mark
+    }
+
+    /// Ends the stream: statements without a result get one with [`Outcome::Unknown`], then the closing record. The mark
+    /// is the closing record's.
+    pub async fn close(mut self, closed: SessionClosed<'_>) -> Result<Mark, AppendError> {
+        while let Some(&statement) = self.unanswered.front() {
+            let now = wall_ns();
+            self.append(Entry::StatementResult(unknown_result(now)), How::QUEUED.answering(statement))
+                .await?;
+        }
+        let mark = self.append(Entry::SessionClosed(closed), How::QUEUED).await?;
+        self.closed = true;
+        Ok(mark)
+    }
+
+    pub(crate) async fn append_last(&mut self, entry: Entry<'_>, how: How) -> Result<Mark, AppendError> {
+        let mark = self.append(entry, how).await?;
+        self.closed = true;
+        Ok(mark)
+    }
+
+    fn close_dropped(&mut self) -> Result<(), AppendError> {
+        while let Some(&statement) = self.unanswered.front() {
+            let entry = Entry::StatementResult(unknown_result(wall_ns()));
+            if self.try_append(&entry, How::QUEUED.answering(statement))?.is_none() {
+                return Ok(());
+            }
+        }
+        let totals = Default::default();
+        let closed = SessionClosed {
+            reason: "dropped: the gateway ended the session without a closing record",
+            by: "gateway",
+            totals: &totals,
+        };
+        self.try_append(&Entry::SessionClosed(closed), How::QUEUED).map(|_| ())
+    }
+}
+
+fn unknown_result(now: u64) -> StatementResult<'static> {
+    StatementResult {
+        outcome: Outcome::Unknown,
+        tag: "",
+        sqlstate: None,
+        rows: 0,
+        bytes: 0,
+        bytes_in: 0,
+        digest: None,
+        started_ns: 0,
+        first_row_ns: 0,
+        ended_ns: now,
+    }
+}
+
+impl Drop for SessionLog {
+    fn drop(&mut self) {
+        if self.closed || self.gateway || self.next == 0 {
+            return;
+        }
+        if let Err(error) = self.close_dropped() {
+            tracing::warn!(%error, "a dropped session could not be closed in the evidence: it is reported as open");
+        }
+    }
+}
