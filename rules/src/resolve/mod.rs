@@ -2,11 +2,26 @@
 //!
 //! Owns: README decision 9 (names are resolved, not guessed), the meaning of *code-free* and *proven*, and the barrier
 //! class of decision 6. May not: judge. Fails closed: what the snapshot does not know is [`Reach::Unresolved`].
+//!
+//! - *Code-free* ([`Code::Free`]): no code of a user can run. Every relation is a plain or partitioned table (or a
+//!   sequence, or a system relation) without a trigger, rule, expression, type, index or child that leads to such code;
+//!   every function, operator and cast is a built-in that was reviewed, and no object of a user competes for its name.
+//! - *Proven* ([`Resolution::proven`]): a code-free SELECT without effects.
+//! - A user's function or operator competes where it stands in `pg_catalog` or in any schema of the path, takes such a
+//!   number of arguments, and each of its argument types could be met: a built-in or polymorphic type, a row, a domain of
+//!   a built-in, or a type that the statement reaches by a relation, a cast, a parameter or a result. Where no built-in
+//!   of that name takes as many arguments, it competes in any case. All who compete must be permitted.
 
+mod calls;
+mod names;
+mod statement;
+
+use std::fmt;
 use std::sync::Arc;
 
+use crate::catalog::Snapshot;
 use crate::class::Class;
-use crate::statement::facts::Predicate;
+use crate::statement::facts::{Predicate, StatementFacts};
 
 /// What one statement reaches.
 #[derive(Clone, Debug)]
@@ -26,8 +41,27 @@ pub struct Resolution {
 
 impl Resolution {
     /// Whether it is a code-free select without effects.
+    #[must_use]
     pub fn proven(&self) -> bool {
         self.unproven.is_none()
+    }
+
+    /// Both together: everything that either reaches, the stricter barrier, proven only if both are.
+    #[must_use]
+    pub fn merge(mut self, other: Resolution) -> Resolution {
+        for relation in other.relations {
+            if !self.relations.contains(&relation) {
+                self.relations.push(relation);
+            }
+        }
+        for function in other.functions {
+            if !self.functions.contains(&function) {
+                self.functions.push(function);
+            }
+        }
+        self.code = self.code.or_stricter(other.code);
+        self.unproven = self.unproven.or(other.unproven);
+        self
     }
 }
 
@@ -41,6 +75,31 @@ pub enum Code {
     /// Through the text itself (a function outside the reviewed ones, DO, CALL, EXECUTE, DDL…), or it sets a setting: a
     /// full barrier.
     Named(Arc<str>),
+}
+
+impl Code {
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Free => 0,
+            Self::ThroughRelations(_) => 1,
+            Self::Named(_) => 2,
+        }
+    }
+
+    /// The stricter of two; the first where they are alike.
+    #[must_use]
+    pub fn or_stricter(self, other: Self) -> Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
+
+    /// Why it is not free.
+    #[must_use]
+    pub fn reason(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Free => None,
+            Self::ThroughRelations(reason) | Self::Named(reason) => Some(reason),
+        }
+    }
 }
 
 /// A relation that a statement reaches.
@@ -61,7 +120,7 @@ pub struct ResolvedRelation {
 /// What a relation is, as far as judgement cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reach {
-    /// Plain or partitioned table, or partition.
+    /// Plain or partitioned table, or partition; also an index, for DDL that names one.
     Table,
     /// View.
     View,
@@ -75,7 +134,7 @@ pub enum Reach {
     Temporary,
     /// Relation of pg_catalog or information_schema that carries no data of users: `kind:catalog`.
     Catalog,
-    /// Relation of pg_catalog that carries data or secrets (pg_stats, pg_authid…): in no `kind:` and no pack.
+    /// Relation that carries data or secrets of others (pg_stats, pg_authid…): in no `kind:` and no pack.
     DataBearingCatalog,
     /// A relation to be created.
     New,
@@ -94,4 +153,70 @@ pub struct ResolvedFunction {
     pub arguments: Arc<str>,
     /// Class of the call: [`Class::CallFunction`] or [`Class::CallProcedure`], or a stricter one for server files etc.
     pub class: Class,
+}
+
+impl fmt::Display for ResolvedFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}({})", self.schema, self.name, self.arguments)
+    }
+}
+
+/// The schemas in which unqualified names are looked up, in order. `pg_temp` (relations and types alone) and `pg_catalog`
+/// come first unless they are listed (PostgreSQL, "The Schema Search Path").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SearchPath(Vec<Arc<str>>);
+
+impl SearchPath {
+    /// The path as the access entry sets it; `$user` becomes the login's name.
+    #[must_use]
+    pub fn new<S: AsRef<str>>(schemas: impl IntoIterator<Item = S>, login: &str) -> Self {
+        let named = schemas.into_iter().map(|schema| match schema.as_ref() {
+            "$user" => Arc::from(login),
+            other => Arc::from(other),
+        });
+        Self(named.collect())
+    }
+
+    /// The schemas listed.
+    pub fn schemas(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter()
+    }
+}
+
+/// What the gateway knows of the session beyond its path.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionView<'s> {
+    /// The session may own temporary objects: it ran CREATE TEMP, SELECT INTO TEMP, or code that no text names.
+    pub temp_possible: bool,
+    /// The session may see a catalog that the snapshot does not show: DDL, or code that may have done some, passed in this
+    /// transaction, or since the snapshot was read. Everything is a barrier until then.
+    pub private_catalog: bool,
+    /// A WITH HOLD cursor is open in this transaction whose statement is not code-free: COMMIT runs the rest of it.
+    pub held_cursor: bool,
+    /// Oids of parameter types that Parse declares (0 is unspecified).
+    pub parameter_types: &'s [u32],
+}
+
+/// What a statement reaches. EXECUTE and FETCH are not resolved by themselves: see [`resolve_carrying`].
+#[must_use]
+pub fn resolve(
+    facts: &StatementFacts,
+    snapshot: &Snapshot,
+    path: &SearchPath,
+    session: &SessionView<'_>,
+) -> Resolution {
+    statement::resolve(facts, None, snapshot, path, session)
+}
+
+/// What an EXECUTE, FETCH or MOVE reaches, `carried` being the facts of the statement that was prepared or declared under
+/// its name.
+#[must_use]
+pub fn resolve_carrying(
+    facts: &StatementFacts,
+    carried: &StatementFacts,
+    snapshot: &Snapshot,
+    path: &SearchPath,
+    session: &SessionView<'_>,
+) -> Resolution {
+    statement::resolve(facts, Some(carried), snapshot, path, session)
 }

@@ -1,0 +1,198 @@
+//! What a snapshot is made of.
+
+use std::sync::Arc;
+
+/// A way to use a relation, as far as code in its way is told apart. The values are the bits of the queries' masks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Event {
+    /// Its rows or its definition are looked at: every use.
+    Read = 1,
+    /// INSERT, COPY in.
+    Insert = 2,
+    /// UPDATE.
+    Update = 4,
+    /// DELETE.
+    Delete = 8,
+    /// TRUNCATE.
+    Truncate = 16,
+    /// Its partition key is computed: any use of it or of a partition. Not asked for by itself.
+    PartitionKey = 32,
+}
+
+impl Event {
+    /// All of them, in the order of [`Event::index`].
+    pub const ALL: [Self; 6] =
+        [Self::Read, Self::Insert, Self::Update, Self::Delete, Self::Truncate, Self::PartitionKey];
+
+    /// Its place in [`Event::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Read => 0,
+            Self::Insert => 1,
+            Self::Update => 2,
+            Self::Delete => 3,
+            Self::Truncate => 4,
+            Self::PartitionKey => 5,
+        }
+    }
+}
+
+/// `pg_class.relkind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `r`
+    Table,
+    /// `p`
+    Partitioned,
+    /// `v`
+    View,
+    /// `m`
+    MaterializedView,
+    /// `f`
+    Foreign,
+    /// `S`
+    Sequence,
+    /// `i` and `I`: shares the relations' name space, is reached by DDL alone.
+    Index,
+}
+
+impl Kind {
+    pub(super) fn from_relkind(letter: &str) -> Option<Self> {
+        Some(match letter {
+            "r" => Self::Table,
+            "p" => Self::Partitioned,
+            "v" => Self::View,
+            "m" => Self::MaterializedView,
+            "f" => Self::Foreign,
+            "S" => Self::Sequence,
+            "i" | "I" => Self::Index,
+            _ => return None,
+        })
+    }
+
+    /// Why a relation of this kind is not free of user code by its kind alone: only plain and partitioned tables are, and
+    /// sequences, which have no columns of users and run nothing.
+    pub(super) const fn hazard(self) -> Option<&'static str> {
+        match self {
+            Self::Table | Self::Partitioned | Self::Sequence | Self::Index => None,
+            Self::View => Some("is a view"),
+            Self::MaterializedView => Some("is a materialized view"),
+            Self::Foreign => Some("is a foreign table"),
+        }
+    }
+}
+
+/// A relation.
+#[derive(Clone, Debug)]
+pub struct Relation {
+    /// Its schema.
+    pub schema: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its oid.
+    pub oid: u32,
+    /// Its kind.
+    pub kind: Kind,
+    /// Made by `initdb`: a relation of `pg_catalog` or `information_schema` that the system lists know.
+    pub system: bool,
+    /// The user types of its columns, with everything those are made of.
+    pub types: Box<[TypeId]>,
+    pub(super) reasons: [Option<Arc<str>>; 6],
+}
+
+impl Relation {
+    /// The first reason why using it so runs user code; `None` when it does not.
+    #[must_use]
+    pub fn code(&self, event: Event) -> Option<&Arc<str>> {
+        self.reasons[event.index()].as_ref()
+    }
+}
+
+/// A user type's place in its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TypeId(pub(super) u32);
+
+impl TypeId {
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A user type.
+#[derive(Clone, Debug)]
+pub struct Type {
+    /// Its schema.
+    pub schema: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its oid.
+    pub oid: u32,
+    /// Oid of the relation whose row it is; 0 for others.
+    pub relation: u32,
+    /// A value of it can stand where a text names no type of a user: by an implicit cast, as a preferred type, or since
+    /// it is a domain of a built-in type or a row. An operator or a function over it competes with built-ins always.
+    pub everywhere: bool,
+    /// It is in the category of strings: an unknown literal can become it.
+    pub string: bool,
+    /// Itself and every user type it is made of.
+    pub closure: Box<[TypeId]>,
+    /// The first reason why reading or writing a value of it runs user code.
+    pub code: Option<Arc<str>>,
+    /// The functions of users behind that reason: (schema, name, argument types).
+    pub functions: Box<[(Arc<str>, Arc<str>, Arc<str>)]>,
+}
+
+/// A function, procedure or aggregate.
+#[derive(Clone, Debug)]
+pub struct Routine {
+    /// Its schema.
+    pub schema: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its oid.
+    pub oid: u32,
+    /// `f` function, `p` procedure, `a` aggregate, `w` window function.
+    pub kind: char,
+    /// How many of its last arguments have defaults.
+    pub defaults: u16,
+    /// Its last argument repeats.
+    pub variadic: bool,
+    /// Oids of its argument types.
+    pub arguments: Box<[u32]>,
+    /// The argument types as the catalog spells them.
+    pub signature: Arc<str>,
+    /// Oid of its result type.
+    pub result: u32,
+}
+
+impl Routine {
+    /// Whether a call with so many arguments could mean it; generous, since counting too many is safe.
+    #[must_use]
+    pub fn may_take(&self, arguments: Option<u16>) -> bool {
+        let Some(given) = arguments.map(usize::from) else { return true };
+        let declared = self.arguments.len();
+        let fewest = declared.saturating_sub(usize::from(self.defaults) + usize::from(self.variadic));
+        self.kind == 'a' || given >= fewest && (self.variadic || given <= declared)
+    }
+}
+
+/// An operator of a user.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// Its schema.
+    pub schema: Arc<str>,
+    /// Its oid.
+    pub oid: u32,
+    /// Oid of the left operand's type; 0 for a prefix operator.
+    pub left: u32,
+    /// Oid of the right operand's type.
+    pub right: u32,
+    /// Oid of the result's type.
+    pub result: u32,
+    /// Schema of its function.
+    pub function_schema: Arc<str>,
+    /// Name of its function.
+    pub function: Arc<str>,
+}

@@ -1,0 +1,273 @@
+//! What is asked of the server: text-format queries, the same for PostgreSQL 14 to 18.
+//!
+//! Owns: the SQL. May not: run it. Whoever runs it uses the simple protocol on a connection of the target's `control`
+//! credential: [`OPEN`], then every query of [`QUERIES`] in order, then [`CLOSE`]; every cell arrives as text. All of it is
+//! readable by an ordinary role. Relations of temporary schemas are left out: they are other sessions'.
+//!
+//! Masks are sums of the bits of [`super::Event`]: read 1, insert 2, update 4, delete 8, truncate 16, partition key 32,
+//! commit 64.
+
+/// Opens the one transaction of a load: one state of the catalog, and names that nobody's schema can catch.
+pub const OPEN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path TO ''; SET LOCAL statement_timeout TO '60s'";
+
+/// Sent once on a new control connection, before [`FINGERPRINT`] and [`OPEN`]: no name and no operator of it may be caught
+/// by a user's schema, and nothing is ever written.
+pub const GREET: &str = "SET search_path TO ''; SET default_transaction_read_only TO on; SET application_name TO 'pgturnstile catalog'";
+
+/// Ends it.
+pub const CLOSE: &str = "COMMIT";
+
+/// One query of a load.
+#[derive(Clone, Copy, Debug)]
+pub struct Query {
+    /// What it reads, for errors.
+    pub name: &'static str,
+    /// The statement.
+    pub sql: &'static str,
+    /// How many columns it returns.
+    pub columns: usize,
+}
+
+/// Where each query stands in [`QUERIES`].
+pub(super) mod at {
+    pub(in crate::catalog) const SERVER: usize = 0;
+    pub(in crate::catalog) const SCHEMAS: usize = 1;
+    pub(in crate::catalog) const RELATIONS: usize = 2;
+    pub(in crate::catalog) const COLUMN_TYPES: usize = 3;
+    pub(in crate::catalog) const TYPES: usize = 4;
+    pub(in crate::catalog) const ROUTINES: usize = 5;
+    pub(in crate::catalog) const BUILTIN_FUNCTIONS: usize = 6;
+    pub(in crate::catalog) const OPERATORS: usize = 7;
+    pub(in crate::catalog) const BUILTIN_OPERATORS: usize = 8;
+    pub(in crate::catalog) const CASTS: usize = 9;
+    pub(in crate::catalog) const HAZARDS: usize = 10;
+    pub(in crate::catalog) const EXPRESSIONS: usize = 11;
+    pub(in crate::catalog) const LINKS: usize = 12;
+    pub(in crate::catalog) const EVERYWHERE: usize = 13;
+    pub(in crate::catalog) const EVENT_TRIGGERS: usize = 14;
+    pub(in crate::catalog) const COUNT: usize = 15;
+}
+
+/// Every query of a load, in order.
+pub const QUERIES: [Query; at::COUNT] = [
+    Query {
+        name: "server",
+        columns: 2,
+        sql: "SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.current_database()",
+    },
+    Query {
+        name: "schemas",
+        columns: 1,
+        sql: r"SELECT nspname FROM pg_catalog.pg_namespace
+WHERE nspname !~ '^pg_(toast|temp_)'",
+    },
+    Query {
+        name: "relations",
+        columns: 4,
+        sql: r"SELECT c.oid, n.nspname, c.relname, c.relkind
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname !~ '^pg_(toast|temp_)' AND c.relkind <> 'c'
+  AND (c.oid >= 16384 OR c.relkind NOT IN ('i', 'I'))",
+    },
+    Query {
+        name: "types of columns",
+        columns: 2,
+        sql: r"SELECT DISTINCT a.attrelid, a.atttypid
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+WHERE a.atttypid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped
+  AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')",
+    },
+    Query {
+        name: "types",
+        columns: 11,
+        sql: r"SELECT t.oid, n.nspname, t.typname, t.typtype, t.typcategory, t.typispreferred,
+  CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END,
+  t.typbasetype, t.typrelid, coalesce(r.rngsubtype, 0),
+  own.function
+FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid OR r.rngmultitypid = t.oid
+LEFT JOIN LATERAL (SELECT min(f.o) FROM pg_catalog.unnest(ARRAY[t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin,
+  t.typmodout, t.typanalyze, r.rngcanonical, r.rngsubdiff]::pg_catalog.oid[]) f(o) WHERE f.o >= 16384) own(function) ON true
+WHERE t.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp_)'",
+    },
+    Query {
+        name: "functions",
+        columns: 9,
+        sql: r"SELECT p.oid, n.nspname, p.proname, p.prokind, p.pronargdefaults, p.provariadic <> 0,
+  p.proargtypes, pg_catalog.oidvectortypes(p.proargtypes), p.prorettype
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE p.oid >= 16384 AND n.nspname !~ '^pg_temp_'",
+    },
+    Query {
+        name: "built-in functions",
+        columns: 7,
+        sql: r"SELECT p.oid, n.nspname, p.proname, p.prokind, p.pronargdefaults, p.provariadic <> 0, p.proargtypes
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE p.oid < 16384",
+    },
+    Query {
+        name: "operators",
+        columns: 8,
+        sql: r"SELECT o.oid, n.nspname, o.oprname, o.oprleft, o.oprright, o.oprresult, pn.nspname, p.proname
+FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+WHERE o.oid >= 16384",
+    },
+    Query {
+        name: "built-in operators",
+        columns: 3,
+        sql: r"SELECT o.oprname, o.oprleft, o.oprright FROM pg_catalog.pg_operator o
+WHERE o.oid < 16384 AND o.oprcode <> 0",
+    },
+    Query {
+        name: "casts",
+        columns: 5,
+        sql: r"SELECT c.castsource, c.casttarget, c.castcontext, pn.nspname, p.proname
+FROM pg_catalog.pg_cast c
+LEFT JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+WHERE c.oid >= 16384",
+    },
+    Query { name: "triggers, rules and the like", columns: 3, sql: HAZARDS },
+    Query { name: "expressions", columns: 6, sql: EXPRESSIONS },
+    Query {
+        name: "inheritance and foreign keys",
+        columns: 5,
+        sql: r"SELECT 'child', i.inhparent, i.inhrelid, c.relkind::pg_catalog.text, ''
+FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent WHERE c.relkind IN ('r', 'p', 'f')
+UNION ALL
+SELECT DISTINCT 'key', k.confrelid, k.conrelid, k.confdeltype::pg_catalog.text, k.confupdtype::pg_catalog.text
+FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'",
+    },
+    Query {
+        name: "code that any statement reaches",
+        columns: 3,
+        sql: r"SELECT 'class', c.opcintype, pg_catalog.format('operator class %I.%I compares by functions outside the built-ins', n.nspname, c.opcname)
+FROM pg_catalog.pg_opclass c JOIN pg_catalog.pg_namespace n ON n.oid = c.opcnamespace
+WHERE c.oid >= 16384 AND c.opcdefault
+UNION ALL
+SELECT 'any', 0, pg_catalog.format('conversion %I.%I stands in the way of every text', n.nspname, c.conname)
+FROM pg_catalog.pg_conversion c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
+WHERE c.oid >= 16384 AND c.condefault
+UNION ALL
+SELECT 'search', 0, pg_catalog.format('text search template %I.%I is code outside the built-ins', n.nspname, t.tmplname)
+FROM pg_catalog.pg_ts_template t JOIN pg_catalog.pg_namespace n ON n.oid = t.tmplnamespace WHERE t.oid >= 16384
+UNION ALL
+SELECT 'search', 0, pg_catalog.format('text search parser %I.%I is code outside the built-ins', n.nspname, t.prsname)
+FROM pg_catalog.pg_ts_parser t JOIN pg_catalog.pg_namespace n ON n.oid = t.prsnamespace WHERE t.oid >= 16384",
+    },
+    Query {
+        name: "event triggers",
+        columns: 3,
+        sql: r"SELECT e.evtname, n.nspname, p.proname FROM pg_catalog.pg_event_trigger e
+JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace",
+    },
+];
+
+/// (relation, mask, reason): what stands in the way of a relation other than expressions. A disabled trigger counts: it
+/// takes one statement to enable it. Internal triggers of foreign keys and deferred uniqueness are built-ins and none.
+const HAZARDS: &str = r"SELECT t.tgrelid,
+  CASE WHEN t.tgtype::pg_catalog.int4 & 4 > 0 THEN 2 ELSE 0 END + CASE WHEN t.tgtype::pg_catalog.int4 & 16 > 0 THEN 4 ELSE 0 END
+  + CASE WHEN t.tgtype::pg_catalog.int4 & 8 > 0 THEN 8 ELSE 0 END + CASE WHEN t.tgtype::pg_catalog.int4 & 32 > 0 THEN 16 ELSE 0 END
+  + CASE WHEN t.tgdeferrable THEN 64 ELSE 0 END,
+  pg_catalog.format('has trigger %I → %I.%I()', t.tgname, n.nspname, p.proname)
+FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE NOT (p.oid < 16384 AND (p.proname LIKE 'RI\_FKey\_%' OR p.proname = 'unique_key_recheck'))
+UNION ALL
+SELECT r.ev_class, CASE r.ev_type WHEN '1' THEN 1 WHEN '2' THEN 4 WHEN '3' THEN 2 WHEN '4' THEN 8 ELSE 31 END,
+  pg_catalog.format('has rule %I', r.rulename)
+FROM pg_catalog.pg_rewrite r WHERE r.rulename <> '_RETURN'
+UNION ALL
+SELECT DISTINCT i.indrelid, 1 + CASE WHEN i.indimmediate THEN 0 ELSE 64 END, pg_catalog.format('has index %I, which compares by operator class %I.%I', c.relname, n.nspname, o.opcname)
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid,
+  pg_catalog.unnest(i.indclass::pg_catalog.oid[]) k(o) JOIN pg_catalog.pg_opclass o ON o.oid = k.o
+  JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace
+WHERE k.o >= 16384
+UNION ALL
+SELECT i.indrelid, 1, pg_catalog.format('has index %I of access method %I', c.relname, a.amname)
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am a ON a.oid = c.relam
+WHERE a.oid >= 16384
+UNION ALL
+SELECT c.oid, 1, pg_catalog.format('has access method %I', a.amname)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am a ON a.oid = c.relam
+WHERE a.oid >= 16384 AND c.relkind IN ('r', 'p', 'm')
+UNION ALL
+SELECT k.conrelid, 1 + CASE WHEN k.condeferrable THEN 64 ELSE 0 END, pg_catalog.format('has constraint %I, which compares by operators outside the built-ins', k.conname)
+FROM pg_catalog.pg_constraint k
+WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(k.conexclop || k.conpfeqop || k.conppeqop || k.conffeqop) o(o) WHERE o.o >= 16384)
+UNION ALL
+SELECT k.confrelid, 1 + CASE WHEN k.condeferrable THEN 64 ELSE 0 END, pg_catalog.format('has constraint %I, which compares by operators outside the built-ins', k.conname)
+FROM pg_catalog.pg_constraint k
+WHERE k.contype = 'f' AND EXISTS (SELECT 1 FROM pg_catalog.unnest(k.conpfeqop || k.conppeqop || k.conffeqop) o(o) WHERE o.o >= 16384)
+UNION ALL
+SELECT p.partrelid, 32, 'has a partition key that compares by an operator class outside the built-ins'
+FROM pg_catalog.pg_partitioned_table p
+WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(p.partclass::pg_catalog.oid[]) o(o) WHERE o.o >= 16384)";
+
+/// (`r` relation or `t` type, its oid, mask, what holds the expression, key, oid): every function, operator, type and
+/// relation that an expression names, read off the server's own analysed tree. Built-in operators are left out: all are
+/// reviewed, or found by `built-in operators`. A list of oids (`(o …)`: operators of a row comparison, collations) counts
+/// where it holds one outside the built-ins.
+const EXPRESSIONS: &str = r"WITH trees (owner, oid, mask, holder, tree) AS (
+SELECT 'r', d.adrelid, CASE WHEN a.attgenerated = 'v' THEN 1 ELSE 6 END,
+  pg_catalog.format(CASE WHEN a.attgenerated = '' THEN 'a default on column %I' ELSE 'generated column %I' END, a.attname), d.adbin::pg_catalog.text
+FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+UNION ALL
+SELECT CASE WHEN k.conrelid <> 0 THEN 'r' ELSE 't' END, CASE WHEN k.conrelid <> 0 THEN k.conrelid ELSE k.contypid END, 1,
+  pg_catalog.format('check constraint %I', k.conname), k.conbin::pg_catalog.text
+FROM pg_catalog.pg_constraint k WHERE k.contype = 'c'
+UNION ALL
+SELECT 'r', p.polrelid, 1, pg_catalog.format('row security policy %I', p.polname),
+  pg_catalog.concat(p.polqual::pg_catalog.text, p.polwithcheck::pg_catalog.text)
+FROM pg_catalog.pg_policy p
+UNION ALL
+SELECT 'r', i.indrelid, 1, pg_catalog.format('index %I', c.relname),
+  pg_catalog.concat(i.indexprs::pg_catalog.text, i.indpred::pg_catalog.text)
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+UNION ALL
+SELECT 'r', s.stxrelid, 1, pg_catalog.format('extended statistics %I', s.stxname), s.stxexprs::pg_catalog.text
+FROM pg_catalog.pg_statistic_ext s WHERE s.stxexprs IS NOT NULL
+UNION ALL
+SELECT 'r', p.partrelid, 32, 'a partition key', p.partexprs::pg_catalog.text
+FROM pg_catalog.pg_partitioned_table p WHERE p.partexprs IS NOT NULL
+UNION ALL
+SELECT 't', t.oid, 1, 'a default', t.typdefaultbin::pg_catalog.text
+FROM pg_catalog.pg_type t WHERE t.typdefaultbin IS NOT NULL AND t.typtype = 'd'
+)
+SELECT DISTINCT t.owner, t.oid, t.mask, t.holder, m[1], m[2]
+FROM trees t, LATERAL (
+  SELECT pg_catalog.regexp_matches(t.tree, ':(funcid|opfuncid|opno|hashfuncid|negfuncid|aggfnoid|winfnoid|eqop|sortop|tsmhandler|startInRangeFunc|endInRangeFunc|resulttype|relid) ([1-9][0-9]*)', 'g')
+  UNION ALL
+  SELECT ARRAY['list', l.o] FROM pg_catalog.regexp_matches(t.tree, '\(o ([0-9 ]+)\)', 'g') r(r), pg_catalog.regexp_split_to_table(r.r[1], ' +') l(o)
+) x(m)
+WHERE m[2] <> '' AND m[2]::pg_catalog.int8 <> 0
+  AND (m[2]::pg_catalog.int8 >= 16384 OR m[1] IN ('funcid', 'aggfnoid', 'winfnoid', 'tsmhandler', 'relid'))";
+
+/// One row of one text: it differs once the catalog differs in anything that a snapshot holds. Rows are known by oid and
+/// xmin (lineage.md 4.4): ANALYZE does not disturb it, and temporary objects are left out. Asked every two seconds.
+pub const FINGERPRINT: &str = r"SELECT pg_catalog.current_setting('server_version_num') OPERATOR(pg_catalog.||) ':' OPERATOR(pg_catalog.||)
+  pg_catalog.string_agg(s.name OPERATOR(pg_catalog.||) s.rows OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) coalesce(s.hash, 0), ':' ORDER BY s.name)
+FROM (
+SELECT 'n' AS name, count(*) AS rows, bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 0)) AS hash FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_(toast|temp_)'
+UNION ALL SELECT 'c', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 1)) FROM pg_catalog.pg_class WHERE oid >= 16384 AND relpersistence <> 't' AND relkind <> 't'
+UNION ALL SELECT 'a', count(*), bit_xor(pg_catalog.hashint8extended(a.attrelid::int8 << 32 | a.xmin::text::int8, a.attnum)) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE a.atttypid >= 16384 AND c.relpersistence <> 't'
+UNION ALL SELECT 't', count(*), bit_xor(pg_catalog.hashint8extended(t.oid::int8 << 32 | t.xmin::text::int8, 2)) FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp_)'
+UNION ALL SELECT 'p', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 3)) FROM pg_catalog.pg_proc WHERE oid >= 16384
+UNION ALL SELECT 'o', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 4)) FROM pg_catalog.pg_operator WHERE oid >= 16384
+UNION ALL SELECT 'k', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 5)) FROM pg_catalog.pg_cast WHERE oid >= 16384
+UNION ALL SELECT 'g', count(*), bit_xor(pg_catalog.hashint8extended(t.oid::int8 << 32 | t.xmin::text::int8, 6)) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid WHERE c.relpersistence <> 't'
+UNION ALL SELECT 'r', count(*), bit_xor(pg_catalog.hashint8extended(r.oid::int8 << 32 | r.xmin::text::int8, 7)) FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE r.oid >= 16384 AND c.relpersistence <> 't'
+UNION ALL SELECT 'y', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 8)) FROM pg_catalog.pg_policy
+UNION ALL SELECT 'b', count(*), bit_xor(pg_catalog.hashint8extended(k.oid::int8 << 32 | k.xmin::text::int8, 9)) FROM pg_catalog.pg_constraint k LEFT JOIN pg_catalog.pg_class c ON c.oid = k.conrelid WHERE k.oid >= 16384 AND c.relpersistence IS DISTINCT FROM 't'
+UNION ALL SELECT 'd', count(*), bit_xor(pg_catalog.hashint8extended(d.oid::int8 << 32 | d.xmin::text::int8, 10)) FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_class c ON c.oid = d.adrelid WHERE c.relpersistence <> 't'
+UNION ALL SELECT 'i', count(*), bit_xor(pg_catalog.hashint8extended(i.indexrelid::int8 << 32 | i.xmin::text::int8, 11)) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indexrelid >= 16384 AND c.relpersistence <> 't' AND c.relnamespace <> 99
+UNION ALL SELECT 'h', count(*), bit_xor(pg_catalog.hashint8extended(i.inhrelid::int8 << 32 | i.xmin::text::int8, i.inhparent::int8)) FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relpersistence <> 't'
+UNION ALL SELECT 'q', count(*), bit_xor(pg_catalog.hashint8extended(partrelid::int8 << 32 | xmin::text::int8, 12)) FROM pg_catalog.pg_partitioned_table
+UNION ALL SELECT 's', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 13)) FROM pg_catalog.pg_statistic_ext
+UNION ALL SELECT 'e', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 14)) FROM pg_catalog.pg_event_trigger
+UNION ALL SELECT 'l', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 15)) FROM pg_catalog.pg_opclass WHERE oid >= 16384
+UNION ALL SELECT 'm', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 16)) FROM pg_catalog.pg_am WHERE oid >= 16384
+UNION ALL SELECT 'v', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 17)) FROM pg_catalog.pg_conversion WHERE oid >= 16384
+UNION ALL SELECT 'w', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 18)) FROM pg_catalog.pg_ts_template WHERE oid >= 16384
+UNION ALL SELECT 'x', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 19)) FROM pg_catalog.pg_ts_parser WHERE oid >= 16384
+) s";

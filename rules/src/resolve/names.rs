@@ -1,0 +1,269 @@
+//! Relations and types by name.
+
+use std::sync::Arc;
+
+use super::statement::Resolver;
+use super::{Reach, ResolvedRelation};
+use crate::catalog::system::{self, Carries};
+use crate::catalog::{Event, Kind, Relation};
+use crate::class::Class;
+use crate::statement::facts::{NameUse, RelationUse};
+
+/// Whether a schema is a temporary one by its name.
+pub(super) fn is_temporary(schema: &str) -> bool {
+    schema == "pg_temp" || schema.starts_with("pg_temp_") || schema.starts_with("pg_toast_temp_")
+}
+
+/// What an access does to a relation, as far as code in its way is concerned.
+fn event(class: Class) -> Event {
+    match class {
+        Class::WriteInsert | Class::ImportCopyIn => Event::Insert,
+        Class::WriteUpdate => Event::Update,
+        Class::WriteDelete => Event::Delete,
+        Class::WriteTruncate => Event::Truncate,
+        // What a MERGE does to its target stands beside it as inserts, updates and deletes.
+        Class::WriteMerge
+        | Class::ReadSelect
+        | Class::ReadFetch
+        | Class::ReadExplain
+        | Class::ReadExplainAnalyze
+        | Class::DdlCreate
+        | Class::DdlAlter
+        | Class::DdlDrop
+        | Class::DdlTemp
+        | Class::DdlComment
+        | Class::DdlIndex
+        | Class::DdlCode
+        | Class::DclGrant
+        | Class::DclRole
+        | Class::DclPolicy
+        | Class::DclLabel
+        | Class::SessionTransaction
+        | Class::SessionSet
+        | Class::SessionPrepare
+        | Class::SessionCursor
+        | Class::SessionListen
+        | Class::SessionNotify
+        | Class::SessionLock
+        | Class::ExportCopyOut
+        | Class::ExportBulk
+        | Class::ExportLargeObject
+        | Class::ExportReplication
+        | Class::CallFunction
+        | Class::CallProcedure
+        | Class::CallDo
+        | Class::MaintenanceVacuum
+        | Class::MaintenanceAnalyze
+        | Class::MaintenanceReindex
+        | Class::MaintenanceCluster
+        | Class::MaintenanceRefresh
+        | Class::MaintenanceCheckpoint
+        | Class::AdminSystem
+        | Class::AdminDatabase
+        | Class::AdminExtension
+        | Class::AdminSubscription
+        | Class::AdminServer
+        | Class::Unknown => Event::Read,
+    }
+}
+
+fn reach(relation: &Relation) -> Reach {
+    if relation.system {
+        return match system::carries(&relation.schema, &relation.name) {
+            Some(Carries::Descriptions) => Reach::Catalog,
+            Some(Carries::Data(_)) | None => Reach::DataBearingCatalog,
+        };
+    }
+    if system::extension_data(&relation.name).is_some() {
+        return Reach::DataBearingCatalog;
+    }
+    match relation.kind {
+        Kind::Table | Kind::Partitioned | Kind::Index => Reach::Table,
+        Kind::View => Reach::View,
+        Kind::MaterializedView => Reach::MaterializedView,
+        Kind::Foreign => Reach::Foreign,
+        Kind::Sequence => Reach::Sequence,
+    }
+}
+
+impl Resolver<'_> {
+    pub(super) fn relation(&mut self, used: &RelationUse) {
+        if matches!(used.class, Class::DdlCreate | Class::DdlTemp) {
+            return self.new_relation(used);
+        }
+        let mut found = false;
+        match &used.name.schema {
+            Some(schema) if is_temporary(schema) => {
+                found = true;
+                self.temporary(used);
+            }
+            Some(schema) if self.in_database(&used.name) => found = self.relation_in(schema, used),
+            Some(_) => {}
+            None => {
+                if self.session.temp_possible {
+                    self.temporary(used);
+                }
+                for schema in self.lookup_path() {
+                    found |= self.relation_in(&schema, used);
+                }
+            }
+        }
+        if !found {
+            self.unresolved_relation(used);
+        }
+    }
+
+    /// Whether a three-part name means this database; the server refuses any other.
+    fn in_database(&self, name: &NameUse) -> bool {
+        name.catalog.as_deref().is_none_or(|catalog| catalog == self.snapshot.database())
+    }
+
+    /// `pg_catalog` and every schema of the path.
+    pub(super) fn lookup_path(&self) -> Vec<Arc<str>> {
+        let implied = Arc::from("pg_catalog");
+        let listed = self.path.schemas().filter(|schema| !is_temporary(schema)).cloned();
+        let mut path: Vec<Arc<str>> = Vec::with_capacity(4);
+        for schema in std::iter::once(implied).chain(listed) {
+            if !path.contains(&schema) {
+                path.push(schema);
+            }
+        }
+        path
+    }
+
+    fn push(&mut self, schema: &Arc<str>, name: &Arc<str>, reach: Reach, used: &RelationUse) {
+        let relation = ResolvedRelation {
+            schema: schema.clone(),
+            name: name.clone(),
+            reach,
+            class: used.class,
+            predicate: used.predicate,
+        };
+        if !self.relations.contains(&relation) {
+            self.relations.push(relation);
+        }
+    }
+
+    fn relation_in(&mut self, schema: &str, used: &RelationUse) -> bool {
+        let Some(relation) = self.snapshot.relation(schema, &used.name.name) else {
+            if schema.starts_with("pg_toast") {
+                self.push(
+                    &Arc::from(schema),
+                    &Arc::from(used.name.name.as_str()),
+                    Reach::DataBearingCatalog,
+                    used,
+                );
+                return true;
+            }
+            return false;
+        };
+        let reach = reach(relation);
+        self.push(&relation.schema, &relation.name, reach, used);
+        if relation.system {
+            if self.writes(used.class) {
+                self.named(format!(
+                    "it writes {}.{}, which is the catalog itself",
+                    relation.schema, relation.name
+                ));
+            }
+            return true;
+        }
+        self.reached.extend(relation.types.iter().copied());
+        if let Some(reason) = relation.code(event(used.class)) {
+            self.through(reason.clone());
+        }
+        true
+    }
+
+    fn writes(&self, class: Class) -> bool {
+        event(class) != Event::Read || class == Class::WriteMerge
+    }
+
+    fn temporary(&mut self, used: &RelationUse) {
+        self.push(&Arc::from("pg_temp"), &Arc::from(used.name.name.as_str()), Reach::Temporary, used);
+        self.through(format!("{} may be a temporary relation of the session", used.name.name));
+        self.reached.everything();
+    }
+
+    fn new_relation(&mut self, used: &RelationUse) {
+        let name = Arc::from(used.name.name.as_str());
+        if used.class == Class::DdlTemp || used.name.schema.as_deref().is_some_and(is_temporary) {
+            return self.push(&Arc::from("pg_temp"), &name, Reach::New, used);
+        }
+        if let Some(schema) = &used.name.schema {
+            return self.push(&Arc::from(schema.as_str()), &name, Reach::New, used);
+        }
+        // It comes to be in the first schema that exists and that the login may use; which of them the login may use is
+        // the server's to say, so every one must be permitted.
+        let mut any = false;
+        for schema in self.path.schemas().filter(|schema| self.snapshot.has_schema(schema)) {
+            any = true;
+            self.push(schema, &name, Reach::New, used);
+        }
+        if !any {
+            self.unresolved_relation(used);
+        }
+    }
+
+    fn unresolved_relation(&mut self, used: &RelationUse) {
+        let name = Arc::from(used.name.name.as_str());
+        match &used.name.schema {
+            Some(schema) => self.push(&Arc::from(schema.as_str()), &name, Reach::Unresolved, used),
+            None => {
+                let path: Vec<Arc<str>> = self.path.schemas().cloned().collect();
+                for schema in &path {
+                    self.push(schema, &name, Reach::Unresolved, used);
+                }
+                if path.is_empty() {
+                    self.push(&Arc::from("pg_catalog"), &name, Reach::Unresolved, used);
+                }
+            }
+        }
+        self.through(format!("the catalog snapshot knows no relation {}", used.name.name));
+        self.reached.everything();
+    }
+
+    /// A type that a text names: by a cast, a definition, or in the place of a function.
+    pub(super) fn type_named(&mut self, name: &NameUse) {
+        if name.schema.as_deref().is_some_and(is_temporary) {
+            self.reached.everything();
+            return self.named(format!("type {} is a temporary one", name.name));
+        }
+        let schemas = match &name.schema {
+            Some(schema) => vec![Arc::from(schema.as_str())],
+            None => self.lookup_path(),
+        };
+        let mut found = false;
+        for schema in &schemas {
+            found |= self.type_in(schema, &name.name);
+        }
+        if name.schema.is_none() && self.session.temp_possible && !found {
+            self.reached.everything();
+            return self.named(format!("type {} may be a temporary one", name.name));
+        }
+        if !found {
+            self.reached.everything();
+            self.named(format!("the catalog snapshot knows no type {}", name.name));
+        }
+    }
+
+    /// Whether that schema has a type of that name; reached if so.
+    pub(super) fn type_in(&mut self, schema: &str, name: &str) -> bool {
+        let mut found = false;
+        for of_user in self.snapshot.types(name).filter(|of_user| &*of_user.schema == schema) {
+            found = true;
+            self.reached.extend(of_user.closure.iter().copied());
+            if let Some(code) = &of_user.code {
+                self.type_code(&code.clone(), of_user);
+            }
+        }
+        let built_in = schema == "pg_catalog" && system::is_type(name)
+            || self.snapshot.relation(schema, name).is_some_and(|relation| relation.system)
+            || schema == "information_schema" && INFORMATION_TYPES.contains(&name);
+        found || built_in
+    }
+}
+
+/// The domains of `information_schema`; their checks are built-in.
+const INFORMATION_TYPES: [&str; 5] =
+    ["cardinal_number", "character_data", "sql_identifier", "time_stamp", "yes_or_no"];

@@ -1,0 +1,278 @@
+//! One statement: what its class alone says, then everything it names.
+
+use std::sync::Arc;
+
+use super::calls::Reached;
+use super::{Code, Reach, Resolution, ResolvedFunction, ResolvedRelation, SearchPath, SessionView};
+use crate::catalog::Snapshot;
+use crate::class::Class;
+use crate::statement::facts::{NamedUse, SettingAction, StatementFacts, TransactionControl};
+
+/// What is being found out about one statement.
+pub(super) struct Resolver<'r> {
+    pub(super) facts: &'r StatementFacts,
+    pub(super) snapshot: &'r Snapshot,
+    pub(super) path: &'r SearchPath,
+    pub(super) session: &'r SessionView<'r>,
+    pub(super) reached: Reached,
+    pub(super) relations: Vec<ResolvedRelation>,
+    pub(super) functions: Vec<ResolvedFunction>,
+    code: Code,
+    unproven: Option<Arc<str>>,
+}
+
+pub(super) fn resolve(
+    facts: &StatementFacts,
+    carried: Option<&StatementFacts>,
+    snapshot: &Snapshot,
+    path: &SearchPath,
+    session: &SessionView<'_>,
+) -> Resolution {
+    let mut resolver = Resolver {
+        facts,
+        snapshot,
+        path,
+        session,
+        reached: Reached::default(),
+        relations: Vec::new(),
+        functions: Vec::new(),
+        code: Code::Free,
+        unproven: None,
+    };
+    resolver.by_class(carried.is_some());
+    resolver.by_transaction();
+    resolver.by_flags();
+    for relation in &facts.relations {
+        resolver.relation(relation);
+    }
+    resolver.by_names();
+    resolver.by_effects(carried.is_some());
+    let own = Resolution {
+        relations: resolver.relations,
+        functions: resolver.functions,
+        code: resolver.code,
+        unproven: resolver.unproven,
+        epoch: snapshot.epoch,
+    };
+    // What PREPARE holds is analysed at once, and what a name stands for runs now.
+    let inner = facts.prepared.as_deref().into_iter().chain(carried);
+    inner.fold(own, |merged, inner| merged.merge(resolve(inner, None, snapshot, path, session)))
+}
+
+impl Resolver<'_> {
+    pub(super) fn unproven(&mut self, reason: impl Into<Arc<str>>) {
+        self.unproven.get_or_insert_with(|| reason.into());
+    }
+
+    fn raise(&mut self, code: Code) {
+        if let Some(reason) = code.reason() {
+            self.unproven(reason.clone());
+        }
+        let before = std::mem::replace(&mut self.code, Code::Free);
+        self.code = before.or_stricter(code);
+    }
+
+    /// User code can run, through a relation.
+    pub(super) fn through(&mut self, reason: impl Into<Arc<str>>) {
+        self.raise(Code::ThroughRelations(reason.into()));
+    }
+
+    /// User code can run, as the text says; or a setting moves.
+    pub(super) fn named(&mut self, reason: impl Into<Arc<str>>) {
+        self.raise(Code::Named(reason.into()));
+    }
+
+    /// The classes of the statement and of everything it does beside.
+    fn by_class(&mut self, carried: bool) {
+        let classes = std::iter::once(self.facts.class).chain(self.facts.acts.iter().map(|act| act.class));
+        let reason =
+            classes.chain(self.facts.relations.iter().map(|relation| relation.class)).find_map(code_of_class);
+        if let Some(reason) = reason {
+            match self.snapshot.event_trigger() {
+                Some(trigger) => self.named(format!("{reason}, and there is {trigger}")),
+                None => self.named(reason),
+            }
+        }
+        if carried {
+            return;
+        }
+        match &self.facts.named {
+            Some(NamedUse::Execute(name)) => {
+                self.named(format!("it runs the prepared statement {name}, which was not brought in"));
+            }
+            Some(NamedUse::Fetch(name)) => {
+                self.named(format!("it reads the cursor {name}, whose statement was not brought in"));
+            }
+            Some(
+                NamedUse::Prepare(_)
+                | NamedUse::Deallocate(_)
+                | NamedUse::Declare(_)
+                | NamedUse::Close(_)
+                | NamedUse::DiscardAll,
+            )
+            | None => {}
+        }
+    }
+
+    fn by_transaction(&mut self) {
+        let ends = match self.facts.transaction {
+            Some(TransactionControl::Commit | TransactionControl::TwoPhase) => true,
+            // A savepoint's end and a change of mode run nothing.
+            Some(
+                TransactionControl::Begin { .. }
+                | TransactionControl::Rollback
+                | TransactionControl::Savepoint
+                | TransactionControl::Mode { .. },
+            ) => false,
+            // SET CONSTRAINTS … IMMEDIATE fires what was deferred.
+            None => self.facts.class == Class::SessionTransaction,
+        };
+        if !ends {
+            if self.session.private_catalog && self.facts.transaction.is_none() {
+                self.named("the session may see a catalog that the snapshot does not show yet");
+            }
+            return;
+        }
+        if let Some(reason) = self.snapshot.at_commit() {
+            self.through(format!("what was deferred runs now: {reason}"));
+        }
+        if self.session.private_catalog || self.session.temp_possible {
+            self.through(
+                "the session may have made deferred triggers that the catalog snapshot does not show",
+            );
+        }
+        if self.session.held_cursor {
+            self.through(
+                "a WITH HOLD cursor is open, and the end of the transaction runs the rest of its statement",
+            );
+        }
+    }
+
+    fn by_flags(&mut self) {
+        let flags = self.facts.flags;
+        let sets = self.facts.settings.iter().any(|setting| match setting.action {
+            SettingAction::Set | SettingAction::Reset | SettingAction::Persist => true,
+            SettingAction::Show => false,
+        });
+        if flags.sets_setting || sets {
+            self.named("it sets a setting");
+        }
+        if flags.dynamic {
+            self.named("it runs SQL that no text names");
+        }
+        if self.facts.transaction.is_none()
+            && let Some(reason) = self.snapshot.everywhere()
+        {
+            self.through(reason.clone());
+        }
+    }
+
+    /// Types first, since they decide which functions and operators compete; then rounds until no call reaches further.
+    fn by_names(&mut self) {
+        let facts = self.facts;
+        self.parameters();
+        for name in &facts.types {
+            self.type_named(name);
+        }
+        loop {
+            let before = self.reached.size();
+            for function in &facts.functions {
+                self.call(function);
+            }
+            for operator in &facts.operators {
+                self.operator(operator);
+            }
+            for attribute in &facts.attributes {
+                self.attribute(attribute);
+            }
+            if self.reached.size() == before {
+                return;
+            }
+        }
+    }
+
+    /// What keeps a code-free statement from being proven.
+    fn by_effects(&mut self, carried: bool) {
+        let facts = self.facts;
+        let select = |class: Class| {
+            class == Class::ReadSelect || carried && matches!(class, Class::ReadFetch | Class::SessionPrepare)
+        };
+        if !select(facts.class) {
+            return self.unproven(format!("it is {}, no plain SELECT", facts.tag));
+        }
+        if let Some(act) = facts.acts.iter().find(|act| !select(act.class)) {
+            return self.unproven(format!("{}: {}", act.class, act.why));
+        }
+        if let Some(used) = facts.relations.iter().find(|used| !select(used.class)) {
+            return self.unproven(format!("{} on {}", used.class, used.name.name));
+        }
+        let flags = facts.flags;
+        if flags.effects
+            || flags.locks
+            || flags.server_files
+            || flags.outside_transaction
+            || facts.copy.is_some()
+        {
+            return self.unproven("it has effects beyond its result");
+        }
+        let reason = self.relations.iter().find_map(|relation| match relation.reach {
+            Reach::Table | Reach::Sequence | Reach::Catalog | Reach::DataBearingCatalog => None,
+            Reach::View
+            | Reach::MaterializedView
+            | Reach::Foreign
+            | Reach::Temporary
+            | Reach::New
+            | Reach::Unresolved => Some(format!("{}.{} is no plain table", relation.schema, relation.name)),
+        });
+        if let Some(reason) = reason {
+            self.unproven(reason);
+        }
+    }
+}
+
+/// Why a statement of that class runs, or may run, code of users as its text says; `None` where its names decide.
+fn code_of_class(class: Class) -> Option<&'static str> {
+    match class {
+        Class::DdlCreate | Class::DdlAlter | Class::DdlDrop | Class::DdlTemp | Class::DdlComment => {
+            Some("it changes definitions")
+        }
+        Class::DdlIndex | Class::DdlCode => Some("it changes definitions that hold code"),
+        Class::DclGrant | Class::DclRole | Class::DclPolicy | Class::DclLabel => Some("it changes rights"),
+        Class::SessionSet => None, // SHOW is of this class too; what sets is told by the flags
+        Class::CallProcedure => Some("it calls a procedure"),
+        Class::CallDo => Some("it runs a block of code"),
+        Class::MaintenanceVacuum
+        | Class::MaintenanceAnalyze
+        | Class::MaintenanceReindex
+        | Class::MaintenanceCluster
+        | Class::MaintenanceRefresh => Some("maintenance runs the expressions of indexes and views"),
+        Class::AdminSystem
+        | Class::AdminDatabase
+        | Class::AdminExtension
+        | Class::AdminSubscription
+        | Class::AdminServer => Some("it administers the server"),
+        Class::ExportReplication => Some("it belongs to replication"),
+        Class::Unknown => Some("its kind is unknown"),
+        Class::ReadSelect
+        | Class::ReadFetch
+        | Class::ReadExplain
+        | Class::ReadExplainAnalyze
+        | Class::WriteInsert
+        | Class::WriteUpdate
+        | Class::WriteDelete
+        | Class::WriteMerge
+        | Class::WriteTruncate
+        | Class::SessionTransaction
+        | Class::SessionPrepare
+        | Class::SessionCursor
+        | Class::SessionListen
+        | Class::SessionNotify
+        | Class::SessionLock
+        | Class::ExportCopyOut
+        | Class::ExportBulk
+        | Class::ExportLargeObject
+        | Class::ImportCopyIn
+        | Class::CallFunction
+        | Class::MaintenanceCheckpoint => None,
+    }
+}
