@@ -106,7 +106,9 @@ struct Source {
 
 impl Source {
     fn is_test(&self) -> bool {
-        self.module.iter().any(|module| module == "tests" || module == "proptests")
+        self.module
+            .iter()
+            .any(|module| module == "tests" || module.ends_with("_tests") || module == "proptests")
             || self.shown.starts_with("tests/")
             || self.shown.starts_with("bench/")
             || self.shown.contains("/tests/")
