@@ -5,6 +5,8 @@
 //! id, audience). May not: be reached by the gateway's data path; the gateway knows such an issuer only as one more
 //! `[[issuer]]` that an operator wrote down. Refuses a key that others can read.
 
+pub mod server;
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -47,9 +49,36 @@ pub enum DevError {
     /// A claim that cannot be asked for.
     #[error("claim {0:?} cannot be set this way; it has its own option")]
     Reserved(String),
+    /// Two claims of one place.
+    #[error("claim {0:?} is set twice, or below a claim that is no object; set it once")]
+    Clash(String),
+    /// An address that others can reach.
+    #[error("{0} is not a loopback address; a provider that signs anything for anybody listens on 127.0.0.1 or ::1 only")]
+    NotLoopback(std::net::SocketAddr),
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {0}: {1}; choose another port, or 0 for any free one")]
+    Listen(std::net::SocketAddr, std::io::Error),
+    /// The output or the runtime.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
     /// A life that is not sensible.
     #[error("a token may live for 1 to {TTL_S_MAX} s, not {0} s")]
     Ttl(u32),
+}
+
+impl DevError {
+    /// Whether the machine did not cooperate, as opposed to a wish that cannot stand.
+    #[must_use]
+    pub fn is_trouble(&self) -> bool {
+        match self {
+            DevError::Listen(..) | DevError::Io(_) | DevError::Key(_) => true,
+            DevError::File { .. }
+            | DevError::Reserved(_)
+            | DevError::Clash(_)
+            | DevError::NotLoopback(_)
+            | DevError::Ttl(_) => false,
+        }
+    }
 }
 
 /// A provider's identity: its issuer URL and its key. No `Debug`: it can sign.
