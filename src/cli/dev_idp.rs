@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn the_issuer_block_is_an_issuer_of_the_configuration() {
-        let block: toml::Table = issuer_block("http://127.0.0.1:5556", "a \"quoted\" one").parse().expect("TOML");
+        let block: toml::Table =
+            issuer_block("http://127.0.0.1:5556", "a \"quoted\" one").parse().expect("TOML");
         let issuer = &block["issuer"].as_array().expect("a list")[0];
         assert_eq!(issuer["issuer"].as_str(), Some("http://127.0.0.1:5556"));
         assert_eq!(issuer["audiences"][0].as_str(), Some("a \"quoted\" one"));

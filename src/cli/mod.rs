@@ -7,8 +7,10 @@
 
 pub mod check;
 mod completions;
+pub mod dev_idp;
 pub mod log;
 pub mod out;
+pub mod token;
 
 use std::process::ExitCode;
 
@@ -59,6 +61,10 @@ enum Command {
     Check(check::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
+    /// Run an identity provider for development ONLY: it signs any token for anybody on this machine.
+    DevIdp(dev_idp::Args),
+    /// Print a token of the development identity provider. For development ONLY.
+    Token(token::Args),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -73,6 +79,8 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Check(args) => check::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, &mut out),
+        Command::DevIdp(args) => dev_idp::run(&args, &mut out),
+        Command::Token(args) => token::run(&args, &mut out),
     };
     ExitCode::from(out.finish(outcome))
 }

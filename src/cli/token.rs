@@ -128,7 +128,9 @@ mod tests {
     #[test]
     fn dotted_claims_nest_and_contradictions_are_refused() {
         let mut claims = Map::new();
-        for (name, value) in [("email", "k@e.x"), ("agent.model", "m"), ("agent.version", "3"), ("a.b.c", "d")] {
+        for (name, value) in
+            [("email", "k@e.x"), ("agent.model", "m"), ("agent.version", "3"), ("a.b.c", "d")]
+        {
             nest(&mut claims, name, value).expect("a claim");
         }
         let expected = serde_json::json!({

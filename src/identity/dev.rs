@@ -53,7 +53,9 @@ pub enum DevError {
     #[error("claim {0:?} is set twice, or below a claim that is no object; set it once")]
     Clash(String),
     /// An address that others can reach.
-    #[error("{0} is not a loopback address; a provider that signs anything for anybody listens on 127.0.0.1 or ::1 only")]
+    #[error(
+        "{0} is not a loopback address; a provider that signs anything for anybody listens on 127.0.0.1 or ::1 only"
+    )]
     NotLoopback(std::net::SocketAddr),
     /// An address that cannot be listened on.
     #[error("cannot listen on {0}: {1}; choose another port, or 0 for any free one")]

@@ -108,7 +108,11 @@ type Answer = Response<Full<Bytes>>;
 
 async fn answer(identity: &DevIdentity, request: Request<Incoming>) -> Answer {
     if !from_this_machine(&request) {
-        return refuse(StatusCode::FORBIDDEN, "invalid_request", "requests of web pages or for other hosts are not answered");
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "invalid_request",
+            "requests of web pages or for other hosts are not answered",
+        );
     }
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/.well-known/openid-configuration") => reply(StatusCode::OK, &identity.discovery()),
@@ -118,11 +122,16 @@ async fn answer(identity: &DevIdentity, request: Request<Incoming>) -> Answer {
         },
         (&Method::POST, "/token") => token(identity, request).await,
         (_, "/.well-known/openid-configuration" | "/jwks.json" | "/token") => {
-            let mut answer = refuse(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "another method is expected");
+            let mut answer =
+                refuse(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "another method is expected");
             answer.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, POST"));
             answer
         }
-        _ => refuse(StatusCode::NOT_FOUND, "invalid_request", "there are /.well-known/openid-configuration, /jwks.json and /token"),
+        _ => refuse(
+            StatusCode::NOT_FOUND,
+            "invalid_request",
+            "there are /.well-known/openid-configuration, /jwks.json and /token",
+        ),
     }
 }
 
@@ -172,7 +181,9 @@ fn read_form(form: &[u8]) -> Result<Wish, String> {
         match name.as_ref() {
             "grant_type" => grant = Some(value.into_owned()),
             "sub" | "client_id" => wish.subject = value.into_owned(),
-            "groups" => wish.groups.extend(value.split([',', ' ']).filter(|it| !it.is_empty()).map(str::to_owned)),
+            "groups" => {
+                wish.groups.extend(value.split([',', ' ']).filter(|it| !it.is_empty()).map(str::to_owned))
+            }
             "audience" => wish.audiences.push(value.into_owned()),
             "ttl_s" => {
                 wish.ttl_s = value.parse().map_err(|_| format!("ttl_s is a number from 1 to {TTL_S_MAX}"))?;

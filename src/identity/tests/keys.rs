@@ -86,9 +86,11 @@ impl Web {
 }
 
 fn answer(status: &str, more: &str, body: &[u8]) -> Vec<u8> {
-    let mut bytes =
-        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{more}content-length: {}\r\n\r\n", body.len())
-            .into_bytes();
+    let mut bytes = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{more}content-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }
@@ -266,7 +268,10 @@ async fn an_outage_is_survived_for_a_bounded_time() {
     hands.advance_ms(10_000);
     let denied = login(&verifier, &identity).await.expect_err("a refusal");
     assert_eq!(denied.kind(), "no_keys");
-    assert!(denied.exact().contains("older than may be believed") && denied.exact().contains("503"), "{denied}");
+    assert!(
+        denied.exact().contains("older than may be believed") && denied.exact().contains("503"),
+        "{denied}"
+    );
     assert!(!denied.client_text().contains("503") && !denied.client_text().contains("127.0.0.1"));
     // And it ends.
     publish(&web, &[&identity]);
@@ -287,7 +292,8 @@ async fn what_an_issuer_may_not_answer_is_no_key_set() {
     let elsewhere = format!("location: {}\r\n", web.url("/jwks.json"));
     let mut padded = keys.to_string().into_bytes();
     padded.resize(KEY_SET_BYTES_MAX + 1, b' ');
-    let endless = b"HTTP/1.1 200 OK\r\n\r\n".iter().copied().chain(vec![b' '; KEY_SET_BYTES_MAX + 1]).collect();
+    let endless =
+        b"HTTP/1.1 200 OK\r\n\r\n".iter().copied().chain(vec![b' '; KEY_SET_BYTES_MAX + 1]).collect();
     let mut long_document = good.to_string().into_bytes();
     long_document.resize(DISCOVERY_BYTES_MAX + 1, b' ');
     let table: Vec<(&str, (&str, Vec<u8>))> = vec![
@@ -342,7 +348,8 @@ async fn an_issuer_that_never_answers_costs_its_own_tokens_a_bounded_wait() {
 async fn nothing_listens_and_nothing_passes() {
     let web = Web::plain().await;
     let identity = identity_of(&web);
-    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a listener").local_addr().expect("an address");
+    let closed =
+        TcpListener::bind("127.0.0.1:0").await.expect("a listener").local_addr().expect("an address");
     let mut settings = discovering(&web);
     settings.jwks = KeySource::Url(format!("http://{closed}/jwks.json"));
     let hands = Hands::new();
@@ -409,7 +416,11 @@ async fn a_control_runtime_that_ends_wakes_who_waits() {
     let identity = identity_of(&web);
     publish(&web, &[&identity]);
     let _gate = web.hold();
-    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let clock = Clock::of(Hands::new() as Arc<dyn Source>);
     let verifier = Verifier::with_clock(vec![discovering(&web)], 65_536, control.handle(), None, clock);
     let verifier = Arc::new(verifier.expect("a verifier"));
