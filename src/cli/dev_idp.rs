@@ -13,12 +13,27 @@ use crate::identity::dev::server::DevServer;
 
 use super::{Exit, Out};
 
-/// Run an identity provider for development ONLY: it signs any token for anybody on this machine.
-///
-/// It listens on a loopback address, keeps its key in the state folder, serves OpenID Connect discovery and a key set,
-/// and hands out tokens: POST /token with grant_type=client_credentials, sub, groups, audience, ttl_s, claims. Never
-/// configure it as an issuer of a gateway that guards anything real.
+/// Arguments of `dev-idp`.
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "\
+Run an identity provider FOR DEVELOPMENT ONLY: it signs any token for anybody on this machine.
+
+It listens on a loopback address, keeps its key in the state folder, and serves OpenID Connect discovery, a key set and a
+token endpoint: POST /token with grant_type=client_credentials, sub, groups, audience, ttl_s and claims (a JSON object).
+The [[issuer]] block for pgturnstile.toml goes to standard output. Never name it in the configuration of a gateway that
+guards anything real.",
+    after_help = "\
+Examples:
+  pgturnstile dev-idp --state dev-idp
+  curl -d 'grant_type=client_credentials&sub=agent-7&groups=bi' http://127.0.0.1:PORT/token
+  pgturnstile token --idp-state dev-idp --sub agent-7 --groups bi
+
+Exit codes:
+  0  it was stopped
+  2  the address or the folder cannot be used
+  3  the machine did not cooperate"
+)]
 pub struct Args {
     /// Loopback address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]

@@ -15,10 +15,23 @@ use crate::identity::dev::{DevError, DevIdentity, TTL_S_MAX, Wish};
 
 use super::{Exit, Out};
 
-/// Print a token signed with the development identity provider's key. For development ONLY.
-///
-/// Only the token goes to standard output: PGPASSWORD=$(pgturnstile token --idp-state DIR --sub agent-7 --groups bi)
+/// Arguments of `token`.
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "\
+Print a token signed with the key of `pgturnstile dev-idp`. FOR DEVELOPMENT ONLY.
+
+The provider is not asked and need not run: the state folder is enough. Standard output gets the token and nothing else.",
+    after_help = "\
+Examples:
+  PGPASSWORD=$(pgturnstile token --idp-state dev-idp --sub agent-7 --groups bi) psql 'host=localhost port=6432 …'
+  pgturnstile token --sub kim --claim email=kim@example.com --claims-json '{\"email_verified\":true}'
+  pgturnstile token --sub agent-7 --claim agent.model=m-1 --ttl 60
+
+Exit codes:
+  0  the token is on standard output
+  2  there is no provider in the folder, or the claims contradict each other"
+)]
 pub struct Args {
     /// State folder of `pgturnstile dev-idp`.
     #[arg(long, value_name = "DIR", default_value = "dev-idp")]
