@@ -201,3 +201,14 @@ fn lifted_text_holds_no_literal() {
         "1 select $1, $2, $3, $4, $5, $6, $7, $8"
     );
 }
+
+#[test]
+fn dump() {
+    let Ok(path) = std::env::var("DUMP") else { return };
+    for sql in std::fs::read_to_string(path).unwrap().lines() {
+        match facts(sql) {
+            Ok(_) => println!("{sql}\n    {}", line(sql)),
+            Err(e) => println!("{sql}\n    ERROR {e}"),
+        }
+    }
+}
