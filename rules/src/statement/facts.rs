@@ -64,7 +64,7 @@ pub struct StatementFacts {
 }
 
 /// Something a statement does that is not the read or write of a relation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Act {
     /// Its class.
     pub class: Class,
@@ -121,7 +121,7 @@ pub struct NameUse {
 }
 
 /// A relation in a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RelationUse {
     /// Its name as written.
     pub name: NameUse,
@@ -136,7 +136,7 @@ pub struct RelationUse {
 }
 
 /// Whether a write is restricted by a predicate that looks at the target's rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Predicate {
     /// The access is no update or delete.
     NotApplicable,

@@ -1,6 +1,7 @@
 //! DCL, administration and maintenance.
 //!
-//! Owns: roles, privileges, policies, databases, extensions, servers, publications, and statements on the server itself.
+//! Owns: which objects they act on. Who gains or loses by it (grantees, new owners, a policy's roles) is no object of the
+//! act and is not listed. Also roles, privileges, policies, databases, extensions, servers, publications, and statements on the server itself.
 //! May not: keep a password or a connection string (no fact holds one).
 
 use pg_query::protobuf as pb;
@@ -26,13 +27,6 @@ pub(super) fn role_name(role: &pb::RoleSpec) -> NameUse {
 }
 
 impl<'t> Walker<'t> {
-    /// A role that gains or loses by the statement.
-    pub(super) fn grantee(&mut self, role: Option<&'t pb::RoleSpec>, why: &'static str) {
-        if let Some(role) = role {
-            self.act(Class::DclGrant, Some(role_name(role)), ObjectKind::Role, why);
-        }
-    }
-
     /// Roles that a statement acts on.
     fn roles(&mut self, nodes: &'t [pb::Node], class: Class, why: &'static str) {
         for node in nodes {
@@ -54,13 +48,13 @@ impl<'t> Walker<'t> {
             objtype,
             objects,
             privileges,
-            grantees,
+            grantees: _,
             grant_option: _,
-            grantor,
+            grantor: _,
             behavior,
         } = n;
         if self.facts.class == Class::DclGrant && self.facts.tag == "GRANT" {
-            self.facts.tag = if *is_grant { "GRANT" } else { "REVOKE" };
+            self.tagged(if *is_grant { "GRANT" } else { "REVOKE" });
         }
         self.cascades(*behavior);
         use pb::GrantTargetType as G;
@@ -76,24 +70,22 @@ impl<'t> Walker<'t> {
                     self.act(Class::DclGrant, name, ObjectKind::AllInSchema, "GRANT or REVOKE ON ALL");
                 }
             }
-            G::AclTargetDefaults => self.act(Class::DclGrant, None, ObjectKind::None, "ALTER DEFAULT PRIVILEGES"),
+            G::AclTargetDefaults => {
+                self.act(Class::DclGrant, None, ObjectKind::None, "ALTER DEFAULT PRIVILEGES")
+            }
             G::Undefined => self.unknown("a GRANT of unknown kind"),
         }
         self.nodes(privileges);
-        self.roles(grantees, Class::DclGrant, "GRANT or REVOKE");
-        self.grantee(grantor.as_ref(), "GRANTED BY");
     }
 
     pub(super) fn grant_role(&mut self, n: &'t pb::GrantRoleStmt) {
-        let pb::GrantRoleStmt { granted_roles, grantee_roles, is_grant, opt, grantor, behavior } = n;
-        self.facts.tag = if *is_grant { "GRANT ROLE" } else { "REVOKE ROLE" };
+        let pb::GrantRoleStmt { granted_roles, grantee_roles: _, is_grant, opt, grantor: _, behavior } = n;
+        self.tagged(if *is_grant { "GRANT ROLE" } else { "REVOKE ROLE" });
         self.cascades(*behavior);
         for class in [Class::DclGrant, Class::DclRole] {
             self.roles(granted_roles, class, "GRANT or REVOKE of a role");
         }
-        self.roles(grantee_roles, Class::DclGrant, "GRANT or REVOKE of a role");
         self.nodes(opt);
-        self.grantee(grantor.as_ref(), "GRANTED BY");
     }
 
     pub(super) fn default_privileges(&mut self, n: &'t pb::AlterDefaultPrivilegesStmt) {
@@ -109,8 +101,6 @@ impl<'t> Walker<'t> {
                     let name = name::string(schema).map(name::bare);
                     self.act(Class::DclGrant, name, ObjectKind::AllInSchema, "ALTER DEFAULT PRIVILEGES");
                 }
-            } else {
-                self.roles(items, Class::DclGrant, "ALTER DEFAULT PRIVILEGES");
             }
         }
         match action {
@@ -120,19 +110,26 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn create_policy(&mut self, n: &'t pb::CreatePolicyStmt) {
-        let pb::CreatePolicyStmt { policy_name: _, table, cmd_name: _, permissive: _, roles, qual, with_check } = n;
-        self.policy(table.as_ref(), roles, qual.as_deref(), with_check.as_deref());
+        let pb::CreatePolicyStmt {
+            policy_name: _,
+            table,
+            cmd_name: _,
+            permissive: _,
+            roles: _,
+            qual,
+            with_check,
+        } = n;
+        self.policy(table.as_ref(), qual.as_deref(), with_check.as_deref());
     }
 
     pub(super) fn alter_policy(&mut self, n: &'t pb::AlterPolicyStmt) {
-        let pb::AlterPolicyStmt { policy_name: _, table, roles, qual, with_check } = n;
-        self.policy(table.as_ref(), roles, qual.as_deref(), with_check.as_deref());
+        let pb::AlterPolicyStmt { policy_name: _, table, roles: _, qual, with_check } = n;
+        self.policy(table.as_ref(), qual.as_deref(), with_check.as_deref());
     }
 
     fn policy(
         &mut self,
         table: Option<&'t pb::RangeVar>,
-        roles: &'t [pb::Node],
         qual: Option<&'t pb::Node>,
         check: Option<&'t pb::Node>,
     ) {
@@ -140,7 +137,6 @@ impl<'t> Walker<'t> {
             Some(table) => self.relation(table, Class::DclPolicy, Predicate::NotApplicable),
             None => self.unknown("a policy without a relation"),
         }
-        self.roles(roles, Class::DclPolicy, "a policy's role");
         for expression in [qual, check].into_iter().flatten() {
             self.node(expression);
         }
@@ -181,7 +177,12 @@ impl<'t> Walker<'t> {
             None => self.act(Class::DclRole, None, ObjectKind::None, "ALTER ROLE ALL SET"),
         }
         if !database.is_empty() {
-            self.act(Class::AdminDatabase, Some(name::bare(database)), ObjectKind::Database, "ALTER ROLE SET IN DATABASE");
+            self.act(
+                Class::AdminDatabase,
+                Some(name::bare(database)),
+                ObjectKind::Database,
+                "ALTER ROLE SET IN DATABASE",
+            );
         }
         self.persisted(setstmt.as_ref());
     }
@@ -209,9 +210,8 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn reassign_owned(&mut self, n: &'t pb::ReassignOwnedStmt) {
-        let pb::ReassignOwnedStmt { roles, newrole } = n;
+        let pb::ReassignOwnedStmt { roles, newrole: _ } = n;
         self.roles(roles, Class::DclGrant, "REASSIGN OWNED");
-        self.grantee(newrole.as_ref(), "REASSIGN OWNED");
     }
 
     /// An administrative act on one object by its bare name.
@@ -220,11 +220,10 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn create_tablespace(&mut self, n: &'t pb::CreateTableSpaceStmt) {
-        let pb::CreateTableSpaceStmt { tablespacename, owner, location: _, options } = n;
+        let pb::CreateTableSpaceStmt { tablespacename, owner: _, location: _, options } = n;
         self.administer(Class::AdminDatabase, tablespacename, ObjectKind::Tablespace, "CREATE TABLESPACE");
         self.facts.flags.server_files = true;
         self.facts.flags.outside_transaction = true;
-        self.grantee(owner.as_ref(), "OWNER");
         self.nodes(options);
     }
 
@@ -250,7 +249,8 @@ impl<'t> Walker<'t> {
     pub(super) fn alter_database(&mut self, n: &'t pb::AlterDatabaseStmt) {
         let pb::AlterDatabaseStmt { dbname, options } = n;
         self.administer(Class::AdminDatabase, dbname, ObjectKind::Database, "ALTER DATABASE");
-        let moves = options.iter().any(|o| matches!(kind(Some(o)), Some(N::DefElem(d)) if d.defname == "tablespace"));
+        let moves =
+            options.iter().any(|o| matches!(kind(Some(o)), Some(N::DefElem(d)) if d.defname == "tablespace"));
         self.facts.flags.outside_transaction |= moves;
         self.nodes(options);
     }
@@ -302,7 +302,9 @@ impl<'t> Walker<'t> {
         let pb::AlterExtensionContentsStmt { extname, action: _, objtype, object } = n;
         self.administer(Class::AdminExtension, extname, ObjectKind::Extension, "ALTER EXTENSION");
         match object {
-            Some(node) => self.touch(object_type(*objtype), node, Class::DdlAlter, "ALTER EXTENSION ADD or DROP"),
+            Some(node) => {
+                self.touch(object_type(*objtype), node, Class::DdlAlter, "ALTER EXTENSION ADD or DROP")
+            }
             None => self.unknown("ALTER EXTENSION without an object"),
         }
     }
@@ -324,7 +326,14 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn create_server(&mut self, n: &'t pb::CreateForeignServerStmt) {
-        let pb::CreateForeignServerStmt { servername, servertype: _, version: _, fdwname, if_not_exists: _, options } = n;
+        let pb::CreateForeignServerStmt {
+            servername,
+            servertype: _,
+            version: _,
+            fdwname,
+            if_not_exists: _,
+            options,
+        } = n;
         self.administer(Class::AdminServer, servername, ObjectKind::Server, "CREATE SERVER");
         self.administer(Class::AdminServer, fdwname, ObjectKind::Server, "CREATE SERVER");
         self.nodes(options);
@@ -362,7 +371,14 @@ impl<'t> Walker<'t> {
 
     /// The foreign tables come to be in the local schema; LIMIT TO names them, else no text does.
     pub(super) fn import_schema(&mut self, n: &'t pb::ImportForeignSchemaStmt) {
-        let pb::ImportForeignSchemaStmt { server_name, remote_schema: _, local_schema, list_type, table_list, options } = n;
+        let pb::ImportForeignSchemaStmt {
+            server_name,
+            remote_schema: _,
+            local_schema,
+            list_type,
+            table_list,
+            options,
+        } = n;
         self.administer(Class::AdminServer, server_name, ObjectKind::Server, "IMPORT FOREIGN SCHEMA");
         self.administer(Class::DdlCreate, local_schema, ObjectKind::AllInSchema, "IMPORT FOREIGN SCHEMA");
         let limited = pb::ImportForeignSchemaType::try_from(*list_type)
@@ -398,7 +414,12 @@ impl<'t> Walker<'t> {
     pub(super) fn publication_object(&mut self, n: &'t pb::PublicationObjSpec) {
         let pb::PublicationObjSpec { pubobjtype: _, name, pubtable, location: _ } = n;
         if !name.is_empty() {
-            self.administer(Class::AdminSubscription, name, ObjectKind::AllInSchema, "a publication's schema");
+            self.administer(
+                Class::AdminSubscription,
+                name,
+                ObjectKind::AllInSchema,
+                "a publication's schema",
+            );
         }
         if let Some(table) = pubtable {
             self.publication_table(table);
@@ -406,14 +427,22 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn create_subscription(&mut self, n: &'t pb::CreateSubscriptionStmt) {
-        let pb::CreateSubscriptionStmt { subname, conninfo: _, publication, options, conninfo_location: _ } = n;
+        let pb::CreateSubscriptionStmt { subname, conninfo: _, publication, options, conninfo_location: _ } =
+            n;
         self.subscription(subname, "CREATE SUBSCRIPTION");
         self.nodes(publication);
         self.nodes(options);
     }
 
     pub(super) fn alter_subscription(&mut self, n: &'t pb::AlterSubscriptionStmt) {
-        let pb::AlterSubscriptionStmt { kind: _, subname, conninfo: _, publication, options, conninfo_location: _ } = n;
+        let pb::AlterSubscriptionStmt {
+            kind: _,
+            subname,
+            conninfo: _,
+            publication,
+            options,
+            conninfo_location: _,
+        } = n;
         self.subscription(subname, "ALTER SUBSCRIPTION");
         self.nodes(publication);
         self.nodes(options);
@@ -433,14 +462,15 @@ impl<'t> Walker<'t> {
 
     pub(super) fn vacuum(&mut self, n: &'t pb::VacuumStmt) {
         let pb::VacuumStmt { options, rels, is_vacuumcmd } = n;
-        let analyzes = options.iter().any(|o| matches!(kind(Some(o)), Some(N::DefElem(d)) if d.defname == "analyze"));
+        let analyzes =
+            options.iter().any(|o| matches!(kind(Some(o)), Some(N::DefElem(d)) if d.defname == "analyze"));
         let (class, tag) = if *is_vacuumcmd {
             (Class::MaintenanceVacuum, "VACUUM")
         } else {
             (Class::MaintenanceAnalyze, "ANALYZE")
         };
-        self.facts.class = class;
-        self.facts.tag = tag;
+        self.is(class);
+        self.tagged(tag);
         self.facts.flags.outside_transaction |= *is_vacuumcmd;
         let mut classes = vec![class];
         if *is_vacuumcmd && analyzes {
@@ -483,7 +513,8 @@ impl<'t> Walker<'t> {
             }
             (_, _) => self.unknown("a REINDEX of unknown kind"),
         }
-        let concurrently = |o: &pb::Node| matches!(kind(Some(o)), Some(N::DefElem(d)) if d.defname == "concurrently");
+        let concurrently =
+            |o: &pb::Node| matches!(kind(Some(o)), Some(N::DefElem(d)) if d.defname == "concurrently");
         self.facts.flags.outside_transaction |= params.iter().any(concurrently);
         self.nodes(params);
     }

@@ -14,10 +14,39 @@ use crate::statement::generated::{self, Visitor};
 
 /// Parameters of CREATE AGGREGATE, OPERATOR, TYPE… that name a function (the grammar reads them as types).
 const FUNCTION_PARAMETERS: &[&str] = &[
-    "sfunc", "finalfunc", "combinefunc", "serialfunc", "deserialfunc", "msfunc", "minvfunc", "mfinalfunc", "sfunc1",
-    "procedure", "function", "restrict", "join", "input", "output", "receive", "send", "typmod_in", "typmod_out",
-    "analyze", "subscript", "canonical", "subtype_diff", "start", "gettoken", "end", "headline", "lextypes", "init",
-    "lexize", "handler", "validator", "inline",
+    "sfunc",
+    "finalfunc",
+    "combinefunc",
+    "serialfunc",
+    "deserialfunc",
+    "msfunc",
+    "minvfunc",
+    "mfinalfunc",
+    "sfunc1",
+    "procedure",
+    "function",
+    "restrict",
+    "join",
+    "input",
+    "output",
+    "receive",
+    "send",
+    "typmod_in",
+    "typmod_out",
+    "analyze",
+    "subscript",
+    "canonical",
+    "subtype_diff",
+    "start",
+    "gettoken",
+    "end",
+    "headline",
+    "lextypes",
+    "init",
+    "lexize",
+    "handler",
+    "validator",
+    "inline",
 ];
 
 impl<'t> Walker<'t> {
@@ -44,8 +73,16 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn create_function(&mut self, n: &'t pb::CreateFunctionStmt) {
-        let pb::CreateFunctionStmt { is_procedure, replace: _, funcname, parameters, return_type, options, sql_body } = n;
-        self.facts.tag = if *is_procedure { "CREATE PROCEDURE" } else { "CREATE FUNCTION" };
+        let pb::CreateFunctionStmt {
+            is_procedure,
+            replace: _,
+            funcname,
+            parameters,
+            return_type,
+            options,
+            sql_body,
+        } = n;
+        self.tagged(if *is_procedure { "CREATE PROCEDURE" } else { "CREATE FUNCTION" });
         self.named_act(Class::DdlCode, funcname, ObjectKind::Function, self.facts.tag);
         self.nodes(parameters);
         if let Some(of) = return_type {
@@ -53,13 +90,13 @@ impl<'t> Walker<'t> {
         }
         self.code_options(options);
         if let Some(body) = sql_body {
-            self.node(body);
+            self.inside(body);
         }
     }
 
     pub(super) fn alter_function(&mut self, n: &'t pb::AlterFunctionStmt) {
         let pb::AlterFunctionStmt { objtype, func, actions } = n;
-        self.facts.tag = alter_tag(object_type(*objtype));
+        self.tagged(alter_tag(object_type(*objtype)));
         match func {
             Some(func) => self.code_object(func, self.facts.tag),
             None => self.unknown("ALTER FUNCTION without a function"),
@@ -103,7 +140,8 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn rule(&mut self, n: &'t pb::RuleStmt) {
-        let pb::RuleStmt { relation, rulename: _, where_clause, event: _, instead: _, actions, replace: _ } = n;
+        let pb::RuleStmt { relation, rulename: _, where_clause, event: _, instead: _, actions, replace: _ } =
+            n;
         match relation {
             Some(relation) => self.relation(relation, Class::DdlCode, Predicate::NotApplicable),
             None => self.unknown("CREATE RULE without a relation"),
@@ -111,7 +149,9 @@ impl<'t> Walker<'t> {
         if let Some(condition) = where_clause {
             self.node(condition);
         }
-        self.nodes(actions);
+        for action in actions {
+            self.inside(action);
+        }
     }
 
     pub(super) fn trigger(&mut self, n: &'t pb::CreateTrigStmt) {
@@ -174,19 +214,29 @@ impl<'t> Walker<'t> {
 
     /// CREATE AGGREGATE, OPERATOR, TYPE, COLLATION, TEXT SEARCH …
     pub(super) fn define(&mut self, n: &'t pb::DefineStmt) {
-        let pb::DefineStmt { kind: of, oldstyle: _, defnames, args, definition, if_not_exists: _, replace: _ } = n;
+        let pb::DefineStmt {
+            kind: of,
+            oldstyle: _,
+            defnames,
+            args,
+            definition,
+            if_not_exists: _,
+            replace: _,
+        } = n;
         use pb::ObjectType as O;
         let object = object_type(*of);
-        self.facts.tag = create_tag(object);
+        self.tagged(create_tag(object));
         let (class, kind) = match object {
             O::ObjectAggregate => (Class::DdlCode, ObjectKind::Function),
             O::ObjectOperator => (Class::DdlCode, ObjectKind::Operator),
             O::ObjectType => (Class::DdlCode, ObjectKind::Type),
             O::ObjectTsparser | O::ObjectTstemplate => (Class::DdlCode, ObjectKind::Other),
-            O::ObjectCollation | O::ObjectTsconfiguration | O::ObjectTsdictionary => (Class::DdlCreate, ObjectKind::Other),
+            O::ObjectCollation | O::ObjectTsconfiguration | O::ObjectTsdictionary => {
+                (Class::DdlCreate, ObjectKind::Other)
+            }
             _ => return self.unknown("CREATE of an object of unknown kind"),
         };
-        self.facts.class = class;
+        self.is(class);
         self.named_act(class, defnames, kind, self.facts.tag);
         self.nodes(args);
         self.code_options(definition);
@@ -218,7 +268,8 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn operator_class(&mut self, n: &'t pb::CreateOpClassStmt) {
-        let pb::CreateOpClassStmt { opclassname, opfamilyname, amname: _, datatype, items, is_default: _ } = n;
+        let pb::CreateOpClassStmt { opclassname, opfamilyname, amname: _, datatype, items, is_default: _ } =
+            n;
         self.named_act(Class::DdlCode, opclassname, ObjectKind::Other, "CREATE OPERATOR CLASS");
         if !opfamilyname.is_empty() {
             self.named_act(Class::DdlCode, opfamilyname, ObjectKind::Other, "CREATE OPERATOR CLASS");
@@ -260,7 +311,13 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn conversion(&mut self, n: &'t pb::CreateConversionStmt) {
-        let pb::CreateConversionStmt { conversion_name, for_encoding_name: _, to_encoding_name: _, func_name, def: _ } = n;
+        let pb::CreateConversionStmt {
+            conversion_name,
+            for_encoding_name: _,
+            to_encoding_name: _,
+            func_name,
+            def: _,
+        } = n;
         self.named_act(Class::DdlCode, conversion_name, ObjectKind::Other, "CREATE CONVERSION");
         self.mention_nodes(func_name);
     }

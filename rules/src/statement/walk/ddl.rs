@@ -21,7 +21,7 @@ impl<'t> Walker<'t> {
         let class = created(relation);
         self.relation(relation, class, Predicate::NotApplicable);
         if self.facts.class == Class::DdlCreate {
-            self.facts.class = class;
+            self.is(class);
         }
     }
 
@@ -83,7 +83,12 @@ impl<'t> Walker<'t> {
             Some(base) => self.create_stmt(base),
             None => self.unknown("CREATE FOREIGN TABLE without a table"),
         }
-        self.act(Class::AdminServer, Some(name::bare(servername)), ObjectKind::Server, "CREATE FOREIGN TABLE");
+        self.act(
+            Class::AdminServer,
+            Some(name::bare(servername)),
+            ObjectKind::Server,
+            "CREATE FOREIGN TABLE",
+        );
         self.nodes(options);
     }
 
@@ -92,13 +97,13 @@ impl<'t> Walker<'t> {
         let Some(into) = into else { return self.unknown("CREATE TABLE AS without a relation") };
         let materialized = object_type(*objtype) == pb::ObjectType::ObjectMatview;
         // With data, the server answers with the query's own tag.
-        self.facts.tag = match (into.skip_data, materialized) {
+        self.tagged(match (into.skip_data, materialized) {
             (false, _) => "SELECT",
             (true, false) => "CREATE TABLE AS",
             (true, true) => "CREATE MATERIALIZED VIEW",
-        };
+        });
         if let (Class::DdlCreate, Some(relation)) = (self.facts.class, &into.rel) {
-            self.facts.class = created(relation);
+            self.is(created(relation));
         }
         self.into_clause(into);
         match query {
@@ -142,10 +147,13 @@ impl<'t> Walker<'t> {
             if let Some(N::DefElem(option)) = kind(Some(option))
                 && option.defname == "owned_by"
                 && let Some(N::List(pb::List { items })) = kind(option.arg.as_deref())
-                && let Some((_, relation @ [_, ..])) = name::strings(items).as_deref().and_then(|p| p.split_last())
+                && let Some((_, relation @ [_, ..])) =
+                    name::strings(items).as_deref().and_then(|p| p.split_last())
             {
                 match name::from_parts(relation) {
-                    Some(name) => self.named_relation(name, Class::DdlAlter, Predicate::NotApplicable, false, None),
+                    Some(name) => {
+                        self.named_relation(name, Class::DdlAlter, Predicate::NotApplicable, false, None)
+                    }
                     None => self.unknown("OWNED BY without a relation"),
                 }
             }
@@ -182,7 +190,11 @@ impl<'t> Walker<'t> {
             reset_default_tblspc: _,
         } = n;
         let analyzed = *transformed || *primary || *isconstraint || !idxcomment.is_empty();
-        if analyzed || [index_oid, old_number, old_create_subid, old_first_relfilelocator_subid].into_iter().any(|x| *x != 0) {
+        if analyzed
+            || [index_oid, old_number, old_create_subid, old_first_relfilelocator_subid]
+                .into_iter()
+                .any(|x| *x != 0)
+        {
             self.unknown("CREATE INDEX of the analyzer");
         }
         match relation {
@@ -199,7 +211,15 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn statistics(&mut self, n: &'t pb::CreateStatsStmt) {
-        let pb::CreateStatsStmt { defnames, stat_types, exprs, relations, stxcomment, transformed, if_not_exists: _ } = n;
+        let pb::CreateStatsStmt {
+            defnames,
+            stat_types,
+            exprs,
+            relations,
+            stxcomment,
+            transformed,
+            if_not_exists: _,
+        } = n;
         if *transformed || !stxcomment.is_empty() {
             self.unknown("CREATE STATISTICS of the analyzer");
         }
@@ -221,7 +241,13 @@ impl<'t> Walker<'t> {
     }
 
     /// An act on an object named by the grammar's list of strings.
-    pub(super) fn named_act(&mut self, class: Class, nodes: &'t [pb::Node], of: ObjectKind, why: &'static str) {
+    pub(super) fn named_act(
+        &mut self,
+        class: Class,
+        nodes: &'t [pb::Node],
+        of: ObjectKind,
+        why: &'static str,
+    ) {
         match name::from_nodes(nodes) {
             Some(name) => self.act(class, Some(name), of, why),
             None => self.unknown("an object without a name"),
@@ -235,13 +261,13 @@ impl<'t> Walker<'t> {
             Some(_) | None => schemaname.clone(),
         };
         self.act(Class::DdlCreate, Some(name::bare(&schema)), ObjectKind::Schema, "CREATE SCHEMA");
-        self.grantee(authrole.as_ref(), "CREATE SCHEMA AUTHORIZATION");
         // What is created inside without a schema comes to be in this one.
         let outer = self.creation_schema.replace(schema);
         for element in schema_elts {
-            let class = kind(Some(element)).and_then(crate::statement::generated::statement).map(|(class, _)| class);
+            let class =
+                kind(Some(element)).and_then(crate::statement::generated::statement).map(|(class, _)| class);
             let access = std::mem::replace(&mut self.access, class.unwrap_or(Class::Unknown));
-            self.node(element);
+            self.inside(element);
             self.access = access;
         }
         self.creation_schema = outer;
@@ -250,7 +276,7 @@ impl<'t> Walker<'t> {
     pub(super) fn alter_table(&mut self, n: &'t pb::AlterTableStmt) {
         let pb::AlterTableStmt { relation, cmds, objtype, missing_ok: _ } = n;
         let of = object_type(*objtype);
-        self.facts.tag = alter_tag(of);
+        self.tagged(alter_tag(of));
         let Some(relation) = relation else { return self.unknown("ALTER TABLE without a relation") };
         if of == pb::ObjectType::ObjectType {
             let name = NameUse { schema: some(&relation.schemaname), ..name::bare(&relation.relname) };
@@ -268,16 +294,25 @@ impl<'t> Walker<'t> {
     }
 
     fn alter_table_part(&mut self, relation: &'t pb::RangeVar, n: &'t pb::AlterTableCmd) {
-        let pb::AlterTableCmd { subtype, name: _, num: _, newowner, def, behavior, missing_ok: _, recurse: _ } = n;
+        let pb::AlterTableCmd {
+            subtype,
+            name: _,
+            num: _,
+            newowner: _,
+            def,
+            behavior,
+            missing_ok: _,
+            recurse: _,
+        } = n;
         self.cascades(*behavior);
         match further_class(A::try_from(*subtype).unwrap_or(A::Undefined)) {
             Further::None => {}
             Further::Also(class) => self.relation(relation, class, Predicate::NotApplicable),
             Further::Unknown => self.unknown("a part of ALTER TABLE that the grammar never writes"),
         }
-        self.grantee(newowner.as_ref(), "OWNER TO");
         if let Some(def) = def {
-            if let Some(N::PartitionCmd(pb::PartitionCmd { name: _, bound: _, concurrent })) = kind(Some(def)) {
+            if let Some(N::PartitionCmd(pb::PartitionCmd { name: _, bound: _, concurrent })) = kind(Some(def))
+            {
                 self.facts.flags.outside_transaction |= *concurrent;
             }
             self.altering(|w| w.node(def));
@@ -285,8 +320,9 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn move_all(&mut self, n: &'t pb::AlterTableMoveAllStmt) {
-        let pb::AlterTableMoveAllStmt { orig_tablespacename, objtype, roles, new_tablespacename, nowait: _ } = n;
-        self.facts.tag = alter_tag(object_type(*objtype));
+        let pb::AlterTableMoveAllStmt { orig_tablespacename, objtype, roles, new_tablespacename, nowait: _ } =
+            n;
+        self.tagged(alter_tag(object_type(*objtype)));
         for tablespace in [orig_tablespacename, new_tablespacename] {
             let name = Some(name::bare(tablespace));
             self.act(Class::DdlAlter, name, ObjectKind::Tablespace, "ALTER … ALL IN TABLESPACE");
@@ -364,7 +400,15 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn text_search_configuration(&mut self, n: &'t pb::AlterTsConfigurationStmt) {
-        let pb::AlterTsConfigurationStmt { kind: _, cfgname, tokentype, dicts, r#override: _, replace: _, missing_ok: _ } = n;
+        let pb::AlterTsConfigurationStmt {
+            kind: _,
+            cfgname,
+            tokentype,
+            dicts,
+            r#override: _,
+            replace: _,
+            missing_ok: _,
+        } = n;
         self.named_act(Class::DdlAlter, cfgname, ObjectKind::Other, "ALTER TEXT SEARCH CONFIGURATION");
         self.nodes(tokentype);
         self.nodes(dicts);
@@ -386,9 +430,10 @@ fn further_class(part: A) -> Further {
     match part {
         A::AtDropColumn => Further::Also(Class::DdlDrop),
         A::AtChangeOwner => Further::Also(Class::DclGrant),
-        A::AtEnableRowSecurity | A::AtDisableRowSecurity | A::AtForceRowSecurity | A::AtNoForceRowSecurity => {
-            Further::Also(Class::DclPolicy)
-        }
+        A::AtEnableRowSecurity
+        | A::AtDisableRowSecurity
+        | A::AtForceRowSecurity
+        | A::AtNoForceRowSecurity => Further::Also(Class::DclPolicy),
         A::AtEnableTrig
         | A::AtEnableAlwaysTrig
         | A::AtEnableReplicaTrig
@@ -401,7 +446,9 @@ fn further_class(part: A) -> Further {
         | A::AtEnableAlwaysRule
         | A::AtEnableReplicaRule
         | A::AtDisableRule => Further::Also(Class::DdlCode),
-        A::AtAddIndex | A::AtAddIndexConstraint | A::AtClusterOn | A::AtDropCluster => Further::Also(Class::DdlIndex),
+        A::AtAddIndex | A::AtAddIndexConstraint | A::AtClusterOn | A::AtDropCluster => {
+            Further::Also(Class::DdlIndex)
+        }
         A::AtAddColumn
         | A::AtAddColumnToView
         | A::AtColumnDefault

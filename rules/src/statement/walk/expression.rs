@@ -219,9 +219,7 @@ impl<'t> Walker<'t> {
                 None => self.unknown("a %TYPE without a relation"),
             }
         } else if let Some(name) = name::from_parts(&parts) {
-            if !self.facts.types.contains(&name) {
-                self.facts.types.push(name);
-            }
+            self.types.push(name);
         } else if !parts.is_empty() {
             self.unknown("a type without a name");
         }
@@ -250,8 +248,6 @@ impl<'t> Walker<'t> {
     }
 
     fn attribute(&mut self, name: &str) {
-        if !self.facts.attributes.iter().any(|a| a == name) {
-            self.facts.attributes.push(name.to_owned());
-        }
+        self.attributes.push(name.to_owned());
     }
 }

@@ -15,6 +15,10 @@ mod predicate;
 mod query;
 mod session;
 
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::rc::Rc;
+
 use pg_query::protobuf as pb;
 use pg_query::protobuf::node::Node as N;
 
@@ -63,7 +67,43 @@ enum Locking<'t> {
     None,
     All,
     /// FOR UPDATE OF: the aliases.
-    Named(Vec<&'t str>),
+    Named(Rc<HashSet<&'t str>>),
+}
+
+/// A list without repeats that stays quick when a text is made to name thousands of things.
+struct Once<T> {
+    items: Vec<T>,
+    index: HashSet<T>,
+}
+
+impl<T: Clone + Eq + Hash> Once<T> {
+    /// Up to here a look along the list beats hashing.
+    const SCANNED_MAX: usize = 16;
+
+    fn new() -> Self {
+        Once { items: Vec::new(), index: HashSet::new() }
+    }
+
+    fn contains(&self, item: &T) -> bool {
+        if self.items.len() <= Self::SCANNED_MAX {
+            self.items.contains(item)
+        } else {
+            self.index.contains(item)
+        }
+    }
+
+    fn push(&mut self, item: T) {
+        if self.contains(&item) {
+            return;
+        }
+        if self.items.len() >= Self::SCANNED_MAX {
+            if self.index.is_empty() {
+                self.index.extend(self.items.iter().cloned());
+            }
+            self.index.insert(item.clone());
+        }
+        self.items.push(item);
+    }
 }
 
 pub(super) struct Walker<'t> {
@@ -73,6 +113,15 @@ pub(super) struct Walker<'t> {
     purpose: Purpose,
     /// Names of the WITH queries in scope, innermost last.
     ctes: Vec<&'t str>,
+    /// The same, counted.
+    hidden: HashMap<&'t str, usize>,
+    acts: Once<Act>,
+    relations: Once<RelationUse>,
+    operators: Once<OperatorUse>,
+    types: Once<NameUse>,
+    attributes: Once<String>,
+    /// How many statements stand around the one at hand: only the outermost says what the whole is.
+    nested: usize,
     locking: Locking<'t>,
     /// Whether SET inside is stored with an object instead of set for the session.
     persist: bool,
@@ -91,6 +140,13 @@ impl<'t> Walker<'t> {
             access: class,
             purpose: Purpose::Run,
             ctes: Vec::new(),
+            hidden: HashMap::new(),
+            acts: Once::new(),
+            relations: Once::new(),
+            operators: Once::new(),
+            types: Once::new(),
+            attributes: Once::new(),
+            nested: 0,
             locking: Locking::None,
             persist: false,
             creation_schema: None,
@@ -105,6 +161,11 @@ impl<'t> Walker<'t> {
 
     fn finish(mut self) -> StatementFacts {
         let facts = &mut self.facts;
+        facts.acts = self.acts.items;
+        facts.relations = self.relations.items;
+        facts.operators = self.operators.items;
+        facts.types = self.types.items;
+        facts.attributes = self.attributes.items;
         facts.parameters = u16::try_from(self.highest_parameter.max(0)).unwrap_or(u16::MAX);
         let class = facts.class;
         let stands = facts.acts.iter().any(|a| a.class == class)
@@ -113,21 +174,14 @@ impl<'t> Walker<'t> {
         if !stands {
             facts.acts.push(Act { class, object: None, kind: ObjectKind::None, why: facts.tag });
         }
+        let classes = || facts.acts.iter().map(|a| a.class).chain(facts.relations.iter().map(|r| r.class));
+        let locks = classes().any(|c| c == Class::SessionLock);
+        let effects = has_effects(class) || classes().any(has_effects);
+        let sets = facts.settings.iter().any(|s| s.action != SettingAction::Show);
         let flags = &mut facts.flags;
-        flags.sets_setting |= facts.settings.iter().any(|s| s.action != SettingAction::Show);
-        flags.locks |= facts
-            .acts
-            .iter()
-            .map(|a| a.class)
-            .chain(facts.relations.iter().map(|r| r.class))
-            .any(|c| c == Class::SessionLock);
-        flags.effects |= facts
-            .acts
-            .iter()
-            .map(|a| a.class)
-            .chain(facts.relations.iter().map(|r| r.class))
-            .chain(std::iter::once(class))
-            .any(has_effects);
+        flags.sets_setting |= sets;
+        flags.locks |= locks;
+        flags.effects |= effects;
         self.facts
     }
 
@@ -138,9 +192,42 @@ impl<'t> Walker<'t> {
     }
 
     fn act(&mut self, class: Class, object: Option<NameUse>, kind: ObjectKind, why: &'static str) {
-        let act = Act { class, object, kind, why };
-        if !self.facts.acts.contains(&act) {
-            self.facts.acts.push(act);
+        self.acts.push(Act { class, object, kind, why });
+    }
+
+    /// Says what the whole statement is, unless another stands around it.
+    fn is(&mut self, class: Class) {
+        if self.nested == 0 {
+            self.facts.class = class;
+        }
+    }
+
+    /// Says the whole statement's command tag, unless another stands around it.
+    fn tagged(&mut self, tag: &'static str) {
+        if self.nested == 0 {
+            self.facts.tag = tag;
+        }
+    }
+
+    /// Visits a statement that stands inside another.
+    fn inside(&mut self, node: &'t pb::Node) {
+        self.nested += 1;
+        self.node(node);
+        self.nested -= 1;
+    }
+
+    /// Puts a WITH query's name in scope.
+    fn enter_cte(&mut self, name: &'t str) {
+        self.ctes.push(name);
+        *self.hidden.entry(name).or_default() += 1;
+    }
+
+    /// Leaves the scopes entered since there were `outer` names.
+    fn leave_ctes(&mut self, outer: usize) {
+        for name in self.ctes.drain(outer..) {
+            if let Some(count) = self.hidden.get_mut(name) {
+                *count -= 1;
+            }
         }
     }
 
@@ -149,7 +236,11 @@ impl<'t> Walker<'t> {
         let pb::RangeVar { catalogname, schemaname, relname, inh, relpersistence: _, alias: _, location } =
             range;
         let inside = if class == Class::ReadSelect { None } else { self.creation_schema.clone() };
-        let name = NameUse { catalog: some(catalogname), schema: some(schemaname).or(inside), name: relname.clone() };
+        let name = NameUse {
+            catalog: some(catalogname),
+            schema: some(schemaname).or(inside),
+            name: relname.clone(),
+        };
         let offset = usize::try_from(*location).ok();
         self.named_relation(name, class, predicate, !inh, offset);
     }
@@ -171,17 +262,15 @@ impl<'t> Walker<'t> {
             Purpose::CopyOut if read => {
                 let out =
                     RelationUse { name: name.clone(), class: Class::ExportCopyOut, predicate, only, offset };
-                self.facts.relations.push(out);
+                self.relations.push(out);
                 (class, predicate)
             }
             Purpose::Run | Purpose::Explain | Purpose::ExplainAnalyze | Purpose::CopyOut => {
                 (class, predicate)
             }
         };
-        if self.purpose == Purpose::Run || write {
-            self.settings_view(&name, write);
-        }
-        self.facts.relations.push(RelationUse { name, class, predicate, only, offset });
+        self.settings_view(&name, write);
+        self.relations.push(RelationUse { name, class, predicate, only, offset });
     }
 
     /// `UPDATE pg_settings` calls set_config through the view's rule.
@@ -198,10 +287,7 @@ impl<'t> Walker<'t> {
     }
 
     fn operator(&mut self, schema: Option<String>, name: &str) {
-        let operator = OperatorUse { schema, name: name.to_owned() };
-        if !self.facts.operators.contains(&operator) {
-            self.facts.operators.push(operator);
-        }
+        self.operators.push(OperatorUse { schema, name: name.to_owned() });
     }
 }
 
@@ -276,6 +362,10 @@ impl<'t> Visitor<'t> for Walker<'t> {
     }
     fn variable_set_stmt(&mut self, n: &'t pb::VariableSetStmt) {
         self.set(n);
+    }
+    fn notify_stmt(&mut self, n: &'t pb::NotifyStmt) {
+        let pb::NotifyStmt { conditionname: _, payload: _, payload_location: _ } = n;
+        self.act(Class::SessionNotify, None, ObjectKind::None, "NOTIFY");
     }
     fn variable_show_stmt(&mut self, n: &'t pb::VariableShowStmt) {
         self.show(n);

@@ -35,19 +35,26 @@ pub(super) fn shape(object: O) -> Option<Shape> {
         | O::ObjectIndex
         | O::ObjectSequence
         | O::ObjectForeignTable => Shape::Relation,
-        O::ObjectColumn | O::ObjectTabconstraint | O::ObjectPolicy | O::ObjectRule | O::ObjectTrigger => Shape::Member,
-        O::ObjectAggregate | O::ObjectFunction | O::ObjectProcedure | O::ObjectRoutine => Shape::Of(ObjectKind::Function),
+        O::ObjectColumn | O::ObjectTabconstraint | O::ObjectPolicy | O::ObjectRule | O::ObjectTrigger => {
+            Shape::Member
+        }
+        O::ObjectAggregate | O::ObjectFunction | O::ObjectProcedure | O::ObjectRoutine => {
+            Shape::Of(ObjectKind::Function)
+        }
         O::ObjectOperator => Shape::Of(ObjectKind::Operator),
-        O::ObjectType | O::ObjectDomain | O::ObjectDomconstraint | O::ObjectAttribute => Shape::Of(ObjectKind::Type),
+        O::ObjectType | O::ObjectDomain | O::ObjectDomconstraint | O::ObjectAttribute => {
+            Shape::Of(ObjectKind::Type)
+        }
         O::ObjectSchema => Shape::Of(ObjectKind::Schema),
         O::ObjectRole => Shape::Of(ObjectKind::Role),
         O::ObjectDatabase => Shape::Of(ObjectKind::Database),
         O::ObjectTablespace => Shape::Of(ObjectKind::Tablespace),
         O::ObjectExtension => Shape::Of(ObjectKind::Extension),
         O::ObjectFdw | O::ObjectForeignServer | O::ObjectUserMapping => Shape::Of(ObjectKind::Server),
-        O::ObjectPublication | O::ObjectPublicationNamespace | O::ObjectPublicationRel | O::ObjectSubscription => {
-            Shape::Of(ObjectKind::Publication)
-        }
+        O::ObjectPublication
+        | O::ObjectPublicationNamespace
+        | O::ObjectPublicationRel
+        | O::ObjectSubscription => Shape::Of(ObjectKind::Publication),
         O::ObjectAccessMethod
         | O::ObjectAmop
         | O::ObjectAmproc
@@ -78,9 +85,10 @@ pub(super) fn class_of(object: O, base: Class) -> Class {
         O::ObjectDatabase | O::ObjectTablespace => Class::AdminDatabase,
         O::ObjectExtension => Class::AdminExtension,
         O::ObjectFdw | O::ObjectForeignServer | O::ObjectUserMapping => Class::AdminServer,
-        O::ObjectPublication | O::ObjectPublicationNamespace | O::ObjectPublicationRel | O::ObjectSubscription => {
-            Class::AdminSubscription
-        }
+        O::ObjectPublication
+        | O::ObjectPublicationNamespace
+        | O::ObjectPublicationRel
+        | O::ObjectSubscription => Class::AdminSubscription,
         O::ObjectParameterAcl => Class::AdminSystem,
         O::ObjectAccessMethod
         | O::ObjectAggregate
@@ -199,7 +207,9 @@ fn parts(object: O, node: &pb::Node) -> Option<Vec<String>> {
         N::TypeName(of) => own(&of.names),
         N::ObjectWithArgs(of) => own(&of.objname),
         // The access method stands first: any_name follows.
-        N::List(pb::List { items }) if matches!(object, O::ObjectOpclass | O::ObjectOpfamily) => own(items.get(1..)?),
+        N::List(pb::List { items }) if matches!(object, O::ObjectOpclass | O::ObjectOpfamily) => {
+            own(items.get(1..)?)
+        }
         // A type and a name of something on it (domain constraint, transform), or two types (cast): the type names it.
         N::List(pb::List { items }) => match items.first().and_then(|i| kind(Some(i))) {
             Some(N::TypeName(of)) => own(&of.names),
@@ -227,7 +237,9 @@ impl<'t> Walker<'t> {
             return self.unknown("an object without a name");
         };
         match of {
-            Shape::Relation | Shape::Member => self.named_relation(name, class, Predicate::NotApplicable, false, None),
+            Shape::Relation | Shape::Member => {
+                self.named_relation(name, class, Predicate::NotApplicable, false, None)
+            }
             Shape::Of(kind) => self.touch_named(kind, name, class, why),
         }
         self.node(node);
@@ -255,7 +267,13 @@ impl<'t> Walker<'t> {
 
     /// A function that is named, not called.
     pub(super) fn mention(&mut self, name: NameUse) {
-        self.function(FunctionUse { name, arguments: None, constants: Vec::new(), implied: false, offset: None });
+        self.function(FunctionUse {
+            name,
+            arguments: None,
+            constants: Vec::new(),
+            implied: false,
+            offset: None,
+        });
     }
 
     /// The same, by the grammar's list of strings.
@@ -267,17 +285,15 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn type_use(&mut self, name: NameUse) {
-        if !self.facts.types.contains(&name) {
-            self.facts.types.push(name);
-        }
+        self.types.push(name);
     }
 
     pub(super) fn drop_objects(&mut self, n: &'t pb::DropStmt) {
         let pb::DropStmt { objects, remove_type, behavior, missing_ok: _, concurrent } = n;
         let object = object_type(*remove_type);
         let class = class_of(object, Class::DdlDrop);
-        self.facts.class = if class == Class::DdlCode { Class::DdlDrop } else { class };
-        self.facts.tag = drop_tag(object);
+        self.is(if class == Class::DdlCode { Class::DdlDrop } else { class });
+        self.tagged(drop_tag(object));
         self.facts.flags.outside_transaction |= *concurrent;
         self.cascades(*behavior);
         for node in objects {
@@ -310,12 +326,21 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn rename(&mut self, n: &'t pb::RenameStmt) {
-        let pb::RenameStmt { rename_type, relation_type, relation, object, subname, newname, behavior, missing_ok: _ } = n;
+        let pb::RenameStmt {
+            rename_type,
+            relation_type,
+            relation,
+            object,
+            subname,
+            newname,
+            behavior,
+            missing_ok: _,
+        } = n;
         let renamed = object_type(*rename_type);
         let class = class_of(renamed, Class::DdlAlter);
         let whole = if renamed == O::ObjectColumn { object_type(*relation_type) } else { renamed };
-        self.facts.class = class;
-        self.facts.tag = alter_tag(whole);
+        self.is(class);
+        self.tagged(alter_tag(whole));
         self.cascades(*behavior);
         match (relation, object, shape(renamed)) {
             (Some(relation), None, Some(of)) => {
@@ -337,16 +362,17 @@ impl<'t> Walker<'t> {
         match of {
             Shape::Relation | Shape::Member => self.relation(relation, class, Predicate::NotApplicable),
             Shape::Of(kind) => {
-                let name = NameUse { schema: super::some(&relation.schemaname), ..name::bare(&relation.relname) };
+                let name =
+                    NameUse { schema: super::some(&relation.schemaname), ..name::bare(&relation.relname) };
                 self.touch_named(kind, name, class, "ALTER TYPE");
             }
         }
     }
 
     pub(super) fn owner(&mut self, n: &'t pb::AlterOwnerStmt) {
-        let pb::AlterOwnerStmt { object_type: of, relation, object, newowner } = n;
+        let pb::AlterOwnerStmt { object_type: of, relation, object, newowner: _ } = n;
         let object_kind = object_type(*of);
-        self.facts.tag = alter_tag(object_kind);
+        self.tagged(alter_tag(object_kind));
         for class in [Class::DclGrant, class_of(object_kind, Class::DdlAlter)] {
             match (relation, object, shape(object_kind)) {
                 (Some(relation), _, Some(of)) => self.member_of(relation, of, class),
@@ -354,15 +380,14 @@ impl<'t> Walker<'t> {
                 (_, _, _) => self.unknown("OWNER TO of an object of unknown kind"),
             }
         }
-        self.grantee(newowner.as_ref(), "OWNER TO");
     }
 
     pub(super) fn set_schema(&mut self, n: &'t pb::AlterObjectSchemaStmt) {
         let pb::AlterObjectSchemaStmt { object_type: of, relation, object, newschema, missing_ok: _ } = n;
         let object_kind = object_type(*of);
         let class = class_of(object_kind, Class::DdlAlter);
-        self.facts.class = class;
-        self.facts.tag = alter_tag(object_kind);
+        self.is(class);
+        self.tagged(alter_tag(object_kind));
         match (relation, object, shape(object_kind)) {
             (Some(relation), _, Some(of)) => {
                 self.member_of(relation, of, class);
@@ -385,8 +410,8 @@ impl<'t> Walker<'t> {
         let pb::AlterObjectDependsStmt { object_type: of, relation, object, extname, remove: _ } = n;
         let object_kind = object_type(*of);
         let class = class_of(object_kind, Class::DdlAlter);
-        self.facts.class = class;
-        self.facts.tag = alter_tag(object_kind);
+        self.is(class);
+        self.tagged(alter_tag(object_kind));
         match (relation, object, shape(object_kind)) {
             (Some(relation), _, Some(of)) => self.member_of(relation, of, class),
             (None, Some(object), Some(_)) => self.touch(object_kind, object, class, "DEPENDS ON EXTENSION"),

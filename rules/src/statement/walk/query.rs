@@ -5,6 +5,8 @@
 //! WITH, as the server scopes it (parse_cte.c): a plain item sees the items before it, a recursive list sees itself whole;
 //! only unqualified names match; a target of INSERT, UPDATE, DELETE or MERGE never matches.
 
+use std::rc::Rc;
+
 use pg_query::protobuf as pb;
 use pg_query::protobuf::node::Node as N;
 
@@ -19,7 +21,9 @@ impl<'t> Walker<'t> {
     pub(super) fn range_var_met(&mut self, n: &'t pb::RangeVar) {
         let pb::RangeVar { catalogname, schemaname, relname, inh: _, relpersistence: _, alias, location: _ } =
             n;
-        let hidden = catalogname.is_empty() && schemaname.is_empty() && self.ctes.contains(&relname.as_str());
+        let hidden = catalogname.is_empty()
+            && schemaname.is_empty()
+            && self.hidden.get(relname.as_str()).is_some_and(|count| *count > 0);
         if self.access != Class::ReadSelect {
             return self.relation(n, self.access, Predicate::NotApplicable);
         }
@@ -31,7 +35,7 @@ impl<'t> Walker<'t> {
         let locked = match &self.locking {
             Locking::None => false,
             Locking::All => true,
-            Locking::Named(names) => names.contains(&called),
+            Locking::Named(names) => names.contains(called),
         };
         if locked {
             self.relation(n, Class::SessionLock, Predicate::NotApplicable);
@@ -45,7 +49,7 @@ impl<'t> Walker<'t> {
         self.access = access;
     }
 
-    /// Visits WITH and leaves its names in scope; the result restores the outer scope by `truncate`.
+    /// Visits WITH and leaves its names in scope; the result restores the outer scope by `leave_ctes`.
     fn enter_with(&mut self, with: Option<&'t pb::WithClause>) -> usize {
         let outer = self.ctes.len();
         let Some(pb::WithClause { ctes, recursive, location: _ }) = with else { return outer };
@@ -59,7 +63,9 @@ impl<'t> Walker<'t> {
             return outer;
         };
         if *recursive {
-            self.ctes.extend(items.iter().map(|item| item.ctename.as_str()));
+            for item in &items {
+                self.enter_cte(&item.ctename);
+            }
         }
         for item in items {
             // Locks of the outer query do not reach into WITH (parse_clause.c, transformLockingClause).
@@ -67,7 +73,7 @@ impl<'t> Walker<'t> {
             self.reading(|w| generated::walk_common_table_expr(w, item));
             self.locking = locking;
             if !*recursive {
-                self.ctes.push(item.ctename.as_str());
+                self.enter_cte(&item.ctename);
             }
         }
         outer
@@ -121,7 +127,7 @@ impl<'t> Walker<'t> {
             self.unknown("a set operation of unknown kind");
         }
         self.locking = inherited;
-        self.ctes.truncate(outer);
+        self.leave_ctes(outer);
     }
 
     /// FOR UPDATE and its kin: what they lock in this query's FROM, on top of what an outer query locks.
@@ -144,8 +150,8 @@ impl<'t> Walker<'t> {
             });
             match &mut self.locking {
                 Locking::All => {}
-                Locking::Named(names) => names.extend(named),
-                Locking::None => self.locking = Locking::Named(named.collect()),
+                Locking::Named(names) => Rc::make_mut(names).extend(named),
+                Locking::None => self.locking = Locking::Named(Rc::new(named.collect())),
             }
         }
     }
@@ -171,7 +177,7 @@ impl<'t> Walker<'t> {
                 self.relation(rel, class, Predicate::NotApplicable);
                 // The statement as a whole is one that creates, whatever its first word.
                 if self.facts.class == Class::ReadSelect {
-                    self.facts.class = class;
+                    self.is(class);
                 }
             }
             None => self.unknown("INTO without a relation"),
@@ -185,7 +191,7 @@ impl<'t> Walker<'t> {
         // FOR UPDATE reaches into a sub-select in FROM whole, or when OF names its alias.
         let inner = match (&self.locking, alias) {
             (Locking::All, _) => Locking::All,
-            (Locking::Named(names), Some(alias)) if names.contains(&alias.aliasname.as_str()) => Locking::All,
+            (Locking::Named(names), Some(alias)) if names.contains(alias.aliasname.as_str()) => Locking::All,
             (Locking::Named(_) | Locking::None, _) => Locking::None,
         };
         let outer = std::mem::replace(&mut self.locking, inner);
@@ -272,7 +278,7 @@ impl<'t> Walker<'t> {
         if let Some(source) = select_stmt {
             self.node(source);
         }
-        self.ctes.truncate(outer);
+        self.leave_ctes(outer);
     }
 
     /// DO UPDATE is an update of the rows that the arbiter matches: restricted by it, unless the rows to insert come out
@@ -339,7 +345,7 @@ impl<'t> Walker<'t> {
                 w.node(condition);
             }
         });
-        self.ctes.truncate(outer);
+        self.leave_ctes(outer);
     }
 
     pub(super) fn delete(&mut self, n: &'t pb::DeleteStmt) {
@@ -360,7 +366,7 @@ impl<'t> Walker<'t> {
                 w.node(condition);
             }
         });
-        self.ctes.truncate(outer);
+        self.leave_ctes(outer);
     }
 
     pub(super) fn merge(&mut self, n: &'t pb::MergeStmt) {
@@ -391,7 +397,7 @@ impl<'t> Walker<'t> {
                 w.node(node);
             }
         });
-        self.ctes.truncate(outer);
+        self.leave_ctes(outer);
     }
 
     /// One WHEN: an insert, update or delete of its own. Rows that no source row matches are not restricted by the join.

@@ -30,7 +30,7 @@ impl<'t> Walker<'t> {
             K::TransStmtRollbackPrepared => (TransactionControl::TwoPhase, "ROLLBACK PREPARED"),
             K::Undefined => return self.unknown("a transaction statement of unknown kind"),
         };
-        self.facts.tag = tag;
+        self.tagged(tag);
         self.facts.transaction = Some(control);
         // Two-phase commit ends work that another session began: more than control of this one's transaction.
         self.facts.flags.effects |= control == TransactionControl::TwoPhase;
@@ -49,8 +49,10 @@ impl<'t> Walker<'t> {
             K::VarSetValue => (
                 SettingAction::Set,
                 match args.as_slice() {
-                    [one] => name::constant(Some(one)),
-                    _ => None,
+                    [one] if !matches!(super::kind(Some(one)), Some(N::TypeCast(_))) => {
+                        name::constant(Some(one))
+                    }
+                    [] | [_] | [_, _, ..] => None,
                 },
             ),
             // SET … FROM CURRENT stands in CREATE FUNCTION only.
@@ -59,7 +61,7 @@ impl<'t> Walker<'t> {
             K::VarSetMulti | K::Undefined => return self.unknown("a SET of unknown kind"),
         };
         if self.facts.class == Class::SessionSet && matches!(kind, K::VarReset | K::VarResetAll) {
-            self.facts.tag = "RESET";
+            self.tagged("RESET");
         }
         let name = (kind != K::VarResetAll).then(|| name.to_ascii_lowercase());
         self.setting(name, action, value, *is_local);
@@ -83,11 +85,9 @@ impl<'t> Walker<'t> {
         self.facts.transaction = Some(TransactionControl::Mode { read_write });
         match name {
             "TRANSACTION" | "TRANSACTION SNAPSHOT" => {
-                self.facts.class = if self.facts.class == Class::SessionSet {
-                    Class::SessionTransaction
-                } else {
-                    self.facts.class
-                };
+                if self.facts.class == Class::SessionSet {
+                    self.is(Class::SessionTransaction);
+                }
             }
             "SESSION CHARACTERISTICS" => {
                 for arg in args {
@@ -116,7 +116,7 @@ impl<'t> Walker<'t> {
     pub(super) fn discard(&mut self, n: &'t pb::DiscardStmt) {
         let pb::DiscardStmt { target } = n;
         use pb::DiscardMode as D;
-        self.facts.tag = match D::try_from(*target).unwrap_or(D::Undefined) {
+        let tag = match D::try_from(*target).unwrap_or(D::Undefined) {
             D::DiscardAll => {
                 self.setting(None, SettingAction::Reset, None, false);
                 self.facts.named = Some(NamedUse::DiscardAll);
@@ -131,6 +131,7 @@ impl<'t> Walker<'t> {
             }
             D::Undefined => return self.unknown("a DISCARD of unknown kind"),
         };
+        self.tagged(tag);
     }
 
     pub(super) fn prepare(&mut self, n: &'t pb::PrepareStmt) {
@@ -150,14 +151,17 @@ impl<'t> Walker<'t> {
     pub(super) fn deallocate(&mut self, n: &'t pb::DeallocateStmt) {
         let pb::DeallocateStmt { name, isall, location: _ } = n;
         self.facts.named = Some(NamedUse::Deallocate((!isall).then(|| name.clone())));
-        self.facts.tag = if *isall { "DEALLOCATE ALL" } else { "DEALLOCATE" };
+        self.tagged(if *isall { "DEALLOCATE ALL" } else { "DEALLOCATE" });
     }
 
     pub(super) fn declare(&mut self, n: &'t pb::DeclareCursorStmt) {
         let pb::DeclareCursorStmt { portalname, options: _, query } = n;
-        self.facts.named = Some(NamedUse::Declare(portalname.clone()));
+        // EXPLAIN DECLARE declares nothing.
+        if self.nested == 0 {
+            self.facts.named = Some(NamedUse::Declare(portalname.clone()));
+        }
         match query {
-            Some(query) => self.node(query),
+            Some(query) => self.inside(query),
             None => self.unknown("DECLARE without a query"),
         }
     }
@@ -165,14 +169,14 @@ impl<'t> Walker<'t> {
     pub(super) fn fetch(&mut self, n: &'t pb::FetchStmt) {
         let pb::FetchStmt { direction: _, how_many: _, portalname, ismove } = n;
         self.facts.named = Some(NamedUse::Fetch(portalname.clone()));
-        self.facts.tag = if *ismove { "MOVE" } else { "FETCH" };
+        self.tagged(if *ismove { "MOVE" } else { "FETCH" });
     }
 
     pub(super) fn close(&mut self, n: &'t pb::ClosePortalStmt) {
         let pb::ClosePortalStmt { portalname } = n;
         let all = portalname.is_empty();
         self.facts.named = Some(NamedUse::Close((!all).then(|| portalname.clone())));
-        self.facts.tag = if all { "CLOSE CURSOR ALL" } else { "CLOSE CURSOR" };
+        self.tagged(if all { "CLOSE CURSOR ALL" } else { "CLOSE CURSOR" });
     }
 
     pub(super) fn explain(&mut self, n: &'t pb::ExplainStmt) {
@@ -191,10 +195,10 @@ impl<'t> Walker<'t> {
         } else {
             (Purpose::Explain, Class::ReadExplain)
         };
-        self.facts.class = class;
+        self.is(class);
         let outer = std::mem::replace(&mut self.purpose, purpose);
         match query {
-            Some(query) => self.node(query),
+            Some(query) => self.inside(query),
             None => self.unknown("EXPLAIN without a query"),
         }
         self.purpose = outer;
@@ -205,7 +209,7 @@ impl<'t> Walker<'t> {
         let pb::CopyStmt { relation, query, attlist, is_from, is_program, filename, options, where_clause } =
             n;
         let class = if *is_from { Class::ImportCopyIn } else { Class::ExportCopyOut };
-        self.facts.class = class;
+        self.is(class);
         if *is_program || !filename.is_empty() {
             self.facts.flags.server_files = true;
             let why = if *is_program { "COPY with a program" } else { "COPY with a server file" };
@@ -221,7 +225,7 @@ impl<'t> Walker<'t> {
         }
         if let Some(query) = query {
             let outer = std::mem::replace(&mut self.purpose, Purpose::CopyOut);
-            self.node(query);
+            self.inside(query);
             self.purpose = outer;
         }
         self.nodes(attlist);
