@@ -13,7 +13,11 @@ use std::{
 #[expect(unreachable_pub, reason = "fuzz targets include the same files as modules of their own")]
 mod bodies;
 
-use bodies::{BODIES, Body, seeds};
+use bodies::{
+    BODIES, Body,
+    mutations::{Random, mutated},
+    seeds,
+};
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
@@ -40,7 +44,7 @@ fn every_corpus_and_its_mutations_keep_the_promises() {
         let files = corpus(body.name);
         for (index, (name, seed)) in files.iter().enumerate() {
             hold(body, name, 0, seed);
-            let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1));
+            let mut random = Random::new(index as u64);
             for round in 1..=body.mutations_per_file {
                 let other = &files[random.below(files.len())].1;
                 hold(body, name, round, &mutated(&mut random, seed, other));
@@ -85,7 +89,7 @@ fn every_target_has_a_body_a_corpus_and_an_entry() {
     assert_eq!(listed.len(), BODIES.len(), "a name is listed twice");
     assert_eq!(stems("fuzz_targets"), listed);
     assert_eq!(stems("corpus"), listed);
-    let helpers = ["mod", "seeds"].map(str::to_owned);
+    let helpers = ["mod", "mutations", "seeds"].map(str::to_owned);
     assert_eq!(stems("bodies"), listed.iter().cloned().chain(helpers).collect());
     let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).expect("the fuzz crate's manifest");
     for name in listed {
@@ -93,59 +97,5 @@ fn every_target_has_a_body_a_corpus_and_an_entry() {
             manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")),
             "{name} has no [[bin]] entry"
         );
-    }
-}
-
-/// One to four random edits. Borders of integers are favoured: lengths and counts are where frames break.
-fn mutated(random: &mut Random, seed: &[u8], other: &[u8]) -> Vec<u8> {
-    const WORDS: [i32; 12] = [0, 1, 3, 4, 5, 8, 255, 65_535, 65_536, i32::MAX, i32::MIN, -1];
-    let mut bytes = seed.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len() + 1);
-        match random.below(8) {
-            0 => bytes.truncate(at),
-            1 => bytes.insert(at, random.byte()),
-            2 => drop(bytes.drain(at..bytes.len().min(at + 1 + random.below(4)))),
-            3 => overwrite(&mut bytes, at, &[random.byte()]),
-            4 => overwrite(&mut bytes, at, &WORDS[random.below(WORDS.len())].to_be_bytes()),
-            5 => overwrite(&mut bytes, at, &WORDS[random.below(WORDS.len())].to_be_bytes()[2..]),
-            6 => {
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1 << random.below(8);
-                }
-            }
-            _ => {
-                let from = random.below(other.len() + 1);
-                let piece = &other[from..other.len().min(from + 1 + random.below(64))];
-                bytes.splice(at..at, piece.iter().copied());
-            }
-        }
-    }
-    bytes
-}
-
-fn overwrite(bytes: &mut [u8], at: usize, with: &[u8]) {
-    for (byte, new) in bytes.iter_mut().skip(at).zip(with) {
-        *byte = *new;
-    }
-}
-
-/// Xorshift (Marsaglia 2003): the same mutations on every machine and in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("below a usize")
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_be_bytes()[0]
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod backend_frames;
 pub mod frontend_frames;
+pub mod mutations;
 pub mod seeds;
 pub mod startup;
 

@@ -215,17 +215,22 @@ pub struct Parameters<'b> {
 impl<'b> Parameters<'b> {
     /// Names and values in order, without their NULs.
     pub fn iter(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + Clone + use<'b> {
-        let mut strings = self.bytes.split(|&byte| byte == 0);
-        std::iter::from_fn(move || {
-            let name = strings.next().filter(|name| !name.is_empty())?;
-            Some((name, strings.next()?))
-        })
+        let mut rest = self.bytes;
+        std::iter::from_fn(move || Some((string(&mut rest)?, string(&mut rest)?)))
     }
 
     /// The value of a parameter, where sent.
     pub fn get(&self, name: &[u8]) -> Option<&'b [u8]> {
         self.iter().find_map(|(found, value)| (found == name).then_some(value))
     }
+}
+
+/// Takes the next string of a list whose strings are all terminated.
+fn string<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let end = memchr::memchr(0, rest)?;
+    let (string, behind) = (rest.get(..end)?, rest.get(end + 1..)?);
+    *rest = behind;
+    Some(string)
 }
 
 impl std::fmt::Debug for Parameters<'_> {
