@@ -5,7 +5,7 @@
 //! of its own class.
 
 use crate::class::Class;
-use crate::policy::object::Object;
+use crate::policy::object::{Home, Object, home};
 use crate::policy::settings;
 use crate::resolve::Resolution;
 use crate::statement::facts::{Act, Predicate, SettingAction, StatementFacts};
@@ -29,8 +29,13 @@ impl<'s> Atom<'s> {
     }
 }
 
-/// Every atom of a statement, in the order in which reasons are given.
-pub fn atoms<'s>(statement: &'s StatementFacts, resolution: &'s Resolution) -> Vec<Atom<'s>> {
+/// Every atom of a statement, in the order in which reasons are given. `path` is the session's search_path: a type or
+/// function in DDL without a schema counts once for every schema of it (README decision 9).
+pub fn atoms<'s>(
+    statement: &'s StatementFacts,
+    resolution: &'s Resolution,
+    path: &'s [String],
+) -> Vec<Atom<'s>> {
     let mut atoms = Vec::with_capacity(resolution.relations.len() + statement.acts.len() + 2);
     push_relations(&mut atoms, statement, resolution);
     for function in &resolution.functions {
@@ -42,9 +47,12 @@ pub fn atoms<'s>(statement: &'s StatementFacts, resolution: &'s Resolution) -> V
         atoms.push(Atom::new(function.class, object, "call"));
     }
     for act in &statement.acts {
-        atoms.push(Atom::new(act.class, object_of(act), act.why));
+        push_act(&mut atoms, act, path);
     }
     push_settings(&mut atoms, statement);
+    if statement.flags.cascade {
+        atoms.push(Atom::new(statement.class, Object::Unfixed, "CASCADE"));
+    }
     if statement.flags.server_files {
         ensure(&mut atoms, Class::AdminSystem, "files or programs of the server");
     }
@@ -56,6 +64,9 @@ pub fn atoms<'s>(statement: &'s StatementFacts, resolution: &'s Resolution) -> V
 }
 
 fn push_relations<'s>(atoms: &mut Vec<Atom<'s>>, statement: &'s StatementFacts, resolution: &'s Resolution) {
+    // The facts spread most such classes themselves; doing it again would say everything twice.
+    let spread = spreads(statement.class)
+        && !resolution.relations.iter().any(|relation| relation.class == statement.class);
     for relation in &resolution.relations {
         let object =
             Object::Relation { schema: &relation.schema, name: &relation.name, reach: relation.reach };
@@ -67,7 +78,7 @@ fn push_relations<'s>(atoms: &mut Vec<Atom<'s>>, statement: &'s StatementFacts, 
             relation.predicate
         };
         atoms.push(Atom { class: relation.class, object, predicate, why: "named" });
-        if spreads(statement.class) && relation.class != statement.class {
+        if spread {
             atoms.push(Atom::new(statement.class, object, statement.tag));
         }
     }
@@ -84,10 +95,19 @@ fn spreads(class: Class) -> bool {
     matches!(class, Class::ReadExplain | Class::ReadExplainAnalyze | Class::ExportCopyOut)
 }
 
-fn object_of(act: &Act) -> Object<'_> {
-    match &act.object {
-        Some(name) => Object::Named { schema: name.schema.as_deref(), name: &name.name },
-        None => whole_or_unfixed(act.class),
+fn push_act<'s>(atoms: &mut Vec<Atom<'s>>, act: &'s Act, path: &'s [String]) {
+    let Some(object) = &act.object else {
+        atoms.push(Atom::new(act.class, whole_or_unfixed(act.class), act.why));
+        return;
+    };
+    let mut push = |schema| {
+        let object = Object::Named { kind: act.kind, schema, name: &object.name };
+        atoms.push(Atom::new(act.class, object, act.why));
+    };
+    match (&object.schema, home(act.kind)) {
+        (Some(schema), _) => push(Some(schema.as_str())),
+        (None, Home::InSchema) if !path.is_empty() => path.iter().for_each(|schema| push(Some(schema))),
+        (None, Home::InSchema | Home::IsSchema | Home::Outside) => push(None),
     }
 }
 
@@ -131,6 +151,8 @@ fn whole_or_unfixed(class: Class) -> Object<'static> {
         | Class::SessionNotify
         // FOR UPDATE and its kin: the relations locked have atoms of their own.
         | Class::SessionLock
+        // Without an object: DISCARD TEMP, which reaches this session alone.
+        | Class::DdlTemp
         | Class::ExportCopyOut
         | Class::ExportReplication
         | Class::CallDo
@@ -145,7 +167,6 @@ fn whole_or_unfixed(class: Class) -> Object<'static> {
         | Class::DdlCreate
         | Class::DdlAlter
         | Class::DdlDrop
-        | Class::DdlTemp
         | Class::DdlComment
         | Class::DdlIndex
         | Class::DdlCode

@@ -4,6 +4,8 @@
 //! and the evaluation of those that are built. May not: decide what follows. Fails closed: a condition that is not built
 //! counts as met in `when` and as not met in `unless`, and the loader says so.
 
+use std::cell::RefCell;
+
 use crate::document::{Located, Shape, Table, unknown_word};
 use crate::policy::atoms::Atom;
 use crate::policy::object::Pattern;
@@ -67,6 +69,22 @@ pub(crate) struct Situation<'s> {
     pub(crate) in_transaction: bool,
     /// blake3 of the text.
     pub(crate) text_digest: &'s [u8; 32],
+    /// What `touches` conditions answered for this statement: they say the same of each of its atoms.
+    pub(crate) touched: &'s RefCell<Vec<(usize, bool)>>,
+}
+
+impl Situation<'_> {
+    fn touches(&self, patterns: &[Pattern]) -> bool {
+        // Patterns live in the policy, which outlives the judgement: their address is their name.
+        let key = patterns.as_ptr().addr();
+        if let Some((_, known)) = self.touched.borrow().iter().find(|(of, _)| *of == key) {
+            return *known;
+        }
+        let touches =
+            self.atoms.iter().any(|atom| patterns.iter().any(|pattern| pattern.touches(&atom.object)));
+        self.touched.borrow_mut().push((key, touches));
+        touches
+    }
 }
 
 impl Condition {
@@ -102,12 +120,7 @@ impl Condition {
         match self {
             Condition::Predicate(wanted) => Some(situation.predicate == *wanted),
             Condition::InTransaction(wanted) => Some(situation.in_transaction == *wanted),
-            Condition::Touches(patterns) => Some(
-                situation
-                    .atoms
-                    .iter()
-                    .any(|atom| patterns.iter().any(|pattern| pattern.touches(&atom.object))),
-            ),
+            Condition::Touches(patterns) => Some(situation.touches(patterns)),
             Condition::TextDigestIn(digests) => Some(digests.contains(situation.text_digest)),
             Condition::NotBuilt { .. } => None,
         }

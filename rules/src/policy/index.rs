@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::class::Class;
 use crate::policy::model::{Classes, Permit, Restrict};
-use crate::policy::object::{Kind, Object, On, Pattern};
+use crate::policy::object::{Home, Kind, Object, On, Pattern, home};
 use crate::resolve::Reach;
 
 /// What the index needs of a rule.
@@ -145,12 +145,12 @@ impl Index {
         let star = self.star[class as usize].iter().copied();
         let confirmed = |entry: &&Entry| {
             entry.classes.contain(class)
-                && pattern(rules, entry).is_some_and(|pattern| pattern.covers(class, object))
+                && pattern(rules, entry).is_some_and(|pattern| pattern.covers(object))
         };
         let rule = |entry: &Entry| entry.rule;
         match object {
             Object::Whole => every.into_iter().next(),
-            Object::Unfixed | Object::Named { schema: None, .. } => star.into_iter().next(),
+            Object::Unfixed => star.into_iter().next(),
             Object::Relation { schema, name, reach } => {
                 let kinds = Kind::of_relation(*reach).map(|kind| &self.kinds[kind as usize]);
                 let entries = self.relations.candidates(schema, name).chain(kinds.into_iter().flatten());
@@ -159,14 +159,15 @@ impl Index {
             Object::Function { schema, name, .. } => {
                 self.functions.candidates(schema, name).filter(confirmed).map(rule).chain(star).next()
             }
-            Object::Named { schema: Some(schema), name } => {
+            Object::Named { kind, schema: Some(schema), name } if home(*kind) != Home::IsSchema => {
                 let functions = self.functions.candidates(schema, name);
                 let entries = self.relations.candidates(schema, name).chain(functions);
                 entries.filter(confirmed).map(rule).chain(star).next()
             }
-            Object::Setting { .. } => every
-                .into_iter()
-                .find(|rule| rules.get(*rule).is_some_and(|rule| rule.on().covers(class, object))),
+            // Settings, whole schemas, names in no schema: rare enough to ask every rule of the class.
+            Object::Setting { .. } | Object::Named { .. } => {
+                asked(rules, every, |on| on.covers(class, object)).next()
+            }
         }
     }
 
@@ -198,15 +199,13 @@ impl Index {
                     found.extend(&self.star[class as usize]);
                     found.extend(self.functions.candidates(schema, name).filter(confirmed).map(rule));
                 }
-                Object::Named { schema: Some(schema), name } => {
+                Object::Named { kind, schema: Some(schema), name } if home(*kind) != Home::IsSchema => {
                     found.extend(&self.star[class as usize]);
                     found.extend(self.relations.candidates(schema, name).filter(confirmed).map(rule));
                     found.extend(self.functions.candidates(schema, name).filter(confirmed).map(rule));
                 }
-                Object::Named { schema: None, .. } | Object::Setting { .. } => {
-                    found.extend(every.iter().filter(|rule| {
-                        rules.get(**rule).is_some_and(|rule| rule.on().touches(class, object))
-                    }))
+                Object::Named { .. } | Object::Setting { .. } => {
+                    found.extend(asked(rules, every.iter().copied(), |on| on.touches(class, object)));
                 }
             }
         } else {
@@ -229,4 +228,13 @@ impl Index {
 
 fn pattern<'r, R: Indexed>(rules: &'r [R], entry: &Entry) -> Option<&'r Pattern> {
     rules.get(entry.rule)?.on().patterns().get(entry.pattern)
+}
+
+/// Those of `positions` whose `on` answers yes.
+fn asked<R: Indexed>(
+    rules: &[R],
+    positions: impl Iterator<Item = usize>,
+    question: impl Fn(&On) -> bool,
+) -> impl Iterator<Item = usize> {
+    positions.filter(move |rule| rules.get(*rule).is_some_and(|rule| question(rule.on())))
 }

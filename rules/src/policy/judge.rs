@@ -5,6 +5,7 @@
 //! refuse (README decision 10). Holds and cuts are not built: both become refusals that say so.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use crate::class::Class;
 use crate::policy::Policy;
@@ -179,7 +180,7 @@ impl Policy {
         context: &Context<'_>,
         mut tree: Option<&mut StatementTree>,
     ) -> Judgement {
-        let atoms = atoms(statement, resolution);
+        let atoms = atoms(statement, resolution, &subject.access().guards.search_path);
         let mut judge = Judge {
             policy: self,
             subject,
@@ -189,9 +190,12 @@ impl Policy {
             objections: 0,
             verdict: Judgement::allow(),
             touching: Vec::new(),
+            touched: RefCell::default(),
         };
         if subject.policy_hash != self.hash() {
+            // Its positions are those of another policy: nothing of it may be looked up.
             judge.object(stale_subject());
+            return judge.finish(statement);
         }
         judge.built_in(statement, tree.as_deref_mut());
         for atom in &atoms {
@@ -216,6 +220,8 @@ struct Judge<'j> {
     verdict: Judgement,
     /// Scratch: restricts that touch the atom at hand.
     touching: Vec<usize>,
+    /// What `touches` conditions answered.
+    touched: RefCell<Vec<(usize, bool)>>,
 }
 
 impl<'j> Judge<'j> {
@@ -295,6 +301,7 @@ impl<'j> Judge<'j> {
             atoms: self.atoms,
             in_transaction: self.context.in_transaction,
             text_digest: self.context.text_digest,
+            touched: &self.touched,
         };
         let fires = fires(restrict, &situation);
         let observed = restrict.observe.as_ref().filter(|observe| is_running(observe, self.context.now_s));

@@ -6,7 +6,7 @@
 
 use crate::policy::atoms::Atom;
 use crate::policy::model::Label;
-use crate::policy::object::Object;
+use crate::policy::object::{Home, Object, home};
 use crate::policy::place::Place;
 use crate::resolve::{Code, Reach, Resolution};
 use crate::statement::facts::StatementFacts;
@@ -86,11 +86,14 @@ fn names(label: &Label, object: &Object<'_>) -> bool {
     match *object {
         // A sequence has no columns of users.
         Object::Relation { reach: Reach::Sequence, .. } => false,
-        Object::Relation { schema: s, name, .. } | Object::Named { schema: Some(s), name } => {
+        Object::Relation { schema: s, name, .. } | Object::Named { schema: Some(s), name, .. } => {
             schema.matches(s) && relation.matches(name)
         }
-        // A schema that holds it, or the relation itself by a bare name.
-        Object::Named { schema: None, name } => schema.matches(name) || relation.matches(name),
+        Object::Named { kind, schema: None, name } => match home(kind) {
+            Home::IsSchema => schema.matches(name),
+            Home::InSchema => relation.matches(name),
+            Home::Outside => false,
+        },
         Object::Unfixed => true,
         Object::Whole | Object::Function { .. } | Object::Setting { .. } => false,
     }

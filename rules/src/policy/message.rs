@@ -57,9 +57,11 @@ pub(crate) fn no_permit(atom: &Atom<'_>, subject: &Subject) -> (String, String) 
             ),
             None,
         ),
-        Object::Named { schema: None, .. } => (
-            format!("no permit of yours covers {class} on a name without a schema"),
-            Some("write the name with its schema"),
+        Object::Unfixed if atom.why == "CASCADE" => (
+            format!(
+                "CASCADE reaches objects that the text does not name, and no permit of yours covers {class} on everything"
+            ),
+            Some("leave CASCADE out and name every object"),
         ),
         Object::Whole => (format!("no permit of yours covers {class}"), None),
         Object::Relation { .. }

@@ -79,4 +79,10 @@ impl Policy {
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
     }
+
+    /// A policy of rules that stand in no file.
+    #[cfg(test)]
+    pub(crate) fn of_model(model: Model) -> Self {
+        Self { model, hash: [1; 32], generation: 0, warnings: Vec::new(), folder: None }
+    }
 }

@@ -10,6 +10,7 @@ use core::fmt;
 use crate::class::Class;
 use crate::policy::settings::Category;
 use crate::resolve::Reach;
+use crate::statement::facts::ObjectKind;
 
 /// Bytes of a PostgreSQL identifier: NAMEDATALEN - 1 (`src/include/pg_config_manual.h`).
 pub const IDENTIFIER_BYTES_MAX: usize = 63;
@@ -50,7 +51,9 @@ pub enum Object<'s> {
     },
     /// Anything else that has a name: a type, a schema, a role, an extension, a function in DDL.
     Named {
-        /// Schema, where written.
+        /// What it is.
+        kind: ObjectKind,
+        /// Schema, where written, or one of the session's path where not; `None` for what lies in no schema.
         schema: Option<&'s str>,
         /// Name.
         name: &'s str,
@@ -70,11 +73,60 @@ impl fmt::Display for Object<'_> {
             }
             Object::Setting { name: Some(name), .. } => write!(f, "setting {}", Printed(name)),
             Object::Setting { name: None, .. } => f.write_str("a setting that the text does not fix"),
-            Object::Named { schema: Some(schema), name } => {
-                write!(f, "{}.{}", Printed(schema), Printed(name))
+            Object::Named { kind, schema, name } => {
+                f.write_str(prefix_of(kind))?;
+                if let Some(schema) = schema {
+                    write!(f, "{}.", Printed(schema))?;
+                }
+                Printed(name).fmt(f)
             }
-            Object::Named { schema: None, name } => Printed(name).fmt(f),
         }
+    }
+}
+
+fn prefix_of(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::None | ObjectKind::Relation | ObjectKind::Other => "",
+        ObjectKind::Schema => "schema ",
+        ObjectKind::AllInSchema => "everything in schema ",
+        ObjectKind::Function => "fn:",
+        ObjectKind::Operator => "operator ",
+        ObjectKind::Type => "type ",
+        ObjectKind::Role => "role ",
+        ObjectKind::Database => "database ",
+        ObjectKind::Tablespace => "tablespace ",
+        ObjectKind::Extension => "extension ",
+        ObjectKind::Server => "server ",
+        ObjectKind::Publication => "publication ",
+    }
+}
+
+/// Where the name of a named object lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// In a schema.
+    InSchema,
+    /// It is a schema, or all of one.
+    IsSchema,
+    /// In the database or the server.
+    Outside,
+}
+
+/// Where objects of a kind lie.
+pub(crate) fn home(kind: ObjectKind) -> Home {
+    match kind {
+        ObjectKind::Relation | ObjectKind::Function | ObjectKind::Operator | ObjectKind::Type => Home::InSchema,
+        ObjectKind::Schema | ObjectKind::AllInSchema => Home::IsSchema,
+        ObjectKind::Role
+        | ObjectKind::Database
+        | ObjectKind::Tablespace
+        | ObjectKind::Extension
+        | ObjectKind::Server
+        | ObjectKind::Publication
+        // Languages and casts lie in no schema, collations do; what is not told apart is opened by `*` alone, or by a
+        // name that says its schema (atoms.rs).
+        | ObjectKind::Other
+        | ObjectKind::None => Home::Outside,
     }
 }
 
@@ -422,8 +474,8 @@ impl Pattern {
         }
     }
 
-    /// Whether it certainly names `object` for an access of `class`: the question of permits.
-    pub fn covers(&self, class: Class, object: &Object<'_>) -> bool {
+    /// Whether it certainly names `object`: the question of permits.
+    pub fn covers(&self, object: &Object<'_>) -> bool {
         match (self, object) {
             (Pattern::Star, _) | (_, Object::Whole) => true,
             (Pattern::Label(_), _) | (_, Object::Unfixed) => false,
@@ -434,8 +486,17 @@ impl Pattern {
                     schema.matches(s) && name.matches(n)
                 }
             }
-            (Pattern::Relation { schema, name }, Object::Named { schema: Some(s), name: n }) => {
-                schema.matches(s) && name.matches(n)
+            (Pattern::Relation { schema, name }, Object::Named { kind, schema: s, name: n }) => {
+                match (home(*kind), s) {
+                    // A function is named by `fn:`, in DDL as in calls.
+                    (Home::InSchema, Some(s)) => {
+                        *kind != ObjectKind::Function && schema.matches(s) && name.matches(n)
+                    }
+                    // A whole schema is covered by whoever covers all in it.
+                    (Home::IsSchema, None) => *name == Glob::Any && schema.matches(n),
+                    (Home::Outside, Some(s)) => schema.matches(s) && name.matches(n),
+                    (Home::InSchema | Home::Outside, None) | (Home::IsSchema, Some(_)) => false,
+                }
             }
             (
                 Pattern::Function { schema, name, arguments },
@@ -445,17 +506,17 @@ impl Pattern {
                     && name.matches(n)
                     && arguments.as_deref().is_none_or(|wanted| wanted == normal_arguments(known))
             }
+            // Which overload DDL means is not told, so a pattern with arguments never covers it.
             (
                 Pattern::Function { schema, name, arguments: None },
-                Object::Named { schema: Some(s), name: n },
-            ) => class == Class::DdlCode && schema.matches(s) && name.matches(n),
+                Object::Named { kind: ObjectKind::Function, schema: Some(s), name: n },
+            ) => schema.matches(s) && name.matches(n),
             (Pattern::Kind(kind), Object::Relation { reach, .. }) => Kind::of_relation(*reach) == Some(*kind),
             (Pattern::Kind(kind), Object::Setting { category, shown, .. }) => {
                 kind.covers_setting(*category, *shown)
             }
             (Pattern::Setting(glob), Object::Setting { name: Some(name), .. }) => glob.matches(name),
             (Pattern::Relation { .. }, Object::Function { .. } | Object::Setting { .. })
-            | (Pattern::Relation { .. }, Object::Named { schema: None, .. })
             | (
                 Pattern::Function { .. },
                 Object::Relation { .. } | Object::Setting { .. } | Object::Named { .. },
@@ -476,18 +537,19 @@ impl Pattern {
         match (self, object) {
             (Pattern::Star, _) | (_, Object::Unfixed) => true,
             (_, Object::Whole) => false,
-            (
-                Pattern::Relation { schema, name },
-                Object::Relation { schema: s, name: n, .. } | Object::Named { schema: Some(s), name: n },
-            )
-            | (Pattern::Function { schema, name, .. }, Object::Named { schema: Some(s), name: n }) => {
+            (Pattern::Relation { schema, name }, Object::Relation { schema: s, name: n, .. }) => {
                 schema.matches(s) && name.matches(n)
             }
-            // No schema in the text: it may be in any, or be a schema itself.
             (
                 Pattern::Relation { schema, name } | Pattern::Function { schema, name, .. },
-                Object::Named { schema: None, name: n },
-            ) => name.matches(n) || schema.matches(n),
+                Object::Named { kind, schema: s, name: n },
+            ) => match (home(*kind), s) {
+                (Home::InSchema | Home::Outside, Some(s)) => schema.matches(s) && name.matches(n),
+                // No schema in the text and none by the path: it may be in any.
+                (Home::InSchema, None) => name.matches(n),
+                (Home::IsSchema, _) => schema.matches(n),
+                (Home::Outside, None) => false,
+            },
             (
                 Pattern::Function { schema, name, arguments },
                 Object::Function { schema: s, name: n, arguments: known },
@@ -693,7 +755,7 @@ impl On {
     pub fn covers(&self, class: Class, object: &Object<'_>) -> bool {
         !class.has_objects()
             || self.covers_by_silence(object)
-            || self.patterns.iter().any(|pattern| pattern.covers(class, object))
+            || self.patterns.iter().any(|pattern| pattern.covers(object))
     }
 
     /// Whether it may name `object`.

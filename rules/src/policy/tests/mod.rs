@@ -1,5 +1,8 @@
 //! The policy as a whole: what loads, what is told of what does not, and what comes out.
 
 mod load;
+mod properties;
+mod settings;
 mod support;
+mod twin;
 mod verdicts;
