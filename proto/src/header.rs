@@ -24,12 +24,15 @@ pub(crate) trait Tag: Copy {
 
 impl Tag for FrontendTag {
     const UNKNOWN: &'static str = "frontend frame";
+    #[inline]
     fn of(byte: u8) -> Option<Self> {
         Self::from_byte(byte)
     }
+    #[inline]
     fn title(self) -> &'static str {
         self.name()
     }
+    #[inline]
     fn limit(self, limits: &Limits) -> usize {
         limits.frontend(self)
     }
@@ -37,12 +40,15 @@ impl Tag for FrontendTag {
 
 impl Tag for BackendTag {
     const UNKNOWN: &'static str = "backend frame";
+    #[inline]
     fn of(byte: u8) -> Option<Self> {
         Self::from_byte(byte)
     }
+    #[inline]
     fn title(self) -> &'static str {
         self.name()
     }
+    #[inline]
     fn limit(self, limits: &Limits) -> usize {
         limits.backend(self)
     }

@@ -64,6 +64,7 @@ impl Default for Limits {
 
 impl Limits {
     /// The bound for a frontend frame of this type.
+    #[inline]
     pub fn frontend(&self, tag: FrontendTag) -> usize {
         match tag {
             FrontendTag::Query => self.statement_bytes_max.saturating_add(1),
@@ -84,6 +85,7 @@ impl Limits {
     }
 
     /// The bound for a backend frame of this type.
+    #[inline]
     pub fn backend(&self, tag: BackendTag) -> usize {
         match tag {
             BackendTag::DataRow | BackendTag::FunctionCallResponse => self.row_bytes_max,

@@ -14,6 +14,7 @@ pub(crate) struct Reader<'b> {
 
 impl<'b> Reader<'b> {
     /// Opens a typed frame: exactly one, of the type asked for.
+    #[inline]
     pub(crate) fn open(frame: &'b [u8], tag: u8, name: &'static str) -> Result<Self, Malformed> {
         let fail = |what, offset| Err(Malformed { frame: name, what, offset });
         let Some((&[found, a, b, c, d], body)) = frame.split_first_chunk::<HEADER_BYTES>() else {
@@ -36,14 +37,17 @@ impl<'b> Reader<'b> {
     }
 
     /// Opens an untyped packet (startup) whose length word was checked by the caller; `packet` includes that word.
+    #[inline]
     pub(crate) fn over(frame: &'static str, packet: &'b [u8], rest: &'b [u8]) -> Self {
         Self { frame, total: packet.len(), rest }
     }
 
+    #[inline]
     pub(crate) fn left(&self) -> usize {
         self.rest.len()
     }
 
+    #[inline]
     fn offset(&self) -> usize {
         self.total.saturating_sub(self.rest.len())
     }
@@ -52,6 +56,7 @@ impl<'b> Reader<'b> {
         Malformed { frame: self.frame, what, offset: self.offset() }
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], Malformed> {
         let Some((array, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(self.fault(Reason::Truncated { field }));
@@ -60,22 +65,27 @@ impl<'b> Reader<'b> {
         Ok(*array)
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, Malformed> {
         self.array::<1>(field).map(u8::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, Malformed> {
         self.array(field).map(u16::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn i16(&mut self, field: &'static str) -> Result<i16, Malformed> {
         self.array(field).map(i16::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, Malformed> {
         self.array(field).map(u32::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn i32(&mut self, field: &'static str) -> Result<i32, Malformed> {
         self.array(field).map(i32::from_be_bytes)
     }
@@ -103,6 +113,7 @@ impl<'b> Reader<'b> {
         }
     }
 
+    #[inline]
     pub(crate) fn bytes(&mut self, field: &'static str, length: usize) -> Result<&'b [u8], Malformed> {
         let left = self.left();
         let Some((taken, rest)) = self.rest.split_at_checked(length) else {
@@ -113,6 +124,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A value: a length word, then so many bytes; −1 is NULL.
+    #[inline]
     pub(crate) fn value(&mut self, field: &'static str) -> Result<Option<&'b [u8]>, Malformed> {
         let length = self.i32(field)?;
         match usize::try_from(length) {
@@ -123,6 +135,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Fails unless `count` elements of at least `least` bytes each can still follow.
+    #[inline]
     pub(crate) fn room(&self, field: &'static str, count: usize, least: usize) -> Result<(), Malformed> {
         let left = self.left();
         match count.checked_mul(least) {
@@ -132,6 +145,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A count of two bytes (the server reads it unsigned: 65,535 parameters are legal), then so many values.
+    #[inline]
     pub(crate) fn values(
         &mut self,
         counted: &'static str,
@@ -169,21 +183,25 @@ impl<'b> Reader<'b> {
     }
 
     /// What was consumed since `start` was the rest.
+    #[inline]
     pub(crate) fn walked(&self, start: &'b [u8]) -> &'b [u8] {
         start.get(..start.len().saturating_sub(self.rest.len())).unwrap_or_default()
     }
 
     /// Everything not read yet, unread.
+    #[inline]
     pub(crate) fn rest(&self) -> &'b [u8] {
         self.rest
     }
 
     /// Takes everything not read yet.
+    #[inline]
     pub(crate) fn take_rest(&mut self) -> &'b [u8] {
         std::mem::take(&mut self.rest)
     }
 
     /// Ends the walk: fails if a byte is left.
+    #[inline]
     pub(crate) fn finish<V>(self, view: V) -> Result<V, Malformed> {
         match self.rest.len() {
             0 => Ok(view),

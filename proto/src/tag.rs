@@ -15,6 +15,7 @@ macro_rules! tags {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The type that this first byte announces, if there is one.
+            #[inline]
             pub fn from_byte(byte: u8) -> Option<Self> {
                 match byte {
                     $($byte => Some(Self::$variant),)*
@@ -23,11 +24,13 @@ macro_rules! tags {
             }
 
             /// The first byte of frames of this type.
+            #[inline]
             pub fn byte(self) -> u8 {
                 self as u8
             }
 
             /// The name in the protocol chapter.
+            #[inline]
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)*
