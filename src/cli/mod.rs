@@ -8,9 +8,11 @@
 pub mod check;
 mod completions;
 pub mod dev_idp;
+pub mod evidence_show;
 pub mod log;
 pub mod out;
 pub mod token;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -59,6 +61,10 @@ pub struct Cli {
 enum Command {
     /// Check the configuration and the policy: every error at once, with file, line and key.
     Check(check::Args),
+    /// Read the evidence.
+    Evidence(evidence_show::EvidenceArgs),
+    /// Prove a directory of evidence: chain, order, completeness of every session.
+    Verify(verify::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
     /// Run an identity provider for development ONLY: it signs any token for anybody on this machine.
@@ -78,6 +84,8 @@ pub fn main() -> ExitCode {
     log::init(&cli.log);
     let outcome = match cli.command {
         Command::Check(args) => check::run(&args, &mut out),
+        Command::Evidence(args) => evidence_show::run_evidence(&args, &mut out),
+        Command::Verify(args) => verify::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, &mut out),
         Command::DevIdp(args) => dev_idp::run(&args, &mut out),
         Command::Token(args) => token::run(&args, &mut out),

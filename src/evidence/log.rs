@@ -126,12 +126,6 @@ impl Log {
         segment_bytes.saturating_sub((SEGMENT_HEADER_BYTES + 2 * SEAL_BYTES + TRAILER_BYTES) as u64)
     }
 
-    /// Every record below this is on disk.
-    #[cfg(test)]
-    pub(crate) fn durable_sequence(&self) -> u64 {
-        self.durable_sequence
-    }
-
     /// Bytes written since the last sync.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         self.unsynced_bytes

@@ -89,6 +89,18 @@ impl Writer {
         }
     }
 
+    /// The hub, for tests that turn the writer themselves.
+    #[cfg(test)]
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Measures free space at the next turn, for tests.
+    #[cfg(test)]
+    pub(crate) fn forget_space_check(&mut self) {
+        self.last_space_check = None;
+    }
+
     /// The thread's body: returns when it was told to finish and all is on disk, or when evidence stopped.
     pub(crate) fn run(mut self) {
         self.hub.adopt_writer();

@@ -1,0 +1,199 @@
+//! `pgturnstile evidence show`: the records, for people and for programs.
+//!
+//! Owns how a record reads. It shows only what [`crate::evidence::verify`] found sound, and says where it stopped. Every
+//! string in a record came from somebody else: what could move a terminal or reorder a line is escaped in both forms.
+
+mod timeline;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::evidence::describe::{Value, describe, hex, is_deceptive};
+use crate::evidence::format::{FLAG_GATED, REFERS_TO_NONE, RecordView};
+use crate::evidence::read::Position;
+use crate::evidence::record;
+use crate::evidence::verify::{Report, verify};
+
+use super::verify::rfc3339;
+use super::{Exit, Out};
+use timeline::Timeline;
+
+/// Arguments of `evidence`.
+#[derive(Debug, clap::Args)]
+pub struct EvidenceArgs {
+    #[command(subcommand)]
+    command: EvidenceCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum EvidenceCommand {
+    /// Show the records: a timeline of every session, or one JSON object a line.
+    Show(Args),
+}
+
+/// Runs `evidence`.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn run_evidence(args: &EvidenceArgs, out: &mut Out<'_>) -> io::Result<Exit> {
+    match &args.command {
+        EvidenceCommand::Show(args) => run(args, out),
+    }
+}
+
+/// Arguments of `evidence show`.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "\
+Show the records: a timeline of every session, or one JSON object a line.
+
+The evidence is verified as it is read; only sound records are shown, and the first bad one ends it. Sessions are shown \
+whole, in the order in which they ended; those without an end come last.",
+    after_help = "\
+Examples:
+  pgturnstile evidence show evidence
+  pgturnstile evidence show evidence --session 3f2a
+  pgturnstile evidence show evidence --json | jq 'select(.kind == \"refusal\")'
+
+Exit codes:
+  0  all of it was shown
+  1  something is wrong with the evidence: what stands before it was shown
+  2  the directory cannot be read, or holds no evidence"
+)]
+pub struct Args {
+    /// The directory of the evidence.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Only sessions (or runs of the gateway) whose id begins with these hexadecimal digits.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `evidence show`.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
+    let wanted = args.session.as_deref().unwrap_or("").to_ascii_lowercase();
+    let mut timeline = Timeline::default();
+    let mut written = Ok(());
+    let mut visit = |position: Position, record: &RecordView<'_>| {
+        let session = hex(&record.header().stream);
+        if written.is_err() || !session.starts_with(&wanted) {
+            return;
+        }
+        written = if args.json {
+            write_json(position, record, &session, out)
+        } else {
+            timeline.take(record, &session, out)
+        };
+    };
+    let report = match verify(&args.directory, &mut |_, _| {}, &mut visit) {
+        Ok(report) => report,
+        Err(unreadable) => {
+            out.complain(format_args!("error: {unreadable}; name the directory of an [evidence] section"));
+            return Ok(Exit::Usage);
+        }
+    };
+    written?;
+    timeline.finish(out)?;
+    Ok(close(&report, out))
+}
+
+fn close(report: &Report, out: &mut Out<'_>) -> Exit {
+    let Some(bad) = &report.bad else { return Exit::Yes };
+    out.complain(format_args!(
+        "BROKEN behind this: segment {}, offset {}, record {}: {}; see pgturnstile verify",
+        bad.position.segment, bad.position.offset, bad.position.sequence, bad.flaw
+    ));
+    Exit::No
+}
+
+/// A payload's value as JSON.
+fn to_json(value: Value) -> Json {
+    match value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => json!(value),
+        Value::Unsigned(value) => json!(value),
+        Value::Signed(value) => json!(value),
+        Value::Text(text) => Json::String(text),
+        Value::List(list) => Json::Array(list.into_iter().map(to_json).collect()),
+        Value::Map(fields) => {
+            Json::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), to_json(value))).collect())
+        }
+    }
+}
+
+fn record_json(position: Position, record: &RecordView<'_>, session: &str) -> Json {
+    let header = record.header();
+    let mut object = Map::new();
+    object.insert("sequence".to_owned(), json!(record.sequence()));
+    object.insert("time".to_owned(), json!(rfc3339(header.wall_ns)));
+    object.insert("monotonic_ns".to_owned(), json!(header.monotonic_ns));
+    object.insert("session".to_owned(), json!(session));
+    object.insert("session_sequence".to_owned(), json!(header.stream_sequence));
+    if header.refers != REFERS_TO_NONE {
+        object.insert("refers".to_owned(), json!(header.refers));
+    }
+    object.insert("gated".to_owned(), json!(header.flags & FLAG_GATED != 0));
+    // The walk has decoded it already: what cannot be decoded never comes here.
+    if let Ok((kind, payload)) = record::payload(record) {
+        object.insert("kind".to_owned(), json!(kind.name()));
+        let fields = describe(&payload).into_iter();
+        object.insert(
+            "payload".to_owned(),
+            Json::Object(fields.map(|(name, value)| (name.to_owned(), to_json(value))).collect()),
+        );
+    }
+    object.insert("segment".to_owned(), json!(position.segment));
+    object.insert("offset".to_owned(), json!(position.offset));
+    object.insert("hash".to_owned(), json!(hex(&record.hash())));
+    Json::Object(object)
+}
+
+/// One line; serde_json escapes what JSON must, this escapes the rest that could deceive a terminal.
+fn json_line(value: &Json) -> String {
+    let plain = value.to_string();
+    if !plain.contains(is_deceptive) {
+        return plain;
+    }
+    let mut safe = String::with_capacity(plain.len() + 16);
+    for character in plain.chars() {
+        if is_deceptive(character) {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                safe.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+fn write_json(
+    position: Position,
+    record: &RecordView<'_>,
+    session: &str,
+    out: &mut Out<'_>,
+) -> io::Result<()> {
+    writeln!(out, "{}", json_line(&record_json(position, record, session)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_lines_stay_json_and_hold_no_control_character() {
+        let value = json!({ "text": "a\u{1b}[31m\u{9b}b\u{202e}\n\u{7f}é" });
+        let line = json_line(&value);
+        assert!(!line.contains(is_deceptive), "{line}");
+        assert_eq!(serde_json::from_str::<Json>(&line).unwrap(), value);
+    }
+}

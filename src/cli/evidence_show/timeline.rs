@@ -1,0 +1,347 @@
+//! The records as sessions: who, from where, to which target, what was asked, what was decided, what came back.
+//!
+//! Owns the layout for people. Holds the lines of the sessions that are open at once, nothing of those that ended.
+
+use std::collections::HashMap;
+use std::io;
+
+use crate::evidence::describe::{Value, describe, escaped};
+use crate::evidence::format::{FLAG_CLOSES, RecordHeader, RecordView};
+use crate::evidence::record::{self, Kind};
+
+use super::super::Out;
+use super::super::verify::rfc3339;
+
+/// Longest text of a statement that is shown, characters; `--json` shows all.
+const TEXT_CHARS_MAX: usize = 2_000;
+
+/// A session on its way.
+struct Open {
+    order: u64,
+    started_ns: u64,
+    lines: Vec<String>,
+}
+
+/// Collects the lines of sessions and prints each when it ends.
+#[derive(Default)]
+pub(super) struct Timeline {
+    open: HashMap<String, Open>,
+}
+
+/// Fields of a payload, by name.
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    fn value(&self, name: &str) -> &Value {
+        self.0.iter().find(|(field, _)| *field == name).map_or(&Value::Null, |(_, value)| value)
+    }
+
+    fn text(&self, name: &str) -> String {
+        plain(self.value(name))
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        if let Value::Unsigned(number) = self.value(name) { *number } else { 0 }
+    }
+}
+
+/// A value in words.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Unsigned(value) => value.to_string(),
+        Value::Signed(value) => value.to_string(),
+        Value::Text(text) => one_line(text),
+        Value::List(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Map(fields) => fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", plain(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
+    }
+}
+
+/// White space becomes one blank, what could deceive is escaped.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for (at, word) in text.split([' ', '\t', '\n', '\r']).filter(|word| !word.is_empty()).enumerate() {
+        if at > 0 {
+            line.push(' ');
+        }
+        line.push_str(&escaped(word));
+    }
+    match line.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((cut, _)) => format!("{}… ({} characters)", &line[..cut], text.chars().count()),
+        None => line,
+    }
+}
+
+/// `crm.customers (read.select), …` of all statements of a text.
+fn reach(facts: &Value) -> String {
+    let Value::List(statements) = facts else { return String::new() };
+    let mut parts = Vec::new();
+    for statement in statements {
+        let Value::Map(fields) = statement else { continue };
+        let fields = Fields(fields.clone());
+        if let Value::List(relations) = fields.value("relations") {
+            for relation in relations {
+                let Value::Map(relation) = relation else { continue };
+                let relation = Fields(relation.clone());
+                let blind = if *relation.value("blind") == Value::Bool(true) { ", no predicate" } else { "" };
+                parts.push(format!("{} ({}{blind})", relation.text("name"), relation.text("access")));
+            }
+        }
+        for list in ["functions", "acts", "settings"] {
+            if let Value::List(names) = fields.value(list) {
+                parts.extend(names.iter().map(|name| format!("{} [{list}]", plain(name))));
+            }
+        }
+    }
+    parts.join(", ")
+}
+
+fn millis(ns: u64) -> String {
+    format!("{}.{:03} ms", ns / 1_000_000, ns / 1_000 % 1_000)
+}
+
+/// The lines of one record, without the time before them.
+fn lines(kind: Kind, header: &RecordHeader, fields: &Fields) -> Vec<String> {
+    let text = |name: &str| fields.text(name);
+    match kind {
+        Kind::GatewayStarted => vec![format!(
+            "gateway started: pgturnstile {} on {}, process {}, {} shard(s), policy {}",
+            text("version"),
+            text("host"),
+            text("process"),
+            text("shards"),
+            short(&text("policy_hash"))
+        )],
+        Kind::GatewayStopped => vec![format!("gateway stopped: {}", text("reason"))],
+        Kind::DocumentLoaded => vec![format!(
+            "{} {}: {} -> {}, by {}; {}",
+            text("document"),
+            if *fields.value("in_force") == Value::Bool(true) {
+                "loaded"
+            } else {
+                "REFUSED, the old one stays"
+            },
+            short(&text("old_hash")),
+            short(&text("new_hash")),
+            text("by"),
+            text("detail")
+        )],
+        Kind::Recovered => vec![format!(
+            "RECOVERED: segment {} was cut at {} ({} bytes: {}); {} records stand before it",
+            text("segment"),
+            text("offset"),
+            text("bytes_cut"),
+            text("flaw"),
+            text("next_sequence")
+        )],
+        Kind::SessionOpened => {
+            vec![format!("from {} through {}, TLS {}", text("peer"), text("listener"), text("tls"))]
+        }
+        Kind::Authenticated => authenticated(fields),
+        Kind::AuthenticationDenied => vec![
+            format!("DENIED {}: {}", text("sqlstate"), text("reason")),
+            format!(
+                "claimed user {}, database {}; token {}; told: {}",
+                text("claimed_user"),
+                text("claimed_database"),
+                text("token_thumbprint"),
+                text("told")
+            ),
+        ],
+        Kind::TargetChosen => vec![
+            format!(
+                "target {} ({}, database {}, TLS {}) as {} by access {}, {}, {}",
+                text("target"),
+                text("endpoint"),
+                text("database"),
+                text("tls"),
+                text("user"),
+                text("access"),
+                text("mode"),
+                text("durability")
+            ),
+            format!(
+                "search_path {}; server {}, backend process {}; policy {}",
+                text("search_path"),
+                text("server_version"),
+                text("backend_process"),
+                short(&text("policy_hash"))
+            ),
+        ],
+        Kind::Statement => statement(header, fields),
+        Kind::StatementResult => vec![result(header, fields)],
+        Kind::Refusal => vec![format!(
+            "   refused #{} with {} by {} ({}): {}",
+            header.refers,
+            text("sqlstate"),
+            text("rule"),
+            text("how"),
+            text("message")
+        )],
+        Kind::CancelRequested => vec![format!("cancel from {}: {}", text("peer"), text("outcome"))],
+        Kind::SettingMoved => vec![format!(
+            "SETTING MOVED: {} is {}, must be {} ({})",
+            text("name"),
+            text("seen"),
+            text("expected"),
+            text("how")
+        )],
+        Kind::ProtocolViolation => {
+            vec![format!("PROTOCOL VIOLATION by {}: {} at {}", text("side"), text("what"), text("offset"))]
+        }
+        Kind::SessionClosed => {
+            vec![format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))]
+        }
+    }
+}
+
+/// The first digits of a hash.
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+fn authenticated(fields: &Fields) -> Vec<String> {
+    let text = |name: &str| fields.text(name);
+    let groups = if *fields.value("groups_known") == Value::Bool(true) {
+        text("groups")
+    } else {
+        "unknown".to_owned()
+    };
+    let mut lines = vec![format!(
+        "who: {} of {} ({}), person {}, groups {}; token {} by {}",
+        text("subject"),
+        text("issuer"),
+        text("issuer_url"),
+        text("person"),
+        groups,
+        text("token_thumbprint"),
+        text("method")
+    )];
+    if *fields.value("claims") != Value::List(Vec::new()) {
+        lines.push(format!("claims: {}", text("claims")));
+    }
+    lines
+}
+
+fn statement(header: &RecordHeader, fields: &Fields) -> Vec<String> {
+    let text = |name: &str| fields.text(name);
+    let shown = match fields.value("text") {
+        Value::Map(held) => held.iter().map(|(how, value)| match *how {
+            "lifted" => plain(value),
+            other => format!("({other}: {}; {} bytes)", plain(value), fields.number("text_bytes")),
+        }),
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Unsigned(_)
+        | Value::Signed(_)
+        | Value::Text(_)
+        | Value::List(_)) => return vec![plain(other)],
+    }
+    .collect::<String>();
+    let action = match fields.value("action") {
+        Value::Text(action) if action == "allow" => "allow".to_owned(),
+        other => plain(other).to_uppercase(),
+    };
+    let mut lines = vec![format!(
+        "#{} {action} by {} [{}{}] {shown}",
+        header.stream_sequence,
+        text("rule"),
+        text("protocol"),
+        if fields.number("parameters") > 0 {
+            format!(", {} parameter(s)", text("parameters"))
+        } else {
+            String::new()
+        }
+    )];
+    let reach = reach(fields.value("facts"));
+    if !reach.is_empty() {
+        lines.push(format!("   reaches {reach}"));
+    }
+    lines
+}
+
+fn result(header: &RecordHeader, fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    let took = match (fields.number("started_ns"), fields.number("ended_ns")) {
+        (0, _) => String::new(),
+        (started, ended) => format!(", {}", millis(ended.saturating_sub(started))),
+    };
+    let error = if *fields.value("sqlstate") == Value::Null {
+        String::new()
+    } else {
+        format!(" SQLSTATE {}", text("sqlstate"))
+    };
+    format!(
+        "   -> #{} {}{error}: {} ({} row(s), {} bytes{took})",
+        header.refers,
+        text("outcome"),
+        text("tag"),
+        text("rows"),
+        text("bytes")
+    )
+}
+
+impl Timeline {
+    /// Takes a record; prints its session if that ends with it, or the record itself if it is the gateway's.
+    pub(super) fn take(
+        &mut self,
+        record: &RecordView<'_>,
+        session: &str,
+        out: &mut Out<'_>,
+    ) -> io::Result<()> {
+        let header = record.header();
+        // The walk has decoded it already: what cannot be decoded never comes here.
+        let Ok((kind, payload)) = record::payload(record) else { return Ok(()) };
+        let fields = Fields(describe(&payload));
+        let lines = lines(kind, &header, &fields);
+        if matches!(
+            kind,
+            Kind::GatewayStarted | Kind::GatewayStopped | Kind::DocumentLoaded | Kind::Recovered
+        ) {
+            for line in lines {
+                out.line(format_args!("{}  {line}", rfc3339(header.wall_ns)))?;
+            }
+            return Ok(());
+        }
+        let open = self.open.entry(session.to_owned()).or_insert_with(|| Open {
+            order: record.sequence(),
+            started_ns: header.wall_ns,
+            lines: Vec::new(),
+        });
+        let since = header.wall_ns.saturating_sub(open.started_ns);
+        for (at, line) in lines.into_iter().enumerate() {
+            // A record's time stands before its first line only.
+            let time = if at == 0 { format!("+{}", millis(since)) } else { String::new() };
+            open.lines.push(format!("  {time:>16}  {line}"));
+        }
+        if header.flags & FLAG_CLOSES != 0
+            && let Some(open) = self.open.remove(session)
+        {
+            print(session, &open, "", out)?;
+        }
+        Ok(())
+    }
+
+    /// Prints the sessions that have no end.
+    pub(super) fn finish(self, out: &mut Out<'_>) -> io::Result<()> {
+        let mut open: Vec<(String, Open)> = self.open.into_iter().collect();
+        open.sort_unstable_by_key(|(_, session)| session.order);
+        for (session, open) in open {
+            print(&session, &open, "  (no closing record)", out)?;
+        }
+        Ok(())
+    }
+}
+
+fn print(session: &str, open: &Open, remark: &str, out: &mut Out<'_>) -> io::Result<()> {
+    out.line(format_args!("{}  session {session}{remark}", rfc3339(open.started_ns)))?;
+    for line in &open.lines {
+        out.line(line)?;
+    }
+    Ok(())
+}
