@@ -193,6 +193,7 @@ fn generate(messages: &[Message], list: &BTreeMap<String, NodeEntry>) -> String 
          //!\n\
          //! Owns: the visit of every field of every node. May not: decide anything. Each pattern lists all fields, so\n\
          //! that a field which a later grammar adds breaks the build. Exempt from the length limits of the house style.\n\n\
+         #![allow(clippy::wrong_self_convention, reason = \"methods are named after nodes: IntoClause, IsPredicate\")]\n\n\
          use pg_query::protobuf as pb;\n\
          use pg_query::protobuf::node::Node as N;\n\n\
          use crate::class::Class;\n\n",

@@ -101,6 +101,10 @@ pub(super) fn restricts<'t>(target: &Target<'t>, condition: Option<&'t pb::Node>
 
 /// `true`: it looks at the target's rows and is not true by its form. `negated`: read under an odd number of NOTs, where
 /// AND is OR and the reverse.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "an expression of any other kind restricts if it looks at the rows"
+)]
 fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
     let Some(node) = kind(Some(node)) else { return false };
     match node {
@@ -183,7 +187,7 @@ fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
             let all =
                 name::constant(Some(right)).is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b == b'%'));
             let positive = !operator.first().and_then(name::string).is_some_and(|o| o.starts_with('!'));
-            !same(target, left, right) && !(all && positive != negated)
+            !(same(target, left, right) || (all && positive != negated))
         }
         K::AexprIn | K::AexprOpAny | K::AexprOpAll => match kind(Some(right)) {
             Some(N::List(pb::List { items })) => !items.iter().any(|i| same(target, left, i)),
@@ -296,7 +300,8 @@ impl<'t> Visitor<'t> for Search<'_, 't> {
 
     fn column_ref(&mut self, n: &'t pb::ColumnRef) {
         let unqualified = n.fields.len() == 1;
-        if !self.shadowed && !(self.inner && unqualified) && self.target.column(n, false).is_some() {
+        let theirs = self.shadowed || (self.inner && unqualified);
+        if !theirs && self.target.column(n, false).is_some() {
             self.found = true;
         }
     }
