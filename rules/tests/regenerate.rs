@@ -4,6 +4,13 @@
 //! `statement/dispositions.txt`. This test generates it anew and compares; a message or field of the description that
 //! the list does not mention, and an entry of the list that the description lacks, fail it. To accept a change:
 //! `UPDATE_GENERATED=1 cargo test --release -p pgturnstile-rules --test regenerate`.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails so"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
