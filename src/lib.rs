@@ -10,3 +10,5 @@ pub mod config;
 pub mod evidence;
 pub mod identity;
 pub mod net;
+pub mod serve;
+pub mod session;

@@ -13,6 +13,7 @@ pub mod log;
 pub mod out;
 pub mod token;
 pub mod verify;
+pub mod serve;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway.
+    Serve(serve::Args),
     /// Check the configuration and the policy: every error at once, with file, line and key.
     Check(check::Args),
     /// Read the evidence.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
     };
     log::init(&cli.log);
     let outcome = match cli.command {
+        Command::Serve(args) => serve::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Evidence(args) => evidence_show::run_evidence(&args, &mut out),
         Command::Verify(args) => verify::run(&args, &mut out),

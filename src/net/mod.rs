@@ -2,3 +2,4 @@
 
 pub mod stream;
 pub mod tls;
+pub mod conduit;

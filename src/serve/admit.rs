@@ -1,0 +1,562 @@
+//! Admission: from an accepted socket to a running session.
+//!
+//! Owns: the order identity → access → record → slot → dial → guards → greeting, under one login deadline. May not: relay.
+//! Fails closed: each step that cannot be taken ends the connection with one FATAL that says what, why and what next, and
+//! a record; before the client is known it learns nothing about targets or policy.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgturnstile_proto::backend::TransactionStatus;
+use pgturnstile_proto::startup::{self, Packet};
+use pgturnstile_proto::{Limits, encode};
+use pgturnstile_rules::policy::{self, Principal};
+use secrecy::ExposeSecret;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::gateway::{Loaded, TargetSource, listener_name};
+use super::keys::{Cancellable, Registered};
+use super::mapping;
+use super::shard::Shard;
+use super::targets::TargetState;
+use crate::backend::{self, ClientSettings, Connected, Login, StartupParameters};
+use crate::evidence::record::v1;
+use crate::evidence::record::{Entry, How};
+use crate::evidence::{AppendError, SessionLog};
+use crate::net::stream::Stream;
+use crate::session::greeting::{self, Greeting, Rejected};
+use crate::session::{
+    Account, Control, Durability, End, Fault, Ground, Judge, Parts, Pinned, Relay, World, denial,
+};
+
+/// What ends an admission: SQLSTATE, message, and who caused it.
+struct Turned {
+    fault: Fault,
+    sqlstate: String,
+    message: String,
+    /// For the record and the log, where it says more than the client may know.
+    exact: Option<String>,
+}
+
+impl Turned {
+    fn new(fault: Fault, sqlstate: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { fault, sqlstate: sqlstate.into(), message: message.into(), exact: None }
+    }
+}
+
+impl From<AppendError> for Turned {
+    fn from(error: AppendError) -> Self {
+        Self {
+            fault: Fault::Gateway,
+            sqlstate: error.sqlstate().to_owned(),
+            message: error.client_text().to_owned(),
+            exact: Some(error.to_string()),
+        }
+    }
+}
+
+impl From<End> for Turned {
+    fn from(end: End) -> Self {
+        let (fault, reason) = (end.fault(), end.reason().into_owned());
+        match end {
+            End::Fatal { fault, sqlstate, message } => Self::new(fault, sqlstate, message.into_owned()),
+            End::ClientTerminated | End::ClientGone(_) | End::BackendSaidFatal { .. } => {
+                Self::new(fault, "08006", reason)
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn connection(shard: Arc<Shard>, tcp: TcpStream, peer: SocketAddr, listener: usize) {
+    let loaded = shard.gateway.loaded.load_full();
+    let Some(tls) = loaded.listener_tls.get(listener).map(Arc::clone) else { return };
+    let deadline = Instant::now() + Duration::from_millis(loaded.config.limits.login_deadline_ms);
+    match timeout_at(deadline, greeting::greet(tcp, &tls)).await {
+        Ok(Ok(Greeting::Startup { stream, packet })) => {
+            let admission = Admission { shard, loaded, peer, listener, deadline };
+            Box::pin(admission.run(stream, packet)).await;
+        }
+        Ok(Ok(Greeting::Cancel { process_id, key })) => cancel(&shard, peer, process_id, &key).await,
+        Ok(Ok(Greeting::Nothing)) => {}
+        Ok(Err(rejected)) => record_rejected(&shard, &loaded, peer, listener, &rejected).await,
+        Err(_) => tracing::info!(%peer, "turned away: no startup packet before the login deadline"),
+    }
+}
+
+async fn record_rejected(
+    shard: &Shard,
+    loaded: &Loaded,
+    peer: SocketAddr,
+    listener: usize,
+    rejected: &Rejected,
+) {
+    tracing::info!(%peer, reason = %rejected, "turned away before login");
+    let mut log = match open_log(shard, loaded, peer, listener, "none").await {
+        Ok(log) => log,
+        Err(error) => {
+            tracing::warn!(%error, "a rejected connection could not be recorded");
+            return;
+        }
+    };
+    let what = rejected.to_string();
+    let violation = v1::ProtocolViolation { side: "frontend", what: &what, offset: 0 };
+    if let Err(error) = log.append(Entry::ProtocolViolation(violation), How::QUEUED).await {
+        tracing::warn!(%error, "a rejected connection could not be recorded");
+    }
+    close_log(log, Fault::Client, &what).await;
+}
+
+async fn close_log(log: SessionLog, fault: Fault, reason: &str) {
+    let totals = v1::Totals::default();
+    let closed = v1::SessionClosed { reason, by: fault.name(), totals: &totals };
+    if let Err(error) = log.close(closed).await {
+        tracing::warn!(%error, "the end of a session could not be recorded");
+    }
+}
+
+async fn open_log(
+    shard: &Shard,
+    loaded: &Loaded,
+    peer: SocketAddr,
+    listener: usize,
+    tls: &str,
+) -> Result<SessionLog, AppendError> {
+    let mut id = [0; 16];
+    if getrandom::fill(&mut id).is_err() {
+        return Err(AppendError::Closed);
+    }
+    let mut log = shard.gateway.evidence.session(&shard.lane, id);
+    let peer = peer.to_string();
+    let listener = listener_name(&loaded.config, listener);
+    let opened = v1::SessionOpened { peer: &peer, listener: &listener, tls };
+    log.append(Entry::SessionOpened(opened), How::QUEUED).await?;
+    Ok(log)
+}
+
+/// A cancel request: never answered, whatever comes of it.
+async fn cancel(shard: &Shard, peer: SocketAddr, process_id: u32, key: &[u8]) {
+    let Some(found) = shard.gateway.keys.find(process_id, key) else {
+        tracing::info!(%peer, "a cancel request that names no session");
+        return;
+    };
+    let outcome = if found.control.busy() {
+        let deadline = Instant::now() + CANCEL_DEADLINE;
+        match backend::cancel(&found.target, &found.key, deadline).await {
+            Ok(()) => "forwarded".to_owned(),
+            Err(error) => format!("failed: {error}"),
+        }
+    } else {
+        // Nothing of this session's client is running: a late cancel must not hit what is not its own.
+        "idle".to_owned()
+    };
+    let peer = peer.to_string();
+    let outcome = format!("session {}: {outcome}", mapping::hex(&found.session));
+    let entry = v1::CancelRequested { peer: &peer, outcome: &outcome };
+    if let Err(error) = shard.gateway.evidence.record(Entry::CancelRequested(entry)).await {
+        tracing::warn!(%error, "a cancel request could not be recorded");
+    }
+}
+
+struct Admission {
+    shard: Arc<Shard>,
+    loaded: Arc<Loaded>,
+    peer: SocketAddr,
+    listener: usize,
+    deadline: Instant,
+}
+
+/// What a session is relayed with, once admitted.
+struct Admitted {
+    connected: Connected,
+    world: World,
+    ground: Ground,
+    state: Arc<TargetState>,
+    pinned: Pinned,
+    durability: Durability,
+    control: Arc<Control>,
+    registered: Registered,
+    slot: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Admission {
+    async fn run(self, mut stream: Stream, packet: Vec<u8>) {
+        let tls = stream
+            .tls()
+            .map_or_else(|| "none".to_owned(), |tls| format!("{} {}", tls.version, tls.cipher_suite));
+        let mut log = match open_log(&self.shard, &self.loaded, self.peer, self.listener, &tls).await {
+            Ok(log) => log,
+            Err(error) => {
+                greeting::say(&mut stream, &denial::fatal(error.sqlstate(), error.client_text())).await;
+                return;
+            }
+        };
+        let admitted = match timeout_at(self.deadline, self.admit(&mut stream, &packet, &mut log)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Turned::new(
+                Fault::Client,
+                "08006",
+                "pgturnstile refused the connection: login took longer than login_deadline_ms. Next: retry; if it \
+                 stays so, the operator finds the slow step in the gateway's log",
+            )),
+        };
+        match admitted {
+            Ok(admitted) => self.relay(stream, log, admitted).await,
+            Err(turned) => {
+                let reason = turned.exact.as_deref().unwrap_or(&turned.message);
+                tracing::info!(peer = %self.peer, sqlstate = turned.sqlstate, reason, "turned away");
+                close_log(log, turned.fault, reason).await;
+                greeting::say(&mut stream, &denial::fatal(&turned.sqlstate, &turned.message)).await;
+            }
+        }
+    }
+
+    async fn admit(
+        &self,
+        stream: &mut Stream,
+        packet: &[u8],
+        log: &mut SessionLog,
+    ) -> Result<Admitted, Turned> {
+        let client = self.read_startup(stream, packet).await?;
+        let principal = self.authenticate(stream, &client, log).await?;
+        let database = client.database.clone().unwrap_or_else(|| client.user.clone());
+        let Some(state) = self.loaded.targets.get(&database).map(Arc::clone) else {
+            return Err(Turned::new(
+                Fault::Client,
+                "3D000",
+                format!(
+                    "pgturnstile refused the connection: there is no target named \"{}\". Next: connect with the name \
+                     of a target as the database",
+                    database.escape_default()
+                ),
+            ));
+        };
+        let source = TargetSource { gateway: Arc::clone(&self.shard.gateway), state: Arc::clone(&state) };
+        let world = World::new(Arc::new(source), principal, database, Some(client.user.clone()));
+        let ground = world.ground()?;
+        self.record_authenticated(log, &world, &ground).await?;
+        let slot = self.slot(&state).await?;
+        let (connected, parameters) = self.dial(&state, &client, &ground, log).await?;
+        self.record_target(log, &state, &ground, &connected, &parameters).await?;
+        self.finish(state, world, ground, connected, slot, log.id()).await
+    }
+
+    async fn read_startup(&self, stream: &mut Stream, packet: &[u8]) -> Result<ClientSettings, Turned> {
+        let malformed = |what: String| {
+            Turned::new(
+                Fault::Client,
+                denial::PROTOCOL_VIOLATION,
+                format!("pgturnstile refused the connection: {what}"),
+            )
+        };
+        let Ok(Packet::Startup(startup)) = startup::parse(packet) else {
+            return Err(malformed("the startup packet cannot be read".to_owned()));
+        };
+        let client = ClientSettings::read(startup.parameters().iter()).map_err(|refused| {
+            Turned::new(
+                Fault::Client,
+                refused.sqlstate(),
+                format!("pgturnstile refused the connection: {refused}"),
+            )
+        })?;
+        if client.user.is_empty() {
+            return Err(Turned::new(
+                Fault::Client,
+                "28000",
+                "pgturnstile refused the connection: the startup packet names no user. Next: give one; any name will do \
+                 where one access entry fits you",
+            ));
+        }
+        if startup.minor() > 0 || !client.protocol_options.is_empty() {
+            let mut negotiate = Vec::with_capacity(32);
+            encode::negotiate_protocol_version(&mut negotiate, PROTOCOL_3_0, &client.protocol_options)
+                .map_err(|error| malformed(error.to_string()))?;
+            stream.write_all(&negotiate).await.map_err(|error| gone(&error))?;
+        }
+        Ok(client)
+    }
+
+    async fn authenticate(
+        &self,
+        stream: &mut Stream,
+        client: &ClientSettings,
+        log: &mut SessionLog,
+    ) -> Result<Principal, Turned> {
+        let limits = Limits {
+            password_bytes_max: usize::try_from(self.loaded.config.limits.token_bytes_max)
+                .unwrap_or(usize::MAX),
+            ..Limits::default()
+        };
+        let token = greeting::ask_for_token(stream, &limits).await.map_err(|rejected| {
+            match rejected.last_words() {
+                Some((sqlstate, message)) => Turned::new(Fault::Client, sqlstate, message),
+                None => Turned::new(Fault::Client, "08006", rejected.to_string()),
+            }
+        })?;
+        let denied = match self.loaded.verifier.verify(token.expose_secret()).await {
+            Ok(principal) => return Ok(principal),
+            Err(denied) => denied,
+        };
+        let (told, exact) = (denied.client_text(), denied.exact());
+        let claimed_database = client.database.as_deref().unwrap_or(&client.user);
+        let entry = v1::AuthenticationDenied {
+            method: METHOD,
+            told: &told,
+            reason: &exact,
+            sqlstate: crate::identity::SQLSTATE,
+            claimed_user: &client.user,
+            claimed_database,
+            token_thumbprint: denied.token_thumbprint(),
+        };
+        log.append(Entry::AuthenticationDenied(entry), How::QUEUED).await?;
+        Err(Turned { exact: Some(exact), ..Turned::new(Fault::Client, crate::identity::SQLSTATE, told) })
+    }
+
+    /// The record that must stand before a credential is used.
+    async fn record_authenticated(
+        &self,
+        log: &mut SessionLog,
+        world: &World,
+        ground: &Ground,
+    ) -> Result<(), Turned> {
+        let principal = world.principal();
+        let groups: Vec<v1::Text<'_>> = ground.subject.groups().map(|text| v1::Text { text }).collect();
+        let kept: Vec<(String, String)> =
+            principal.kept.iter().map(|(path, value)| (path.clone(), value.to_string())).collect();
+        let claims: Vec<v1::Claim<'_>> = kept.iter().map(|(path, json)| v1::Claim { path, json }).collect();
+        let entry = v1::Authenticated {
+            method: METHOD,
+            issuer: &principal.issuer,
+            issuer_url: &principal.issuer_url,
+            subject: &principal.subject,
+            person: principal.person.as_deref(),
+            groups_known: principal.groups.is_some(),
+            groups: &groups,
+            claims: &claims,
+            token_thumbprint: &principal.token_thumbprint,
+            token_id: principal.token_id.as_deref(),
+            issued_at_s: principal.issued_at_s,
+            expires_at_s: principal.expires_at_s,
+        };
+        let mark = log.append(Entry::Authenticated(entry), How::GATED).await?;
+        log.lane().until_durable(mark).await.map_err(AppendError::Stopped)?;
+        Ok(())
+    }
+
+    async fn slot(&self, state: &TargetState) -> Result<tokio::sync::OwnedSemaphorePermit, Turned> {
+        let wait = Duration::from_millis(self.loaded.config.limits.dial_deadline_ms);
+        let slots = Arc::clone(&state.slots);
+        match tokio::time::timeout(wait, slots.acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) | Err(_) => Err(Turned::new(
+                Fault::Operator,
+                "53300",
+                format!(
+                    "pgturnstile refused the connection: target {} has all the sessions it may have (sessions_max). \
+                     Next: retry when others have ended, or have the limit raised",
+                    state.target.name()
+                ),
+            )),
+        }
+    }
+
+    async fn dial(
+        &self,
+        state: &TargetState,
+        client: &ClientSettings,
+        ground: &Ground,
+        log: &SessionLog,
+    ) -> Result<(Connected, StartupParameters), Turned> {
+        let access = ground.subject.access();
+        let Some(credential) = self.loaded.credentials.get(&access.login) else {
+            return Err(Turned::new(
+                Fault::Operator,
+                "28000",
+                "pgturnstile: the access entry's login is not configured",
+            ));
+        };
+        let session = mapping::hex(&log.id());
+        let parameters = StartupParameters::build(
+            &credential.user,
+            state.target.database(),
+            client,
+            &mapping::guards(access),
+            &session,
+        )
+        .map_err(|error| Turned {
+            exact: Some(error.to_string()),
+            ..Turned::new(
+                Fault::Operator,
+                "XX000",
+                "pgturnstile could not build the startup packet for the target",
+            )
+        })?;
+        let deadline = Instant::now() + Duration::from_millis(self.loaded.config.limits.dial_deadline_ms);
+        let login = Login { credential, keys: &state.keys };
+        match backend::dial(&state.target, &login, &parameters, deadline.min(self.deadline)).await {
+            Ok(connected) => Ok((connected, parameters)),
+            Err(error) => {
+                tracing::warn!(target_name = state.target.name(), %error, "a target could not be dialled");
+                Err(Turned {
+                    exact: Some(error.to_string()),
+                    ..Turned::new(Fault::Backend, error.sqlstate(), error.client_text())
+                })
+            }
+        }
+    }
+
+    async fn record_target(
+        &self,
+        log: &mut SessionLog,
+        state: &TargetState,
+        ground: &Ground,
+        connected: &Connected,
+        parameters: &StartupParameters,
+    ) -> Result<(), Turned> {
+        let access = ground.subject.access();
+        let path: Vec<v1::Text<'_>> =
+            access.guards.search_path.iter().map(|text| v1::Text { text }).collect();
+        let endpoint = state.target.address().to_string();
+        let tls = connected
+            .stream
+            .tls()
+            .map_or_else(|| "none".to_owned(), |tls| format!("{} {}", tls.version, tls.cipher_suite));
+        let version = connected
+            .parameters
+            .iter()
+            .find(|(name, _)| name == "server_version")
+            .map_or("unknown", |(_, version)| version.as_str());
+        let entry = v1::TargetChosen {
+            target: state.target.name(),
+            endpoint: &endpoint,
+            database: state.target.database(),
+            tls: &tls,
+            access: &access.id,
+            login: &access.login,
+            user: parameters.user(),
+            mode: access.mode.name(),
+            durability: access.durability.name(),
+            search_path: &path,
+            server_version: version,
+            application_name: parameters.value("application_name"),
+            backend_process: connected.key.process_id(),
+            policy_hash: ground.policy.hash(),
+            catalog_epoch: ground.snapshot.epoch,
+        };
+        let mark = log.append(Entry::TargetChosen(entry), How::GATED).await?;
+        log.lane().until_durable(mark).await.map_err(AppendError::Stopped)?;
+        Ok(())
+    }
+
+    /// Reads what may not move, and gives the session its key.
+    async fn finish(
+        &self,
+        state: Arc<TargetState>,
+        world: World,
+        ground: Ground,
+        mut connected: Connected,
+        slot: tokio::sync::OwnedSemaphorePermit,
+        session: [u8; 16],
+    ) -> Result<Admitted, Turned> {
+        let answer = backend::query::query(&mut connected.stream, denial::GUARD_READ, self.deadline)
+            .await
+            .map_err(|failure| Turned {
+                exact: Some(failure.to_string()),
+                ..Turned::new(
+                    Fault::Backend,
+                    "08006",
+                    "pgturnstile could not read the session's guarded settings",
+                )
+            })?;
+        let unreported = answer
+            .rows
+            .into_iter()
+            .map(|row| row.into_iter().next().flatten().map(|v| v.into_bytes().into()))
+            .collect();
+        let pinned =
+            Pinned::new(connected.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())), unreported);
+        let control = Arc::new(Control::default());
+        let cancellable = Cancellable {
+            session,
+            control: Arc::clone(&control),
+            target: Arc::clone(&state.target),
+            key: connected.key.clone(),
+        };
+        let registered = self.shard.gateway.keys.register(cancellable).map_err(|error| gone(&error))?;
+        self.shard.gateway.enrol(&control);
+        let durability = match ground.subject.access().durability {
+            policy::Durability::Gated => Durability::Gated,
+            policy::Durability::Queued => Durability::Queued,
+        };
+        Ok(Admitted { connected, world, ground, state, pinned, durability, control, registered, slot })
+    }
+
+    async fn relay(self, stream: Stream, log: SessionLog, admitted: Admitted) {
+        let Admitted { connected, world, ground, state, pinned, durability, control, registered, slot } =
+            admitted;
+        let limits = Limits {
+            statement_bytes_max: state.origin.statement_bytes_max,
+            row_bytes_max: usize::try_from(self.loaded.config.limits.row_bytes_max).unwrap_or(usize::MAX),
+            ..Limits::default()
+        };
+        let greeting = match greet_client(&connected, &registered) {
+            Ok(greeting) => greeting,
+            Err(error) => {
+                tracing::error!(%error, "the greeting for a client could not be built");
+                return;
+            }
+        };
+        let world = Arc::new(world);
+        let judge = Judge::new(
+            world,
+            Arc::clone(&self.shard.memory),
+            Arc::new(ground),
+            state.origin.statement_bytes_max,
+        );
+        let relay = Relay::new(Parts {
+            client: stream,
+            client_rest: Vec::new(),
+            backend: connected.stream,
+            greeting,
+            limits,
+            pinned,
+            judge,
+            account: Account::new(log, durability),
+            control,
+        });
+        // What only login needs goes before the session, which may last for days.
+        drop(self);
+        relay.run().await;
+        drop(registered);
+        drop(slot);
+    }
+}
+
+/// `token-password` of config.md, as records name it.
+const METHOD: &str = "token-password";
+/// How long a cancel request may take to reach the target.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
+/// The version that is spoken: 3.0, as PG_PROTOCOL counts it.
+const PROTOCOL_3_0: u32 = 3 << 16;
+
+fn gone(error: &std::io::Error) -> Turned {
+    Turned::new(Fault::Client, "08006", format!("pgturnstile: the connection broke during login: {error}"))
+}
+
+/// What a client is told after its login, in the server's order.
+fn greet_client(connected: &Connected, registered: &Registered) -> Result<Vec<u8>, encode::Unencodable> {
+    let mut out = Vec::with_capacity(1_024);
+    encode::authentication_ok(&mut out);
+    for notice in &connected.notices {
+        encode::notice_response(&mut out, notice)?;
+    }
+    for (name, value) in &connected.parameters {
+        encode::parameter_status(&mut out, name, value)?;
+    }
+    encode::backend_key_data(&mut out, registered.process_id(), registered.secret())?;
+    encode::ready_for_query(&mut out, TransactionStatus::Idle);
+    Ok(out)
+}

@@ -1,0 +1,244 @@
+//! What all shards share: the configuration in force, the targets, the verifier, the evidence, the registry of sessions.
+//!
+//! Owns: loading and reloading as one step, with the old kept whole on any error. May not: touch a session's bytes. A
+//! reload changes policy, issuers, targets, credentials, limits and certificates; listener addresses, shards and the
+//! evidence directory take a restart, and a reload that would change them says so.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use pgturnstile_rules::catalog::Snapshot;
+use pgturnstile_rules::document::Diagnostic;
+use pgturnstile_rules::policy::Policy;
+use pgturnstile_rules::statement::{Done, Parser, Unparsable};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::keys::Keys;
+use super::mapping;
+use super::targets::TargetState;
+use crate::backend::settings::Credential;
+use crate::config::{self, Config};
+use crate::evidence::Evidence;
+use crate::identity::Verifier;
+use crate::net::tls::ServerTls;
+use crate::session::{Control, Order};
+
+/// One configuration in force.
+pub struct Loaded {
+    /// The file, read.
+    pub config: Config,
+    /// The policy, compiled.
+    pub policy: Arc<Policy>,
+    /// Verifies tokens.
+    pub verifier: Verifier,
+    /// Targets by name.
+    pub targets: HashMap<String, Arc<TargetState>>,
+    /// Credentials by name.
+    pub credentials: HashMap<String, Credential>,
+    /// TLS of each listener, in the order of the file.
+    pub listener_tls: Vec<Arc<ServerTls>>,
+    /// Counts up.
+    pub generation: u64,
+}
+
+/// See the module.
+pub struct Gateway {
+    /// Where the configuration is.
+    pub path: PathBuf,
+    /// What is in force.
+    pub loaded: ArcSwap<Loaded>,
+    /// Its generation, to be compared on the way of every statement.
+    pub generation: AtomicU64,
+    /// The evidence.
+    pub evidence: Evidence,
+    /// Cancel keys.
+    pub keys: Arc<Keys>,
+    /// Parses long texts.
+    pub parser: Parser,
+    /// Runs what is no session: keys, catalogs, signals.
+    pub control: Handle,
+    /// New connections are turned away.
+    pub draining: AtomicBool,
+    watchers: Mutex<HashMap<String, JoinHandle<()>>>,
+    sessions: Mutex<Vec<Weak<Control>>>,
+}
+
+/// Reads everything that a configuration names, and checks it together.
+///
+/// # Errors
+/// Every finding, with file, line and key.
+pub fn load(
+    path: &Path,
+    generation: u64,
+    control: &Handle,
+    before: Option<&Loaded>,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let config = Config::load(path)?;
+    let policy = Policy::load(&config.gateway.policy)?;
+    let mut findings = mapping::check(&config, &policy);
+    let listener_tls = mapping::listener_tls(&config, &mut findings);
+    let credentials = mapping::credentials(&config);
+    let targets = mapping::targets(&config, &credentials, before, &mut findings);
+    let verifier = mapping::verifier(&config, control, before.map(|before| &before.verifier), &mut findings);
+    match verifier {
+        Some(verifier) if findings.is_empty() => Ok(Loaded {
+            config,
+            policy: Arc::new(policy),
+            verifier,
+            targets,
+            credentials,
+            listener_tls,
+            generation,
+        }),
+        Some(_) | None => Err(findings),
+    }
+}
+
+impl Gateway {
+    /// A gateway with its first configuration in force.
+    pub fn new(
+        path: PathBuf,
+        loaded: Loaded,
+        evidence: Evidence,
+        parser: Parser,
+        control: Handle,
+    ) -> Arc<Self> {
+        let generation = AtomicU64::new(loaded.generation);
+        let gateway = Arc::new(Self {
+            path,
+            loaded: ArcSwap::from_pointee(loaded),
+            generation,
+            evidence,
+            keys: Arc::new(Keys::default()),
+            parser,
+            control,
+            draining: AtomicBool::new(false),
+            watchers: Mutex::default(),
+            sessions: Mutex::default(),
+        });
+        gateway.watch_targets();
+        gateway
+    }
+
+    /// Begins to watch targets that are new, and stops with those that are gone.
+    fn watch_targets(&self) {
+        let loaded = self.loaded.load();
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        // A target whose settings changed is another state under the same name: its old watcher ends too.
+        for (_, watcher) in watchers.drain() {
+            watcher.abort();
+        }
+        for (name, state) in &loaded.targets {
+            watchers.insert(name.clone(), self.control.spawn(Arc::clone(state).watch()));
+        }
+    }
+
+    /// Loads the configuration anew; on any error the old one stays whole.
+    ///
+    /// # Errors
+    /// Every finding.
+    pub fn reload(&self) -> Result<Arc<Loaded>, Vec<Diagnostic>> {
+        let before = self.loaded.load_full();
+        let generation = before.generation + 1;
+        let next = Arc::new(load(&self.path, generation, &self.control, Some(&before))?);
+        let refused = mapping::needs_restart(&before.config, &next.config);
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        self.loaded.store(Arc::clone(&next));
+        self.generation.store(generation, Ordering::Release);
+        self.watch_targets();
+        for state in next.targets.values() {
+            // Passwords may have been rotated with it.
+            state.keys.clear();
+        }
+        Ok(next)
+    }
+
+    /// A session began.
+    pub fn enrol(&self, control: &Arc<Control>) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        // Swept when it would grow: the list stays within twice the live sessions.
+        if sessions.len() == sessions.capacity() {
+            sessions.retain(|session| session.strong_count() > 0);
+        }
+        sessions.push(Arc::downgrade(control));
+    }
+
+    /// Tells every session.
+    pub fn tell(&self, order: Order) {
+        for session in self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(control) = session.upgrade() {
+                control.tell(order);
+            }
+        }
+    }
+
+    /// Sessions that live.
+    pub fn sessions(&self) -> usize {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.iter().filter(|session| session.strong_count() > 0).count()
+    }
+
+    /// Ends the watching of catalogs.
+    pub fn end_watchers(&self) {
+        for (_, watcher) in self.watchers.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            watcher.abort();
+        }
+    }
+
+    /// Takes catalogs out of use that nobody confirms.
+    pub fn expire_catalogs(&self) {
+        for state in self.loaded.load().targets.values() {
+            state.expire();
+        }
+    }
+}
+
+/// One target as a session sees it.
+pub struct TargetSource {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// Its state when the session began.
+    pub state: Arc<TargetState>,
+}
+
+impl crate::session::Source for TargetSource {
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.gateway.loaded.load().policy)
+    }
+
+    fn policy_generation(&self) -> u64 {
+        self.gateway.generation.load(Ordering::Acquire)
+    }
+
+    fn catalog(&self) -> Option<(Arc<Snapshot>, u64)> {
+        self.state.catalog()
+    }
+
+    fn catalog_reading(&self) -> u64 {
+        self.state.catalog_number()
+    }
+
+    fn read_catalog_again(&self) -> u64 {
+        self.state.read_again()
+    }
+
+    fn login_user(&self, credential: &str) -> String {
+        let loaded = self.gateway.loaded.load();
+        loaded.credentials.get(credential).map_or_else(String::new, |credential| credential.user.clone())
+    }
+
+    fn parse(&self, text: Arc<[u8]>, principal: u64, done: Done) -> Result<(), Unparsable> {
+        self.gateway.parser.submit(text, principal, done)
+    }
+}
+
+/// The listener that a connection came by, for records.
+pub fn listener_name(config: &config::Config, listener: usize) -> String {
+    config.listeners.get(listener).map_or_else(|| "?".to_owned(), |listener| listener.address.to_string())
+}

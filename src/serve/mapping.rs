@@ -1,0 +1,232 @@
+//! From what the files say to what the parts take.
+//!
+//! Owns: the translation between `config`, `policy` and the settings of `backend`, `identity`, `net`, and the checks that
+//! need several of them at once. May not: open a socket. Fails by findings with file, line and key, all of them in one run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pgturnstile_rules::document::{Diagnostic, Place, Severity};
+use pgturnstile_rules::policy::{self, Policy};
+use tokio::runtime::Handle;
+
+use super::gateway::Loaded;
+use super::targets::TargetState;
+use crate::backend::settings::{
+    Address, ChannelBinding, Credential, Guards, PasswordSource, TargetSettings, TlsMode, TlsSettings,
+};
+use crate::backend::{KeyCache, Target};
+use crate::config::{self, Config, TargetAddress, TargetTls};
+use crate::identity::{IssuerSettings, Verifier};
+use crate::net::tls::{CertificateFiles, ServerTls};
+
+/// What only both files together can be wrong in.
+pub fn check(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    for access in &policy.model().accesses {
+        if config.credential(&access.login).is_none() {
+            findings.push(Diagnostic {
+                line: access.place.line as usize,
+                key: format!("access.{}.login", access.id),
+                ..Diagnostic::of_file(
+                    access.place.file.to_string(),
+                    format!("there is no [credential.{}] in {}", access.login, config.file.display()),
+                )
+            });
+        }
+        if !config.targets.iter().any(|target| access.targets.contain(&target.name)) {
+            findings.push(Diagnostic {
+                line: access.place.line as usize,
+                key: format!("access.{}.targets", access.id),
+                ..Diagnostic::of_file(
+                    access.place.file.to_string(),
+                    format!("names no [[target]] of {}", config.file.display()),
+                )
+            });
+        }
+    }
+    findings
+}
+
+fn at(place: &Place, message: String) -> Diagnostic {
+    place.diagnostic(Severity::Error, message)
+}
+
+/// TLS of each listener, in the order of the file.
+pub fn listener_tls(config: &Config, findings: &mut Vec<Diagnostic>) -> Vec<Arc<ServerTls>> {
+    let mut all = Vec::with_capacity(config.listeners.len());
+    for listener in &config.listeners {
+        let files =
+            CertificateFiles { certificate: listener.tls.certificate.clone(), key: listener.tls.key.clone() };
+        match ServerTls::load(&files) {
+            Ok(tls) => all.push(Arc::new(tls)),
+            Err(fault) => findings.push(at(&listener.place, fault.to_string())),
+        }
+    }
+    all
+}
+
+/// Credentials by name.
+pub fn credentials(config: &Config) -> HashMap<String, Credential> {
+    config
+        .credentials
+        .iter()
+        .map(|credential| {
+            let password = credential.password.as_ref().map(|source| match source {
+                config::PasswordSource::File(path) => PasswordSource::File(path.clone()),
+                config::PasswordSource::Environment(name) => PasswordSource::Environment(name.clone()),
+                config::PasswordSource::Command { argv, timeout_ms } => {
+                    PasswordSource::Command { argv: argv.clone(), timeout_ms: *timeout_ms }
+                }
+            });
+            let credential =
+                Credential { name: credential.name.clone(), user: credential.user.clone(), password };
+            (credential.name.clone(), credential)
+        })
+        .collect()
+}
+
+/// Targets by name. One whose settings are as before keeps its state: catalog, slots and derived keys.
+pub fn targets(
+    config: &Config,
+    credentials: &HashMap<String, Credential>,
+    before: Option<&Loaded>,
+    findings: &mut Vec<Diagnostic>,
+) -> HashMap<String, Arc<TargetState>> {
+    let mut all = HashMap::with_capacity(config.targets.len());
+    for target in &config.targets {
+        let settings = settings(target);
+        let built = match Target::new(&settings) {
+            Ok(built) => built,
+            Err(fault) => {
+                findings.push(at(&target.place, fault.to_string()));
+                continue;
+            }
+        };
+        let Some(control) = credentials.get(&target.control) else {
+            findings.push(at(&target.control_place, format!("there is no [credential.{}]", target.control)));
+            continue;
+        };
+        let sessions_max = usize::try_from(target.sessions_max).unwrap_or(usize::MAX);
+        let statement_bytes_max = usize::try_from(target.statement_bytes_max).unwrap_or(usize::MAX);
+        let origin = Origin { settings, control: control.clone(), sessions_max, statement_bytes_max };
+        let kept = before
+            .and_then(|before| before.targets.get(&target.name))
+            .filter(|state| state.origin == origin)
+            .map(Arc::clone);
+        let state =
+            kept.unwrap_or_else(|| Arc::new(TargetState::new(built, origin, Arc::new(KeyCache::default()))));
+        all.insert(target.name.clone(), state);
+    }
+    all
+}
+
+/// What a target's state was made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// How to dial it.
+    pub settings: TargetSettings,
+    /// Who reads its catalog.
+    pub control: Credential,
+    /// Sessions there at a time.
+    pub sessions_max: usize,
+    /// Longest text.
+    pub statement_bytes_max: usize,
+}
+
+fn settings(target: &config::Target) -> TargetSettings {
+    let (mode, ca, name) = match &target.tls {
+        TargetTls::Disable => (TlsMode::Disable, Vec::new(), None),
+        TargetTls::Require => (TlsMode::Require, Vec::new(), None),
+        TargetTls::VerifyCa { ca, name } => (TlsMode::VerifyCa, ca.clone(), name.clone()),
+        TargetTls::VerifyFull { ca, name } => (TlsMode::VerifyFull, ca.clone(), name.clone()),
+    };
+    TargetSettings {
+        name: target.name.clone(),
+        address: match &target.address {
+            TargetAddress::Tcp { host, port } => Address::Tcp { host: host.clone(), port: *port },
+            TargetAddress::Unix { directory, port } => {
+                Address::Unix { directory: directory.clone(), port: *port }
+            }
+        },
+        database: target.database.clone(),
+        tls: TlsSettings { mode, ca, name, client: None, channel_binding: ChannelBinding::Prefer },
+    }
+}
+
+/// The verifier of all issuers.
+pub fn verifier(
+    config: &Config,
+    control: &Handle,
+    before: Option<&Verifier>,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<Verifier> {
+    let mut issuers = Vec::with_capacity(config.issuers.len());
+    for issuer in &config.issuers {
+        match IssuerSettings::from_config(issuer) {
+            Ok(settings) => issuers.push(settings),
+            Err(faults) => {
+                findings.extend(faults.iter().map(|fault| at(&issuer.place, fault.to_string())));
+            }
+        }
+    }
+    if issuers.len() < config.issuers.len() {
+        return None;
+    }
+    let token_bytes_max = usize::try_from(config.limits.token_bytes_max).unwrap_or(usize::MAX);
+    match Verifier::new(issuers, token_bytes_max, control, before) {
+        Ok(verifier) => Some(verifier),
+        Err(fault) => {
+            findings.push(Diagnostic::of_file(config.file.display().to_string(), fault.to_string()));
+            None
+        }
+    }
+}
+
+/// The guards of an access entry, as the startup packet carries them.
+pub fn guards(access: &policy::Access) -> Guards {
+    let milliseconds = |value: Option<u64>| value.map(|value| u32::try_from(value).unwrap_or(u32::MAX));
+    Guards {
+        read_only: access.mode == policy::Mode::Read,
+        statement_timeout_ms: milliseconds(access.guards.statement_timeout_ms),
+        lock_timeout_ms: milliseconds(access.guards.lock_timeout_ms),
+        idle_in_transaction_ms: milliseconds(access.guards.idle_in_transaction_ms),
+        search_path: access.guards.search_path.clone(),
+    }
+}
+
+/// What a reload cannot change.
+pub fn needs_restart(before: &Config, next: &Config) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    let mut refuse = |what: &str| {
+        findings.push(Diagnostic::of_file(
+            next.file.display().to_string(),
+            format!("{what} cannot change while the gateway runs; restart it, or take the change back"),
+        ));
+    };
+    let addresses =
+        |config: &Config| config.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
+    if addresses(before) != addresses(next) {
+        refuse("listener addresses");
+    }
+    if before.gateway.shards != next.gateway.shards {
+        refuse("gateway.shards");
+    }
+    if before.evidence.directory != next.evidence.directory
+        || before.evidence.segment_bytes != next.evidence.segment_bytes
+        || before.evidence.digest_key != next.evidence.digest_key
+    {
+        refuse("evidence.directory, segment_bytes and digest_key");
+    }
+    findings
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _written: std::fmt::Result = write!(text, "{byte:02x}");
+        text
+    })
+}

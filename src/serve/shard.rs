@@ -1,0 +1,124 @@
+//! A shard: one thread, one single-threaded runtime, its sessions for life, its lane of the evidence.
+//!
+//! Owns: the thread and what its sessions share. May not: block. The thread has the parser's stack, since short texts are
+//! parsed on it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use pgturnstile_rules::statement::spawn_parser_thread;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::accept::Place;
+use super::admit;
+use super::gateway::Gateway;
+use crate::evidence::Lane;
+use crate::net::stream::set_tcp_options;
+use crate::session::ShardMemory;
+
+/// Connections that may wait for a shard to take them.
+const ARRIVALS_MAX: usize = 1_024;
+
+/// A connection on its way to its shard.
+pub struct Arrival {
+    /// The socket.
+    pub tcp: std::net::TcpStream,
+    /// Who.
+    pub peer: SocketAddr,
+    /// By which listener.
+    pub listener: usize,
+    /// Its place among the connections.
+    pub place: Place,
+}
+
+/// How the acceptor reaches a shard.
+pub struct ShardHandle {
+    /// Where arrivals go.
+    pub arrivals: mpsc::Sender<Arrival>,
+    /// Its sessions, for placement.
+    pub sessions: Arc<AtomicUsize>,
+}
+
+/// What the sessions of a shard share.
+pub struct Shard {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// Its lane.
+    pub lane: Lane,
+    /// What it remembers of texts.
+    pub memory: Arc<ShardMemory>,
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts a shard.
+///
+/// # Errors
+/// The system's refusal to start a thread or a runtime.
+pub fn start(gateway: &Arc<Gateway>, lane: Lane, index: usize) -> io::Result<(ShardHandle, JoinHandle<()>)> {
+    let (arrivals, queue) = mpsc::channel(ARRIVALS_MAX);
+    let sessions = Arc::new(AtomicUsize::new(0));
+    let shard = Arc::new(Shard { gateway: Arc::clone(gateway), lane, memory: Arc::new(ShardMemory::new()) });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let counter = Arc::clone(&sessions);
+    let thread = spawn_parser_thread(&format!("shard-{index}"), move || {
+        runtime.block_on(serve(shard, queue, counter));
+    })?;
+    Ok((ShardHandle { arrivals, sessions }, thread))
+}
+
+/// Takes arrivals until the acceptors are gone, then waits for the sessions.
+async fn serve(shard: Arc<Shard>, mut queue: mpsc::Receiver<Arrival>, sessions: Arc<AtomicUsize>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            arrival = queue.recv() => match arrival {
+                Some(arrival) => {
+                    sessions.fetch_add(1, Ordering::Relaxed);
+                    let counted = Counted(Arc::clone(&sessions));
+                    let shard = Arc::clone(&shard);
+                    tasks.spawn(async move {
+                        let _counted = counted;
+                        connection(shard, arrival).await;
+                    });
+                }
+                None => break,
+            },
+            Some(ended) = tasks.join_next() => report(ended),
+        }
+    }
+    while let Some(ended) = tasks.join_next().await {
+        report(ended);
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a session's task panicked: its connections are closed, the others go on");
+    }
+}
+
+async fn connection(shard: Arc<Shard>, arrival: Arrival) {
+    let _place = arrival.place;
+    let tcp = match TcpStream::from_std(arrival.tcp) {
+        Ok(tcp) => tcp,
+        Err(error) => {
+            tracing::warn!(peer = %arrival.peer, %error, "a socket could not be taken over");
+            return;
+        }
+    };
+    if let Err(error) = set_tcp_options(&tcp) {
+        tracing::debug!(peer = %arrival.peer, %error, "socket options were refused");
+    }
+    admit::connection(shard, tcp, arrival.peer, arrival.listener).await;
+}

@@ -1,0 +1,64 @@
+//! Orders to a running session from outside its task.
+//!
+//! Owns: one atomic word and one waker for each session. May not: carry data. An order is never lost: the waker is
+//! registered before the word is read.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::Context;
+
+use atomic_waker::AtomicWaker;
+
+/// What a session is told to do. Orders only get stronger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// Nothing.
+    None,
+    /// End when idle and outside a transaction.
+    Drain,
+    /// End now.
+    End,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Control {
+    order: AtomicU8,
+    seen: AtomicU8,
+    busy: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Control {
+    /// Tells the session; a weaker order than the standing one changes nothing.
+    pub fn tell(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.waker.wake();
+    }
+
+    /// The standing order.
+    pub fn order(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::None,
+            1 => Order::Drain,
+            _ => Order::End,
+        }
+    }
+
+    /// Whether the target owes the client anything: only then does a cancel request go on.
+    pub fn busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_busy(&self, busy: bool) {
+        if self.busy.load(Ordering::Relaxed) != busy {
+            self.busy.store(busy, Ordering::Release);
+        }
+    }
+
+    /// Registers the session's task; true when an order stands that it has not seen.
+    pub(super) fn poll(&self, context: &Context<'_>) -> bool {
+        self.waker.register(context.waker());
+        let order = self.order.load(Ordering::Acquire);
+        self.seen.swap(order, Ordering::Relaxed) != order
+    }
+}

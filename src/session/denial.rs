@@ -1,0 +1,132 @@
+//! Refusing without breaking the protocol, and everything else that the gateway itself says on the wire.
+//!
+//! Owns: refusal texts and ids, the frames that stand in for a refused one (README decision 7), the injected reading of
+//! guarded settings, and the rewriting of the error that the server gives to a substituted frame. May not: decide who
+//! is refused. Fails: never; texts are cut to what a frame may hold.
+//!
+//! A refused frame is answered locally only where the server owes nothing and stands idle. Everywhere else it is
+//! *substituted*: the server gets, under a reserved statement name, a text that fails in its raw parser, so that the
+//! transaction, the order of replies and the skipping up to Sync are the server's own. A Query is substituted by a Query.
+
+use pgturnstile_proto::encode;
+
+/// Client names that begin with this are refused: what the gateway sends under its own names must not be reachable.
+pub const RESERVED_PREFIX: &[u8] = b"pgturnstile.";
+/// Statement name of a substituted frame; never defined, since its text never parses.
+const REFUSED_STATEMENT: &[u8] = b"pgturnstile.refused";
+/// The settings that a server does not report, each read by SHOW: it takes no snapshot, so that it may stand first in
+/// a transaction.
+pub const GUARD_READ: &str = "SHOW role; SHOW search_path; SHOW row_security; SHOW session_replication_role";
+/// The names behind [`GUARD_READ`], in its order.
+pub const GUARDED: [&str; 4] = ["role", "search_path", "row_security", "session_replication_role"];
+
+/// SQLSTATE of a statement that the policy refuses: insufficient_privilege.
+pub const REFUSED: &str = "42501";
+/// SQLSTATE of a frame that breaks the protocol: protocol_violation.
+pub const PROTOCOL_VIOLATION: &str = "08P01";
+/// SQLSTATE of a text that does not parse: syntax_error.
+pub const SYNTAX_ERROR: &str = "42601";
+
+/// One refusal as the client reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Five characters.
+    pub sqlstate: &'static str,
+    /// The whole primary message for the client: what, why, which rule, what next. May quote the client's own text.
+    pub message: String,
+    /// The same for the evidence: quotes nothing.
+    pub safe: String,
+    /// The rule that refused, `id (file:line)`, or the built-in reason; for the evidence.
+    pub rule: String,
+}
+
+impl Refusal {
+    /// A refusal by a rule that is built in.
+    pub fn built_in(sqlstate: &'static str, rule: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { sqlstate, safe: message.clone(), message, rule: rule.into() }
+    }
+}
+
+/// A short name for one refusal, the same in the client's message, the server's log and the evidence: Crockford's
+/// base 32 of session and sequence, so that it can be read out.
+pub fn reference(session: &[u8; 16], sequence: u64) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let head = u32::from_be_bytes([session[0], session[1], session[2], session[3]]);
+    let mut value = (u64::from(head) << 20) ^ (sequence & 0xF_FFFF);
+    let mut text = [b'0'; 11];
+    for place in text.iter_mut().rev() {
+        *place = DIGITS.get((value & 31) as usize).copied().unwrap_or(b'0');
+        value >>= 5;
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The text that no PostgreSQL parses; its server's log then names the refusal.
+fn unparsable_text(reference: &str) -> String {
+    format!("pgturnstile refused {reference}")
+}
+
+/// What stands in for a refused Query.
+pub fn substitute_query(reference: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    let encoded = encode::query(&mut out, unparsable_text(reference));
+    debug_assert!(encoded.is_ok());
+    out
+}
+
+/// What stands in for a refused frame of the extended protocol.
+pub fn substitute_parse(reference: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    let encoded = encode::parse(&mut out, REFUSED_STATEMENT, unparsable_text(reference), &[]);
+    debug_assert!(encoded.is_ok());
+    out
+}
+
+/// The reading of the guarded settings.
+pub fn guard_read() -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    let encoded = encode::query(&mut out, GUARD_READ);
+    debug_assert!(encoded.is_ok());
+    out
+}
+
+/// The client's view of a refusal.
+pub fn error(refusal: &Refusal, reference: &str) -> Vec<u8> {
+    response(b"ERROR", refusal.sqlstate, &format!("{} [ref {reference}]", refusal.message))
+}
+
+/// The last words of a session.
+pub fn fatal(sqlstate: &str, message: &str) -> Vec<u8> {
+    response(b"FATAL", sqlstate, message)
+}
+
+/// Longest message that is sent, bytes.
+const MESSAGE_BYTES_MAX: usize = 8 * 1024;
+
+fn response(severity: &[u8], sqlstate: &str, message: &str) -> Vec<u8> {
+    // A field of a frame ends at its first NUL, and a client shows what stands before it.
+    let mut message: Vec<u8> = message.bytes().map(|byte| if byte == 0 { b' ' } else { byte }).collect();
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(MESSAGE_BYTES_MAX);
+        while std::str::from_utf8(&message).is_err() && message.pop().is_some() {}
+    }
+    let fields: [(u8, &[u8]); 4] =
+        [(b'S', severity), (b'V', severity), (b'C', sqlstate.as_bytes()), (b'M', &message)];
+    let mut out = Vec::with_capacity(64 + message.len());
+    let encoded = encode::error_response(&mut out, &fields);
+    debug_assert!(encoded.is_ok());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_readable_and_differ() {
+        let session = *b"\xde\xad\xbe\xef............";
+        assert_eq!(reference(&session, 1).len(), 11);
+        assert_ne!(reference(&session, 1), reference(&session, 2));
+    }
+}

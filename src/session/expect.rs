@@ -1,0 +1,196 @@
+//! What the backend still owes.
+//!
+//! Owns: one entry for each forwarded request that is answered, in the order of the requests, and the rules by which a
+//! backend's frame closes the front entry. May not: write bytes or records. Fails: a frame that the front entry does
+//! not expect is the backend's protocol violation, and ends the session.
+//!
+//! ```text
+//!  entry               frames that it takes                                          closed by
+//!  ─────────────────   ───────────────────────────────────────────────────────────   ─────────────────────────
+//!  Query               T D* C · I · G (C) · H d* c C · E          (for each statement) Z
+//!  Parse               1 │ E                                                          either
+//!  Bind                2 │ E                                                          either
+//!  DescribeStatement   t, then T or n │ E                                             T, n, E
+//!  DescribePortal      T or n │ E                                                     any
+//!  Execute             D* then C, I or s · H d* c C · G (C) · E                       C, I, s, E
+//!  Close               3 │ E                                                          either
+//!  Sync                Z · E Z                                                        Z
+//!  RefusedParse        E (ours to rewrite)                                            E
+//!  RefusedQuery        E (ours to rewrite), Z                                         Z
+//!  GuardRead           T D C for each setting, Z: swallowed                           Z
+//!
+//!  N, S, A              at any moment; they belong to no entry
+//!  E while a batch is open: every entry up to the next Sync is skipped by the server and taken off here
+//! ```
+//!
+//! Source: PostgreSQL documentation, "Message Flow"; `src/backend/tcop/postgres.c` (`ignore_till_sync`,
+//! `doing_extended_query_message`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::denial::Refusal;
+use super::judge::Decision;
+use super::names::{Batch, Undo};
+use crate::evidence::Mark;
+
+/// Requests that may be in flight at once in one session; beyond it the client is not read.
+pub const EXPECTATIONS_MAX: usize = 4_096;
+
+/// A statement in execution.
+#[derive(Debug)]
+pub struct Run {
+    /// What was decided; names its statements.
+    pub decision: Arc<Decision>,
+    /// Sequence, within the session, of the record that must stand before its effect.
+    pub record: u64,
+    /// Its rows may leave once this is durable; `None` when they may leave already.
+    pub mark: Option<Mark>,
+    /// Which statement of the text is running.
+    pub statement: usize,
+    /// Monotonic time of forwarding, nanoseconds.
+    pub started_ns: u64,
+    /// Monotonic time of the first row, nanoseconds; 0 before it.
+    pub first_row_ns: u64,
+    /// Rows of the current result.
+    pub rows: u64,
+    /// Bytes of the current result as delivered.
+    pub bytes: u64,
+    /// An error closed it.
+    pub failed: bool,
+}
+
+impl Run {
+    /// The text's next statement begins.
+    pub fn next_statement(&mut self) {
+        self.statement += 1;
+        self.rows = 0;
+        self.bytes = 0;
+        self.first_row_ns = 0;
+    }
+}
+
+/// One entry of the queue.
+#[derive(Debug)]
+pub enum Expectation {
+    /// A simple query.
+    Query(Box<Run>),
+    /// Parse.
+    Parse {
+        /// Takes the name back when it fails.
+        undo: Option<Undo>,
+    },
+    /// Bind.
+    Bind {
+        /// Takes the portal back when it fails.
+        undo: Option<Undo>,
+        /// Its record, in which a failure is noted.
+        run: Box<Run>,
+    },
+    /// Describe of a statement; ParameterDescription comes first.
+    DescribeStatement {
+        /// Whether it came.
+        parameters_seen: bool,
+    },
+    /// Describe of a portal.
+    DescribePortal,
+    /// Execute.
+    Execute(Box<Run>),
+    /// Close.
+    Close {
+        /// Takes the removal back when it is skipped.
+        undo: Option<Undo>,
+    },
+    /// Sync.
+    Sync {
+        /// The batch that it closes.
+        batch: Batch,
+    },
+    /// A refused frame of the extended protocol, substituted.
+    RefusedParse {
+        /// What to say.
+        refusal: Arc<Refusal>,
+        /// Its reference.
+        reference: String,
+    },
+    /// A refused simple query, substituted.
+    RefusedQuery {
+        /// What to say.
+        refusal: Arc<Refusal>,
+        /// Its reference.
+        reference: String,
+        /// The error of the server came and was rewritten.
+        rewritten: bool,
+    },
+    /// Our own reading of the guarded settings.
+    GuardRead {
+        /// Values so far.
+        values: Vec<Option<Box<[u8]>>>,
+        /// It failed.
+        failed: bool,
+    },
+}
+
+impl Expectation {
+    /// For messages about a violation.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Expectation::Query(_) => "Query",
+            Expectation::Parse { .. } => "Parse",
+            Expectation::Bind { .. } => "Bind",
+            Expectation::DescribeStatement { .. } => "Describe (statement)",
+            Expectation::DescribePortal => "Describe (portal)",
+            Expectation::Execute(_) => "Execute",
+            Expectation::Close { .. } => "Close",
+            Expectation::Sync { .. } => "Sync",
+            Expectation::RefusedParse { .. } => "a refused frame",
+            Expectation::RefusedQuery { .. } => "a refused query",
+            Expectation::GuardRead { .. } => "the reading of the guarded settings",
+        }
+    }
+
+    /// The mark that must be durable before any answer to this entry leaves.
+    pub fn mark(&self) -> Option<Mark> {
+        match self {
+            Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. } => run.mark,
+            Expectation::Parse { .. }
+            | Expectation::DescribeStatement { .. }
+            | Expectation::DescribePortal
+            | Expectation::Close { .. }
+            | Expectation::Sync { .. }
+            | Expectation::RefusedParse { .. }
+            | Expectation::RefusedQuery { .. }
+            | Expectation::GuardRead { .. } => None,
+        }
+    }
+
+    /// The mark is durable: it need not be looked at again.
+    pub fn release(&mut self) {
+        match self {
+            Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. } => {
+                run.mark = None
+            }
+            Expectation::Parse { .. }
+            | Expectation::DescribeStatement { .. }
+            | Expectation::DescribePortal
+            | Expectation::Close { .. }
+            | Expectation::Sync { .. }
+            | Expectation::RefusedParse { .. }
+            | Expectation::RefusedQuery { .. }
+            | Expectation::GuardRead { .. } => {}
+        }
+    }
+}
+
+/// Takes off the front what the server skips after an error in a batch, up to and without the next Sync. Each is handed
+/// to `skipped`, latest first, so that changes are undone in reverse. Whether a Sync stands there; if not, it has yet to
+/// be sent, and frames before it are skipped too.
+pub fn skip_to_sync(queue: &mut VecDeque<Expectation>, mut skipped: impl FnMut(Expectation)) -> bool {
+    let boundary = queue.iter().position(|entry| matches!(entry, Expectation::Sync { .. }));
+    let count = boundary.unwrap_or(queue.len());
+    let taken: Vec<Expectation> = queue.drain(..count).collect();
+    for entry in taken.into_iter().rev() {
+        skipped(entry);
+    }
+    boundary.is_some()
+}

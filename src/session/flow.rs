@@ -1,0 +1,520 @@
+//! The backend gate: what a backend's frame closes, and when it may go on to the client.
+//!
+//! Owns: the order record of the result → release, the reading of the guarded settings, the rewriting of the errors of
+//! substituted frames. May not: write to a socket, or judge. Fails closed: a frame that nothing asked for, an
+//! authentication request after login, a second BackendKeyData, CopyBoth, or a guarded setting that moved ends the
+//! session.
+
+use pgturnstile_proto::BackendTag;
+use pgturnstile_proto::backend::{self, Message, TransactionStatus};
+
+use super::denial::{self, GUARDED, SYNTAX_ERROR};
+use super::end::End;
+use super::expect::{self, Expectation, Run};
+use super::gate::{CopyPhase, Skip, Step};
+use super::relay::Relay;
+use crate::net::conduit::CAPACITY_BULK_BYTES;
+
+/// What a run of rows came to.
+pub enum Outcome<'a> {
+    /// With its command tag.
+    Complete(&'a [u8]),
+    /// An empty text.
+    Empty,
+    /// The row limit of an Execute.
+    Suspended,
+    /// An error, with its SQLSTATE.
+    Error(&'a [u8]),
+}
+
+impl Relay {
+    /// Deals with as many of the backend's frames as are here and may move; whether any did.
+    pub(super) async fn backend_frames(&mut self) -> Result<bool, End> {
+        let mut moved = false;
+        loop {
+            match self.backend_frame().await? {
+                Step::Done => moved = true,
+                Step::NeedBytes | Step::Blocked => return Ok(moved),
+            }
+        }
+    }
+
+    async fn backend_frame(&mut self) -> Result<Step, End> {
+        if self.rows_left > 0 {
+            return Ok(self.stream_row());
+        }
+        let Some(header) = backend::Header::peek(self.down.unscanned(), &self.limits)
+            .map_err(|fault| End::backend_fault(&fault))?
+        else {
+            return Ok(Step::NeedBytes);
+        };
+        // Nothing that answers a statement leaves before the record of the statement is durable.
+        if let Some(front) = self.queue.front_mut()
+            && let Some(mark) = front.mark()
+        {
+            if !self.account.durable(mark)? {
+                return Ok(Step::Blocked);
+            }
+            front.release();
+        }
+        if matches!(header.tag, BackendTag::DataRow | BackendTag::CopyData) {
+            return self.on_rows(header.tag, header.len);
+        }
+        if self.down.unscanned().len() < header.len {
+            self.down.make_room(header.len);
+            return Ok(Step::NeedBytes);
+        }
+        self.answer(header.tag, header.len).await?;
+        Ok(Step::Done)
+    }
+
+    async fn answer(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+        match tag {
+            BackendTag::ReadyForQuery => self.on_ready(len).await,
+            BackendTag::CommandComplete => self.on_complete(len).await,
+            BackendTag::ErrorResponse => self.on_error(len).await,
+            BackendTag::RowDescription | BackendTag::NoData | BackendTag::ParameterDescription => {
+                self.on_description(tag, len)
+            }
+            BackendTag::ParseComplete | BackendTag::BindComplete | BackendTag::CloseComplete => {
+                self.on_acknowledged(tag, len)
+            }
+            BackendTag::EmptyQueryResponse | BackendTag::PortalSuspended => self.on_other_end(tag, len).await,
+            BackendTag::CopyInResponse | BackendTag::CopyOutResponse | BackendTag::CopyDone => {
+                self.on_copy(tag, len)
+            }
+            BackendTag::ParameterStatus => self.on_parameter(len).await,
+            BackendTag::NoticeResponse | BackendTag::NotificationResponse => {
+                self.checked(len)?;
+                self.down.pass(len);
+                Ok(())
+            }
+            BackendTag::DataRow | BackendTag::CopyData => Err(End::gateway("rows outside their path")),
+            BackendTag::Authentication
+            | BackendTag::BackendKeyData
+            | BackendTag::NegotiateProtocolVersion
+            | BackendTag::CopyBothResponse
+            | BackendTag::FunctionCallResponse => Err(unasked(tag, self.queue.front())),
+        }
+    }
+
+    /// Reads the whole frame, so that nothing is passed on unread.
+    fn checked(&self, len: usize) -> Result<Message<'_>, End> {
+        let frame = self.down.unscanned().get(..len).unwrap_or_default();
+        Message::parse(frame).map_err(|fault| End::backend_fault(&fault))
+    }
+
+    fn on_rows(&mut self, tag: BackendTag, len: usize) -> Result<Step, End> {
+        let run = match self.queue.front_mut() {
+            Some(Expectation::Query(run) | Expectation::Execute(run)) => run,
+            Some(Expectation::GuardRead { .. }) if tag == BackendTag::DataRow => {
+                return self.on_guard_row(len);
+            }
+            other => return Err(unasked(tag, other.as_deref())),
+        };
+        if tag == BackendTag::CopyData && !self.copy_out {
+            return Err(unasked(tag, self.queue.front()));
+        }
+        let buffer = self.down.unscanned();
+        let (rows, checked) = backend::check_rows(buffer, &self.limits, None);
+        checked.map_err(|fault| End::backend_fault(&fault))?;
+        if rows.frames == 0 {
+            if len <= CAPACITY_BULK_BYTES / 2 {
+                self.down.make_room(len);
+                return Ok(Step::NeedBytes);
+            }
+            // Larger than the buffer cares to hold: it streams, its header checked, its columns as they come.
+            run.rows += 1;
+            self.rows_left = len;
+            if run.first_row_ns == 0 {
+                run.first_row_ns = self.account.now_ns();
+            }
+            return Ok(self.stream_row());
+        }
+        if run.first_row_ns == 0 {
+            run.first_row_ns = self.account.now_ns();
+        }
+        run.rows += rows.frames as u64;
+        run.bytes += rows.bytes as u64;
+        self.account.delivered(buffer.get(..rows.bytes).unwrap_or_default());
+        self.down.pass(rows.bytes);
+        Ok(Step::Done)
+    }
+
+    fn stream_row(&mut self) -> Step {
+        let here = self.down.unscanned().len().min(self.rows_left);
+        if here == 0 {
+            return Step::NeedBytes;
+        }
+        if let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front_mut() {
+            run.bytes += here as u64;
+        }
+        self.account.delivered(self.down.unscanned().get(..here).unwrap_or_default());
+        self.rows_left -= here;
+        self.down.pass(here);
+        Step::Done
+    }
+
+    fn on_guard_row(&mut self, len: usize) -> Result<Step, End> {
+        let frame = self.down.unscanned();
+        if frame.len() < len {
+            self.down.make_room(len);
+            return Ok(Step::NeedBytes);
+        }
+        let value = match Message::parse(frame.get(..len).unwrap_or_default()) {
+            Ok(Message::DataRow(row)) => row.columns().iter().next().flatten().map(Box::from),
+            Ok(_) => return Err(End::gateway("a DataRow that is none")),
+            Err(fault) => return Err(End::backend_fault(&fault)),
+        };
+        if let Some(Expectation::GuardRead { values, .. }) = self.queue.front_mut() {
+            values.push(value);
+        }
+        self.down.swallow(len);
+        Ok(Step::Done)
+    }
+
+    fn on_description(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+        self.checked(len)?;
+        match (self.queue.front_mut(), tag) {
+            (Some(Expectation::Query(_)), BackendTag::RowDescription) => self.down.pass(len),
+            (Some(Expectation::GuardRead { .. }), BackendTag::RowDescription) => self.down.swallow(len),
+            (Some(Expectation::DescribeStatement { parameters_seen }), BackendTag::ParameterDescription)
+                if !*parameters_seen =>
+            {
+                *parameters_seen = true;
+                self.down.pass(len);
+            }
+            (
+                Some(Expectation::DescribeStatement { parameters_seen: true } | Expectation::DescribePortal),
+                BackendTag::RowDescription | BackendTag::NoData,
+            ) => {
+                self.queue.pop_front();
+                self.down.pass(len);
+            }
+            (front, tag) => return Err(unasked(tag, front.as_deref())),
+        }
+        Ok(())
+    }
+
+    fn on_acknowledged(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+        self.checked(len)?;
+        let undo = match (self.queue.pop_front(), tag) {
+            (Some(Expectation::Parse { undo, .. }), BackendTag::ParseComplete)
+            | (Some(Expectation::Bind { undo, .. }), BackendTag::BindComplete)
+            | (Some(Expectation::Close { undo }), BackendTag::CloseComplete) => undo,
+            (front, tag) => return Err(unasked(tag, front.as_ref())),
+        };
+        if let Some(undo) = undo {
+            self.names.confirm(&undo);
+        }
+        self.down.pass(len);
+        Ok(())
+    }
+
+    async fn on_complete(&mut self, len: usize) -> Result<(), End> {
+        let frame = self.down.unscanned().get(..len).unwrap_or_default();
+        let Message::CommandComplete(complete) =
+            Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?
+        else {
+            return Err(End::gateway("a CommandComplete frame that is none"));
+        };
+        let tag: Vec<u8> = complete.tag().into();
+        match self.queue.front_mut() {
+            Some(Expectation::GuardRead { .. }) => {
+                self.down.swallow(len);
+                return Ok(());
+            }
+            Some(Expectation::Query(run)) => {
+                self.account.result(run, &Outcome::Complete(&tag)).await?;
+                self.names_done_query();
+            }
+            Some(Expectation::Execute(run)) => {
+                self.account.result(run, &Outcome::Complete(&tag)).await?;
+                self.names_done_query();
+                self.queue.pop_front();
+            }
+            front => return Err(unasked(BackendTag::CommandComplete, front.as_deref())),
+        }
+        self.copy_out = false;
+        self.down.pass(len);
+        Ok(())
+    }
+
+    /// The front run's statement succeeded: what it did to the shared name space stands, and the next one follows.
+    fn names_done_query(&mut self) {
+        let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front_mut() else {
+            return;
+        };
+        let decision = std::sync::Arc::clone(&run.decision);
+        let index = run.statement;
+        let record = run.record;
+        run.next_statement();
+        if decision.changes_catalog {
+            self.judge.catalog_changed();
+        }
+        self.judge.named_done(&decision, index, record, &mut self.names);
+    }
+
+    async fn on_other_end(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+        self.checked(len)?;
+        let suspended = tag == BackendTag::PortalSuspended;
+        let outcome = if suspended { Outcome::Suspended } else { Outcome::Empty };
+        match self.queue.front_mut() {
+            Some(Expectation::Query(run)) if !suspended => {
+                self.account.result(run, &outcome).await?;
+            }
+            Some(Expectation::Execute(run)) => {
+                self.account.result(run, &outcome).await?;
+                self.queue.pop_front();
+            }
+            front => return Err(unasked(tag, front.as_deref())),
+        }
+        self.down.pass(len);
+        Ok(())
+    }
+
+    fn on_copy(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+        self.checked(len)?;
+        let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front() else {
+            return Err(unasked(tag, self.queue.front()));
+        };
+        match tag {
+            BackendTag::CopyInResponse
+                if run.decision.copies_in > 0 && self.gate.copy == CopyPhase::Awaited =>
+            {
+                self.gate.copy = CopyPhase::Active;
+            }
+            BackendTag::CopyOutResponse if run.decision.copies_out => self.copy_out = true,
+            BackendTag::CopyDone if self.copy_out => {}
+            tag => return Err(unasked(tag, self.queue.front())),
+        }
+        self.down.pass(len);
+        Ok(())
+    }
+
+    async fn on_parameter(&mut self, len: usize) -> Result<(), End> {
+        let Message::ParameterStatus(status) = self.checked(len)? else {
+            return Err(End::gateway("a ParameterStatus frame that is none"));
+        };
+        if let Some(moved) = self.pinned.moved(status.name(), status.value()) {
+            self.account.moved(&moved, "reported").await;
+            return Err(moved_setting(&moved));
+        }
+        self.down.pass(len);
+        Ok(())
+    }
+
+    async fn on_error(&mut self, len: usize) -> Result<(), End> {
+        let frame = self.down.unscanned().get(..len).unwrap_or_default();
+        let Message::ErrorResponse(fields) =
+            Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?
+        else {
+            return Err(End::gateway("an ErrorResponse frame that is none"));
+        };
+        let sqlstate: Vec<u8> = fields.sqlstate().unwrap_or("XX000").into();
+        if matches!(fields.severity(), Some(b"FATAL" | b"PANIC") | None) {
+            return self.on_fatal(len, &sqlstate).await;
+        }
+        self.gate.copy = match self.gate.copy {
+            CopyPhase::Active => CopyPhase::Over,
+            CopyPhase::Awaited | CopyPhase::None => CopyPhase::None,
+            CopyPhase::Over => CopyPhase::Over,
+        };
+        self.gate.copies_left = 0;
+        self.copy_out = false;
+        match self.queue.front_mut() {
+            Some(Expectation::Query(run)) => {
+                run.failed = true;
+                self.account.result(run, &Outcome::Error(&sqlstate)).await?;
+                self.down.pass(len);
+            }
+            Some(Expectation::Sync { .. }) => {
+                // Work at the end of the transaction failed: deferred constraints, serialization.
+                self.account.failed_aside(&sqlstate).await?;
+                self.down.pass(len);
+            }
+            Some(Expectation::RefusedQuery { rewritten: true, .. }) | None => {
+                return Err(unasked(BackendTag::ErrorResponse, self.queue.front()));
+            }
+            Some(Expectation::RefusedQuery { refusal, reference, rewritten }) => {
+                *rewritten = true;
+                let ours = (sqlstate == SYNTAX_ERROR.as_bytes()).then(|| denial::error(refusal, reference));
+                self.say_or_pass(len, ours);
+            }
+            Some(Expectation::GuardRead { failed, .. }) => {
+                *failed = true;
+                self.down.swallow(len);
+            }
+            Some(_) => self.on_batch_error(len, &sqlstate).await?,
+        }
+        Ok(())
+    }
+
+    /// An error in the extended protocol: its entry ends, and all behind it up to the Sync is skipped.
+    async fn on_batch_error(&mut self, len: usize, sqlstate: &[u8]) -> Result<(), End> {
+        let mut ours = None;
+        let Some(mut front) = self.queue.pop_front() else { return Ok(()) };
+        match &mut front {
+            Expectation::Bind { run, .. } | Expectation::Execute(run) => {
+                run.failed = true;
+                self.account.result(run, &Outcome::Error(sqlstate)).await?;
+            }
+            Expectation::RefusedParse { refusal, reference } => {
+                ours = (sqlstate == SYNTAX_ERROR.as_bytes()).then(|| denial::error(refusal, reference));
+            }
+            Expectation::Parse { .. }
+            | Expectation::DescribeStatement { .. }
+            | Expectation::DescribePortal
+            | Expectation::Close { .. } => self.account.failed_aside(sqlstate).await?,
+            Expectation::Query(_)
+            | Expectation::Sync { .. }
+            | Expectation::RefusedQuery { .. }
+            | Expectation::GuardRead { .. } => {}
+        }
+        let names = &mut self.names;
+        let mut skipped_runs = Vec::new();
+        let sync_stands = expect::skip_to_sync(&mut self.queue, |entry| {
+            if let Some(run) = undo(names, entry) {
+                skipped_runs.push(run);
+            }
+        });
+        undo(names, front);
+        for run in skipped_runs.into_iter().rev() {
+            self.account.skipped(&run).await?;
+        }
+        if !sync_stands && self.gate.skip == Skip::No {
+            self.gate.skip = Skip::ServerSkips;
+        }
+        if !sync_stands && let Some(held) = self.gate.take_held() {
+            // It was not sent yet, and would be skipped.
+            self.up.drop_scanned();
+            if let Some(run) = undo(&mut self.names, held) {
+                self.account.skipped(&run).await?;
+            }
+        }
+        self.say_or_pass(len, ours);
+        Ok(())
+    }
+
+    fn say_or_pass(&mut self, len: usize, ours: Option<Vec<u8>>) {
+        match ours {
+            Some(answer) => self.down.replace(len, answer),
+            None => self.down.pass(len),
+        }
+    }
+
+    async fn on_fatal(&mut self, len: usize, sqlstate: &[u8]) -> Result<(), End> {
+        if let Some(Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. }) =
+            self.queue.front_mut()
+        {
+            run.failed = true;
+            self.account.result(run, &Outcome::Error(sqlstate)).await?;
+        }
+        self.down.pass(len);
+        Err(End::BackendSaidFatal { sqlstate: String::from_utf8_lossy(sqlstate).into_owned() })
+    }
+
+    async fn on_ready(&mut self, len: usize) -> Result<(), End> {
+        let Message::ReadyForQuery { status } = self.checked(len)? else {
+            return Err(End::gateway("a ReadyForQuery frame that is none"));
+        };
+        let batch = match self.queue.pop_front() {
+            Some(Expectation::Query(_) | Expectation::RefusedQuery { .. }) => self.batch.saturating_sub(1),
+            Some(Expectation::Sync { batch }) => batch,
+            Some(Expectation::GuardRead { values, failed }) => {
+                self.down.swallow(len);
+                self.status = status;
+                return self.on_guards(&values, failed).await;
+            }
+            front => return Err(unasked(BackendTag::ReadyForQuery, front.as_ref())),
+        };
+        self.status = status;
+        self.copy_out = false;
+        if status == TransactionStatus::Idle {
+            self.names.transaction_ended(batch);
+            self.judge.transaction_ended();
+            if self.queue.is_empty() {
+                self.account.portals_ended().await?;
+            }
+        }
+        self.down.pass(len);
+        if self.gate.fence_closed() || (self.gate.guard_read_owed && self.queue.is_empty()) {
+            self.read_guards();
+        }
+        Ok(())
+    }
+
+    /// Asks for the guarded settings where a statement can run; remembers it where the transaction has failed.
+    fn read_guards(&mut self) {
+        if self.status == TransactionStatus::Failed {
+            self.gate.guard_read_owed = true;
+            self.gate.fence = None;
+            return;
+        }
+        self.up.insert(denial::guard_read());
+        self.queue
+            .push_back(Expectation::GuardRead { values: Vec::with_capacity(GUARDED.len()), failed: false });
+        self.gate.fence = self.gate.fence.take().or_else(|| Some(super::gate::Fence::reading()));
+    }
+
+    async fn on_guards(&mut self, values: &[Option<Box<[u8]>>], failed: bool) -> Result<(), End> {
+        if failed {
+            return Err(End::gateway(
+                "pgturnstile ended the session: the guarded settings could not be read behind a statement that may \
+                 have moved them. Next: reconnect",
+            ));
+        }
+        if let Some(name) = self.pinned.moved_unreported(values) {
+            self.account.moved(name, "re-read").await;
+            return Err(moved_setting(name));
+        }
+        self.gate.fence = None;
+        self.gate.guard_read_owed = false;
+        Ok(())
+    }
+}
+
+/// Takes back what an entry changed; its run, when it had one that counts as a statement.
+fn undo(names: &mut super::names::Names, entry: Expectation) -> Option<Box<Run>> {
+    match entry {
+        Expectation::Parse { undo, .. } | Expectation::Close { undo } => {
+            if let Some(undo) = undo {
+                names.undo(undo);
+            }
+            None
+        }
+        Expectation::Bind { undo, run } => {
+            if let Some(undo) = undo {
+                names.undo(undo);
+            }
+            Some(run)
+        }
+        Expectation::Query(run) => Some(run),
+        Expectation::Execute(_)
+        | Expectation::DescribeStatement { .. }
+        | Expectation::DescribePortal
+        | Expectation::Sync { .. }
+        | Expectation::RefusedParse { .. }
+        | Expectation::RefusedQuery { .. }
+        | Expectation::GuardRead { .. } => None,
+    }
+}
+
+fn unasked(tag: BackendTag, front: Option<&Expectation>) -> End {
+    End::backend(format!(
+        "pgturnstile ended the session: the target sent {} where {} was owed. Next: check what stands between the \
+         gateway and PostgreSQL",
+        tag.name(),
+        front.map_or("nothing", Expectation::name)
+    ))
+}
+
+fn moved_setting(name: &str) -> End {
+    End::client(
+        denial::REFUSED,
+        format!(
+            "pgturnstile ended the session: the guarded setting {name} was moved, and what follows would be judged by \
+             another reading than the server's. Next: have the access entry set it, and reconnect"
+        ),
+    )
+}

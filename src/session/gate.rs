@@ -1,0 +1,804 @@
+//! The frontend gate: what a client's frame does, and when it may go on to the backend.
+//!
+//! Owns: the order client frame → verdict → record → release (decisions 6, 7 and 12). May not: write to a socket, or
+//! interpret a backend's frame. Fails closed: a frame that is malformed, unknown or out of place ends the session with
+//! its reason; a statement that is refused is answered by [`super::denial`].
+//!
+//! ```text
+//!            ┌────────────────────────── frame is whole? no ──► wait for bytes
+//!            ▼
+//!   fence closed, COPY not answered, name pending, record not durable ──► blocked: nothing behind it moves
+//!            ▼
+//!   refused earlier in this batch, or the server skips to Sync ──► swallowed
+//!            ▼
+//!   judge ──► refuse: answered or substituted ──► record of the refusal
+//!      └────► allow ──► record ──► proven, or durable already, or queued mode ──► released
+//!                             └──► scanned, released when durable
+//! ```
+
+use std::sync::Arc;
+
+use pgturnstile_proto::frontend::{self, Message, ObjectKind};
+use pgturnstile_proto::{FrontendTag, backend::TransactionStatus, encode};
+
+use super::account::Unrecorded;
+use super::denial::{self, PROTOCOL_VIOLATION, Refusal};
+use super::end::End;
+use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
+use super::judge::{Decision, Fence as FenceKind, Verdict};
+use super::names::{Lookup, NAME_BYTES_MAX, Portal, Prepared};
+use super::relay::Relay;
+use crate::evidence::Mark;
+
+/// Objects of users have oids from here on (`FirstNormalObjectId`, src/include/access/transam.h).
+const FIRST_USER_OID: u32 = 16_384;
+
+/// What one look at the client's bytes came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A frame was dealt with.
+    Done,
+    /// Its frame is not whole yet.
+    NeedBytes,
+    /// It waits for the backend or for the evidence.
+    Blocked,
+}
+
+/// COPY from the client, as far as the gate cares.
+///
+/// ```text
+///   None ──COPY … FROM STDIN forwarded──► Awaited ──CopyInResponse──► Active ──CopyDone, CopyFail──► None
+///     ▲                                      │ error                     │ error
+///     └──────────────────────────────────────┴──────── first other frame ◄ Over (stray copy frames are dropped)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CopyPhase {
+    None,
+    Awaited,
+    Active,
+    Over,
+}
+
+/// Why frames up to the next Sync go nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skip {
+    /// They do not.
+    No,
+    /// The refusal was answered here; the Sync is answered here too.
+    AnsweredHere,
+    /// The server skips to the Sync, which is forwarded.
+    ServerSkips,
+}
+
+/// The barrier of decision 6 while it stands.
+#[derive(Debug)]
+pub(super) struct Fence {
+    kind: FenceKind,
+    /// Record of the statement that raised it: its own Bind, once, and Execute may follow.
+    own: u64,
+    /// That Bind was forwarded.
+    bound: bool,
+    /// A Sync or the end of a Query stands behind it: nothing moves until the server is ready and the guards are read.
+    closed: bool,
+}
+
+impl Fence {
+    /// Stands while owed guards are read, behind no statement of its own.
+    pub(super) fn reading() -> Self {
+        Self { kind: FenceKind::Full, own: u64::MAX, bound: true, closed: true }
+    }
+}
+
+/// State of the frontend gate.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) skip: Skip,
+    pub(super) copy: CopyPhase,
+    /// COPY statements of the running text that are still to ask for data.
+    pub(super) copies_left: usize,
+    pub(super) fence: Option<Fence>,
+    /// A frame that is scanned, recorded, and waits for its record to be durable.
+    held: Option<(Mark, Expectation)>,
+    /// Rest of a CopyData frame that is larger than the buffer.
+    stream_left: usize,
+    /// Frames were forwarded since the last Sync or Query.
+    pub(super) batch_open: bool,
+    /// A fence fell in a failed transaction: the guards are read as soon as a statement can run again.
+    pub(super) guard_read_owed: bool,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        Self {
+            skip: Skip::No,
+            copy: CopyPhase::None,
+            copies_left: 0,
+            fence: None,
+            held: None,
+            stream_left: 0,
+            batch_open: false,
+            guard_read_owed: false,
+        }
+    }
+
+    /// Whether the fence waits for the server.
+    pub(super) fn fence_closed(&self) -> bool {
+        self.fence.as_ref().is_some_and(|fence| fence.closed)
+    }
+
+    /// Drops the held frame, because the server skips to the next Sync.
+    pub(super) fn take_held(&mut self) -> Option<Expectation> {
+        self.held.take().map(|(_, expectation)| expectation)
+    }
+
+    /// Whether the client's stream stands between two frames.
+    pub(super) fn at_frame_boundary(&self) -> bool {
+        self.stream_left == 0
+    }
+
+    /// The mark that a held frame waits for.
+    pub(super) fn waits_for(&self) -> Option<Mark> {
+        self.held.as_ref().map(|(mark, _)| *mark)
+    }
+}
+
+/// Which stand-in a refused frame needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    Query,
+    Extended,
+}
+
+impl Relay {
+    /// Deals with as many of the client's frames as are here and may move; whether any did.
+    pub(super) async fn frontend_frames(&mut self) -> Result<bool, End> {
+        let mut moved = false;
+        loop {
+            match self.frontend_frame().await? {
+                Step::Done => moved = true,
+                Step::NeedBytes => {
+                    self.blocked = false;
+                    return Ok(moved);
+                }
+                Step::Blocked => {
+                    self.blocked = true;
+                    return Ok(moved);
+                }
+            }
+        }
+    }
+
+    async fn frontend_frame(&mut self) -> Result<Step, End> {
+        if let Some((mark, _)) = self.gate.held {
+            if !self.account.durable(mark)? {
+                return Ok(Step::Blocked);
+            }
+            self.release_held();
+            return Ok(Step::Done);
+        }
+        if self.gate.stream_left > 0 {
+            return Ok(self.stream_copy_data());
+        }
+        if self.gate.fence_closed() || self.queue.len() >= EXPECTATIONS_MAX {
+            return Ok(Step::Blocked);
+        }
+        let Some(header) = frontend::Header::peek(self.up.unscanned(), &self.limits)
+            .map_err(|fault| End::client_fault(&fault))?
+        else {
+            return Ok(Step::NeedBytes);
+        };
+        if self.gate.copy == CopyPhase::Awaited
+            && !matches!(header.tag, FrontendTag::Flush | FrontendTag::Terminate)
+        {
+            return Ok(Step::Blocked);
+        }
+        if header.tag == FrontendTag::CopyData {
+            return self.on_copy_data(header.len);
+        }
+        if self.up.unscanned().len() < header.len {
+            self.up.make_room(header.len);
+            return Ok(Step::NeedBytes);
+        }
+        self.check_place(header.tag)?;
+        if self.gate.skip != Skip::No && !matches!(header.tag, FrontendTag::Sync | FrontendTag::Terminate) {
+            // Still read: what cannot be read is a fault even where nobody would act on it.
+            let frame = self.up.unscanned().get(..header.len).unwrap_or_default();
+            Message::parse(frame).map_err(|fault| End::client_fault(&fault))?;
+            self.up.swallow(header.len);
+            return Ok(Step::Done);
+        }
+        self.dispatch(header.tag, header.len).await
+    }
+
+    async fn dispatch(&mut self, tag: FrontendTag, len: usize) -> Result<Step, End> {
+        match tag {
+            FrontendTag::Query => self.on_query(len).await,
+            FrontendTag::Parse => self.on_parse(len).await,
+            FrontendTag::Bind => self.on_bind(len).await,
+            FrontendTag::Execute => self.on_execute(len).await,
+            FrontendTag::Describe => self.on_describe(len).await,
+            FrontendTag::Close => self.on_close(len).await,
+            FrontendTag::Sync => self.on_sync(len),
+            FrontendTag::Flush => self.on_plain(len),
+            FrontendTag::CopyDone | FrontendTag::CopyFail => self.on_copy_end(len),
+            FrontendTag::FunctionCall => {
+                let refusal = Refusal::built_in(
+                    denial::REFUSED,
+                    "built-in: function-call",
+                    "pgturnstile refused a FunctionCall message: it runs a function by number, with no SQL to judge. \
+                     Next: call the function in a SELECT",
+                );
+                self.refuse(len, Stand::Query, refusal, None).await
+            }
+            FrontendTag::Terminate => {
+                self.on_plain(len)?;
+                Err(End::ClientTerminated)
+            }
+            FrontendTag::Password => Err(End::client(
+                PROTOCOL_VIOLATION,
+                "pgturnstile ended the session: a password message after login. Next: report this to the driver's authors",
+            )),
+            FrontendTag::CopyData => Ok(Step::Blocked),
+        }
+    }
+
+    /// Frames that may not stand where they stand.
+    fn check_place(&mut self, tag: FrontendTag) -> Result<(), End> {
+        match self.gate.copy {
+            CopyPhase::Active => match tag {
+                FrontendTag::CopyData
+                | FrontendTag::CopyDone
+                | FrontendTag::CopyFail
+                | FrontendTag::Flush
+                | FrontendTag::Sync
+                | FrontendTag::Terminate => Ok(()),
+                FrontendTag::Query
+                | FrontendTag::Parse
+                | FrontendTag::Bind
+                | FrontendTag::Execute
+                | FrontendTag::Describe
+                | FrontendTag::Close
+                | FrontendTag::FunctionCall
+                | FrontendTag::Password => Err(End::client(
+                    PROTOCOL_VIOLATION,
+                    format!(
+                        "pgturnstile ended the session: a {} message during COPY FROM STDIN. Next: end the copy \
+                         with CopyDone or CopyFail first",
+                        tag.name()
+                    ),
+                )),
+            },
+            CopyPhase::Over => {
+                if !matches!(tag, FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail) {
+                    self.gate.copy = CopyPhase::None;
+                }
+                Ok(())
+            }
+            CopyPhase::None | CopyPhase::Awaited => Ok(()),
+        }
+    }
+
+    fn release_held(&mut self) {
+        if let Some((_, expectation)) = self.gate.held.take() {
+            self.queue.push_back(expectation);
+            self.up.clear();
+        }
+    }
+
+    /// Releases a frame that carries a statement: at once, or when its record is durable.
+    fn release(
+        &mut self,
+        len: usize,
+        mark: Option<Mark>,
+        proven: bool,
+        expectation: Expectation,
+    ) -> Result<Step, End> {
+        self.up.scan(len);
+        match mark {
+            Some(mark) if !proven && !self.account.durable(mark)? => {
+                self.gate.held = Some((mark, expectation));
+            }
+            Some(_) | None => {
+                self.queue.push_back(expectation);
+                self.up.clear();
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    async fn on_query(&mut self, len: usize) -> Result<Step, End> {
+        if self.gate.fence.is_some() {
+            return self.refuse(len, Stand::Query, behind_the_fence(), None).await;
+        }
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        let Message::Query(query) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))? else {
+            return Err(End::gateway("a Query frame that is none"));
+        };
+        let text = query.text();
+        let transaction = self.transaction();
+        let verdict = self.judge.text(text, &[], &self.names, self.batch, transaction).await?;
+        let decision = match verdict {
+            Verdict::Wait => return Ok(Step::Blocked),
+            Verdict::Refuse(refusal, decision) => {
+                return self.refuse(len, Stand::Query, refusal, decision).await;
+            }
+            Verdict::Allow(decision) => decision,
+        };
+        if self.gate.guard_read_owed && !decision.only_ends_transaction() {
+            return self.refuse(len, Stand::Query, owed(), Some(decision)).await;
+        }
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        let (record, mark) = match self.account.query(&decision, text_of(frame)).await {
+            Ok(taken) => taken,
+            Err(Unrecorded::Refused(refusal)) => {
+                return self.refuse(len, Stand::Query, refusal, Some(decision)).await;
+            }
+            Err(Unrecorded::Ended(end)) => return Err(end),
+        };
+        self.batch += 1;
+        self.gate.batch_open = false;
+        self.gate.copies_left = decision.copies_in;
+        if decision.copies_in > 0 {
+            self.gate.copy = CopyPhase::Awaited;
+        }
+        if decision.fence != FenceKind::None {
+            self.gate.fence = Some(Fence { kind: decision.fence, own: record, bound: true, closed: true });
+        }
+        let proven = decision.proven;
+        let run = self.run_of(decision, record, mark);
+        self.release(len, mark, proven, Expectation::Query(run))
+    }
+
+    async fn on_parse(&mut self, len: usize) -> Result<Step, End> {
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        let Message::Parse(parse) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))? else {
+            return Err(End::gateway("a Parse frame that is none"));
+        };
+        if let Some(refusal) = bad_name(parse.name(), "statement") {
+            return self.refuse(len, Stand::Extended, refusal, None).await;
+        }
+        if !fence_admits_text(self.gate.fence.as_ref(), parse.text()) {
+            return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
+        }
+        // A declared type of the server's own changes no name's meaning; one of a user's may bring code.
+        let types: Vec<u32> = parse.types().filter(|oid| *oid >= FIRST_USER_OID).collect();
+        let transaction = self.transaction();
+        let known = match self.names.statement(parse.name(), self.batch) {
+            Lookup::Pending => return Ok(Step::Blocked),
+            Lookup::Known(_) => true,
+            Lookup::Absent => false,
+        };
+        let verdict = self.judge.text(parse.text(), &types, &self.names, self.batch, transaction).await?;
+        let decision = match verdict {
+            Verdict::Wait => return Ok(Step::Blocked),
+            Verdict::Refuse(refusal, decision) => {
+                return self.refuse(len, Stand::Extended, refusal, decision).await;
+            }
+            Verdict::Allow(decision) => decision,
+        };
+        if self.names.full() {
+            return self.refuse(len, Stand::Extended, too_many_names(), Some(decision)).await;
+        }
+        let name: Box<[u8]> = parse.name().into();
+        let record = match self.account.parse(&decision, &name, parse.text()).await {
+            Ok(record) => record,
+            Err(Unrecorded::Refused(refusal)) => {
+                return self.refuse(len, Stand::Extended, refusal, Some(decision)).await;
+            }
+            Err(Unrecorded::Ended(end)) => return Err(end),
+        };
+        let full = decision.fence == FenceKind::Full;
+        let prepared = Arc::new(Prepared { decision, record });
+        // The server denies a second Parse of a name that is taken: the table must not follow it.
+        let undo = (name.is_empty() || !known)
+            .then(|| self.names.set_statement(&name, Some(Arc::clone(&prepared)), self.batch));
+        if full && self.gate.fence.is_none() {
+            // Even parse analysis may run code: input functions of types and domains on constants.
+            self.gate.fence = Some(Fence { kind: FenceKind::Full, own: record, bound: false, closed: false });
+        }
+        self.gate.batch_open = true;
+        self.up.pass(len);
+        self.queue.push_back(Expectation::Parse { undo });
+        Ok(Step::Done)
+    }
+
+    async fn on_bind(&mut self, len: usize) -> Result<Step, End> {
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        let Message::Bind(bind) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))? else {
+            return Err(End::gateway("a Bind frame that is none"));
+        };
+        if let Some(refusal) =
+            bad_name(bind.portal(), "portal").or_else(|| bad_name(bind.statement(), "statement"))
+        {
+            return self.refuse(len, Stand::Extended, refusal, None).await;
+        }
+        let portal: Box<[u8]> = bind.portal().into();
+        let statement = match self.names.statement(bind.statement(), self.batch) {
+            Lookup::Pending => return Ok(Step::Blocked),
+            Lookup::Known(statement) => statement,
+            Lookup::Absent => {
+                let refusal = absent("26000", "prepared statement", bind.statement());
+                return self.refuse(len, Stand::Extended, refusal, None).await;
+            }
+        };
+        let known = match self.names.portal(&portal, self.batch) {
+            Lookup::Pending => return Ok(Step::Blocked),
+            Lookup::Known(_) => true,
+            Lookup::Absent => false,
+        };
+        if !self.fence_admits_bind(&statement) {
+            return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
+        }
+        let parameters = self.account.parameters(&bind);
+        let transaction = self.transaction();
+        let decision =
+            match self.judge.again(&statement.decision, &self.names, self.batch, transaction).await? {
+                Verdict::Wait => return Ok(Step::Blocked),
+                Verdict::Refuse(refusal, decision) => {
+                    return self.refuse(len, Stand::Extended, refusal, decision).await;
+                }
+                Verdict::Allow(decision) => decision,
+            };
+        if self.gate.guard_read_owed && !decision.only_ends_transaction() {
+            return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
+        }
+        let (record, mark) = match self.account.bind(&decision, statement.record, &portal, parameters).await {
+            Ok(taken) => taken,
+            Err(Unrecorded::Refused(refusal)) => {
+                return self.refuse(len, Stand::Extended, refusal, Some(decision)).await;
+            }
+            Err(Unrecorded::Ended(end)) => return Err(end),
+        };
+        let proven = decision.proven;
+        self.raise_fence(decision.fence, statement.record);
+        let run = self.run_of(Arc::clone(&decision), record, mark);
+        let bound = Portal {
+            statement: Arc::new(Prepared { decision, record: statement.record }),
+            record,
+            batch: Some(self.batch),
+        };
+        let undo = (portal.is_empty() || !known)
+            .then(|| self.names.set_portal(&portal, Some(Arc::new(bound)), self.batch));
+        self.gate.batch_open = true;
+        self.release(len, mark, proven, Expectation::Bind { undo, run })
+    }
+
+    async fn on_execute(&mut self, len: usize) -> Result<Step, End> {
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        let Message::Execute(execute) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))?
+        else {
+            return Err(End::gateway("an Execute frame that is none"));
+        };
+        let portal = match self.names.portal(execute.portal(), self.batch) {
+            Lookup::Pending => return Ok(Step::Blocked),
+            Lookup::Known(portal) => portal,
+            Lookup::Absent => {
+                let refusal = absent("34000", "portal", execute.portal());
+                return self.refuse(len, Stand::Extended, refusal, None).await;
+            }
+        };
+        if !self.fence_admits_execute(&portal) {
+            return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
+        }
+        let decision = Arc::clone(&portal.statement.decision);
+        if decision.copies_in > 0 {
+            self.gate.copy = CopyPhase::Awaited;
+            self.gate.copies_left = decision.copies_in;
+        }
+        // Its Bind's record is durable before BindComplete leaves, and every row comes behind that.
+        let run = self.run_of(decision, portal.record, None);
+        self.gate.batch_open = true;
+        self.up.pass(len);
+        self.queue.push_back(Expectation::Execute(run));
+        Ok(Step::Done)
+    }
+
+    async fn on_describe(&mut self, len: usize) -> Result<Step, End> {
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        let Message::Describe(describe) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))?
+        else {
+            return Err(End::gateway("a Describe frame that is none"));
+        };
+        let statement = describe.kind() == ObjectKind::Statement;
+        if let Some(refusal) = bad_name(describe.name(), "object") {
+            return self.refuse(len, Stand::Extended, refusal, None).await;
+        }
+        self.gate.batch_open = true;
+        self.up.pass(len);
+        self.queue.push_back(if statement {
+            Expectation::DescribeStatement { parameters_seen: false }
+        } else {
+            Expectation::DescribePortal
+        });
+        Ok(Step::Done)
+    }
+
+    async fn on_close(&mut self, len: usize) -> Result<Step, End> {
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        let Message::Close(close) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))? else {
+            return Err(End::gateway("a Close frame that is none"));
+        };
+        let statement = close.kind() == ObjectKind::Statement;
+        let name: Box<[u8]> = close.name().into();
+        if let Some(refusal) = bad_name(&name, "object") {
+            return self.refuse(len, Stand::Extended, refusal, None).await;
+        }
+        let pending = if statement {
+            matches!(self.names.statement(&name, self.batch), Lookup::Pending)
+        } else {
+            matches!(self.names.portal(&name, self.batch), Lookup::Pending)
+        };
+        if pending {
+            return Ok(Step::Blocked);
+        }
+        let undo = if statement {
+            self.names.set_statement(&name, None, self.batch)
+        } else {
+            self.names.set_portal(&name, None, self.batch)
+        };
+        self.gate.batch_open = true;
+        self.up.pass(len);
+        self.queue.push_back(Expectation::Close { undo: Some(undo) });
+        Ok(Step::Done)
+    }
+
+    fn on_sync(&mut self, len: usize) -> Result<Step, End> {
+        if self.gate.skip == Skip::AnsweredHere {
+            self.gate.skip = Skip::No;
+            self.up.swallow(len);
+            let mut ready = Vec::with_capacity(6);
+            encode::ready_for_query(&mut ready, TransactionStatus::Idle);
+            self.down.insert(ready);
+            return Ok(Step::Done);
+        }
+        self.up.pass(len);
+        if self.gate.copy == CopyPhase::Active {
+            // The server ignores it (`CopyGetData`, src/backend/commands/copyfromparse.c): nothing is owed.
+            return Ok(Step::Done);
+        }
+        self.gate.skip = Skip::No;
+        self.gate.batch_open = false;
+        self.queue.push_back(Expectation::Sync { batch: self.batch });
+        self.batch += 1;
+        if let Some(fence) = &mut self.gate.fence {
+            fence.closed = true;
+        }
+        Ok(Step::Done)
+    }
+
+    fn on_plain(&mut self, len: usize) -> Result<Step, End> {
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        Message::parse(frame).map_err(|fault| End::client_fault(&fault))?;
+        self.up.pass(len);
+        Ok(Step::Done)
+    }
+
+    fn on_copy_data(&mut self, len: usize) -> Result<Step, End> {
+        let here = self.up.unscanned().len().min(len);
+        match self.gate.copy {
+            CopyPhase::Active => {
+                self.account.copied_in(len);
+                self.up.pass(here);
+                self.gate.stream_left = len - here;
+                Ok(Step::Done)
+            }
+            CopyPhase::Over => {
+                self.up.swallow(here);
+                self.gate.stream_left = len - here;
+                Ok(Step::Done)
+            }
+            CopyPhase::Awaited => Ok(Step::Blocked),
+            CopyPhase::None => Err(End::client(
+                PROTOCOL_VIOLATION,
+                "pgturnstile ended the session: CopyData outside COPY FROM STDIN. Next: report this to the driver's authors",
+            )),
+        }
+    }
+
+    fn stream_copy_data(&mut self) -> Step {
+        let bytes = self.up.unscanned();
+        let here = bytes.len().min(self.gate.stream_left);
+        if here == 0 {
+            return Step::NeedBytes;
+        }
+        if self.gate.copy == CopyPhase::Active {
+            self.up.pass(here);
+        } else {
+            self.up.swallow(here);
+        }
+        self.gate.stream_left -= here;
+        Step::Done
+    }
+
+    fn on_copy_end(&mut self, len: usize) -> Result<Step, End> {
+        match self.gate.copy {
+            CopyPhase::Active => {
+                self.on_plain(len)?;
+                self.gate.copies_left = self.gate.copies_left.saturating_sub(1);
+                // A text may hold several: the next asks for its data in its turn.
+                self.gate.copy = if self.gate.copies_left > 0 { CopyPhase::Awaited } else { CopyPhase::None };
+                Ok(Step::Done)
+            }
+            CopyPhase::Over => {
+                self.up.swallow(len);
+                Ok(Step::Done)
+            }
+            CopyPhase::Awaited => Ok(Step::Blocked),
+            CopyPhase::None => Err(End::client(
+                PROTOCOL_VIOLATION,
+                "pgturnstile ended the session: the end of a copy outside COPY FROM STDIN. Next: report this to the \
+                 driver's authors",
+            )),
+        }
+    }
+
+    /// Answers here where the server stands idle and owes nothing; substitutes everywhere else.
+    async fn refuse(
+        &mut self,
+        len: usize,
+        stand: Stand,
+        refusal: Refusal,
+        decision: Option<Arc<Decision>>,
+    ) -> Result<Step, End> {
+        let idle = self.queue.is_empty() && !self.gate.batch_open && self.status == TransactionStatus::Idle;
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        let text = match Message::parse(frame) {
+            Ok(Message::Query(query)) => Some(query.text()),
+            Ok(Message::Parse(parse)) => Some(parse.text()),
+            Ok(_) | Err(_) => None,
+        };
+        let how = if idle { "local" } else { "substituted" };
+        let reference = self.account.refusal(&refusal, decision.as_deref(), text, how).await?;
+        let refusal = Arc::new(refusal);
+        if idle {
+            let mut answer = denial::error(&refusal, &reference);
+            match stand {
+                Stand::Query => encode::ready_for_query(&mut answer, TransactionStatus::Idle),
+                Stand::Extended => self.gate.skip = Skip::AnsweredHere,
+            }
+            self.up.swallow(len);
+            self.down.insert(answer);
+            return Ok(Step::Done);
+        }
+        match stand {
+            Stand::Query => {
+                self.up.replace(len, denial::substitute_query(&reference));
+                self.batch += 1;
+                self.gate.batch_open = false;
+                self.queue.push_back(Expectation::RefusedQuery { refusal, reference, rewritten: false });
+                if let Some(fence) = &mut self.gate.fence {
+                    fence.closed = true;
+                }
+            }
+            Stand::Extended => {
+                self.up.replace(len, denial::substitute_parse(&reference));
+                self.gate.batch_open = true;
+                self.gate.skip = Skip::ServerSkips;
+                self.queue.push_back(Expectation::RefusedParse { refusal, reference });
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    /// A Bind of the statement with this record stands behind the frames so far. A fence only ever gets stronger.
+    fn raise_fence(&mut self, kind: FenceKind, own: u64) {
+        match &mut self.gate.fence {
+            Some(fence) => {
+                if kind == FenceKind::Full {
+                    fence.kind = FenceKind::Full;
+                    fence.own = own;
+                }
+                fence.bound = true;
+            }
+            None if kind != FenceKind::None => {
+                self.gate.fence = Some(Fence { kind, own, bound: true, closed: false });
+            }
+            None => {}
+        }
+    }
+
+    fn fence_admits_bind(&self, statement: &Prepared) -> bool {
+        self.gate.fence.as_ref().is_none_or(|fence| match fence.kind {
+            FenceKind::None | FenceKind::Relaxed => true,
+            FenceKind::Full => fence.own == statement.record && !fence.bound,
+        })
+    }
+
+    fn fence_admits_execute(&self, portal: &Portal) -> bool {
+        self.gate.fence.as_ref().is_none_or(|fence| match fence.kind {
+            FenceKind::None | FenceKind::Relaxed => true,
+            FenceKind::Full => fence.own == portal.statement.record,
+        })
+    }
+
+    fn run_of(&self, decision: Arc<Decision>, record: u64, mark: Option<Mark>) -> Box<Run> {
+        Box::new(Run {
+            decision,
+            record,
+            mark,
+            statement: 0,
+            started_ns: self.account.now_ns(),
+            first_row_ns: 0,
+            rows: 0,
+            bytes: 0,
+            failed: false,
+        })
+    }
+
+    /// The transaction as far as it is known: what the last ReadyForQuery said, if nothing has been sent since.
+    fn transaction(&self) -> Option<TransactionStatus> {
+        self.queue.is_empty().then_some(self.status)
+    }
+}
+
+fn text_of(frame: &[u8]) -> &[u8] {
+    match Message::parse(frame) {
+        Ok(Message::Query(query)) => query.text(),
+        Ok(_) | Err(_) => b"",
+    }
+}
+
+fn fence_admits_text(fence: Option<&Fence>, text: &[u8]) -> bool {
+    match fence.map(|fence| fence.kind) {
+        None | Some(FenceKind::None) => true,
+        Some(FenceKind::Relaxed) => pgturnstile_rules::statement::is_plain(text),
+        Some(FenceKind::Full) => false,
+    }
+}
+
+fn bad_name(name: &[u8], what: &str) -> Option<Refusal> {
+    if name.len() > NAME_BYTES_MAX {
+        return Some(Refusal::built_in(
+            "42622",
+            "built-in: name-length",
+            format!(
+                "pgturnstile refused a {what} name of {} bytes: SQL cuts names at {NAME_BYTES_MAX} bytes, and two \
+                 readings of one name are none. Next: use a shorter name",
+                name.len()
+            ),
+        ));
+    }
+    name.starts_with(denial::RESERVED_PREFIX).then(|| {
+        Refusal::built_in(
+            "42939",
+            "built-in: reserved-name",
+            format!("pgturnstile refused a {what} name that begins with \"pgturnstile.\": it is reserved. Next: use another name"),
+        )
+    })
+}
+
+fn absent(sqlstate: &'static str, what: &str, name: &[u8]) -> Refusal {
+    Refusal::built_in(
+        sqlstate,
+        "built-in: unknown-name",
+        format!("{what} \"{}\" does not exist in this session", name.escape_ascii()),
+    )
+}
+
+fn behind_the_fence() -> Refusal {
+    Refusal::built_in(
+        denial::REFUSED,
+        "built-in: barrier",
+        "pgturnstile refused a statement that was sent behind one that may change how it is read (it runs code of the \
+         database's users, or sets a setting), with no ReadyForQuery between them. Next: end the batch with Sync \
+         behind such a statement, and send what follows after its ReadyForQuery",
+    )
+}
+
+fn owed() -> Refusal {
+    Refusal::built_in(
+        denial::REFUSED,
+        "built-in: guards-unread",
+        "pgturnstile refused a statement: the transaction failed behind one that may have moved a guarded setting, \
+         and the settings cannot be read before it ends. Next: send ROLLBACK by itself",
+    )
+}
+
+fn too_many_names() -> Refusal {
+    Refusal::built_in(
+        "53400",
+        "built-in: names",
+        "pgturnstile refused one more prepared statement or portal: this session holds as many as it may. Next: \
+         close some, or DEALLOCATE ALL",
+    )
+}

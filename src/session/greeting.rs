@@ -1,0 +1,260 @@
+//! The first bytes of a client: encryption, cancel, startup packet, password.
+//!
+//! Owns: everything before the client is known. May not: dial, or trust a byte. Reads exactly one packet at a time, so
+//! that nothing sent in clear behind an SSLRequest can ever be taken for something said inside TLS. Fails closed: no TLS,
+//! no question for a credential.
+//!
+//! ```text
+//!            ┌── GSSENCRequest ── N ──┐
+//!            ▼                        │
+//!  accept ─► first packet ── SSLRequest ── S ── TLS ──► packet inside TLS ── StartupMessage ──► password ──► token
+//!            │                                             └── CancelRequest ──► cancel
+//!            ├── CancelRequest ──► cancel
+//!            └── StartupMessage, direct TLS, anything else ──► FATAL
+//! ```
+//!
+//! Source: PostgreSQL documentation, "Message Flow", start-up, SSL session encryption;
+//! `src/backend/tcop/backend_startup.c` (`ProcessStartupPacket`).
+
+use std::io;
+
+use std::task::Poll;
+
+use pgturnstile_proto::frontend::{self, Message};
+use pgturnstile_proto::startup::{self, Packet};
+use pgturnstile_proto::{FrontendTag, Limits, Malformed, encode};
+use secrecy::SecretSlice;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::denial;
+use crate::net::stream::Stream;
+use crate::net::tls::ServerTls;
+
+/// Encryption requests that one connection may make: GSS, then TLS.
+const REQUESTS_MAX: usize = 2;
+
+/// What a connection asked for.
+#[derive(Debug)]
+pub enum Greeting {
+    /// A session.
+    Startup {
+        /// Its stream, inside TLS.
+        stream: Stream,
+        /// The startup packet, whole and checked.
+        packet: Vec<u8>,
+    },
+    /// A cancellation of another session.
+    Cancel {
+        /// Process id of the key.
+        process_id: u32,
+        /// Secret of the key.
+        key: Vec<u8>,
+    },
+    /// Nothing: it closed before it said anything, as health checks do.
+    Nothing,
+}
+
+/// Why a connection is turned away before it is known.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// A packet that cannot be read.
+    #[error("malformed packet: {0}")]
+    Malformed(#[from] Malformed),
+    /// The socket failed.
+    #[error("socket: {0}")]
+    Socket(#[from] io::Error),
+    /// A startup packet outside TLS.
+    #[error("the client asked for a session without TLS")]
+    NoTls,
+    /// Bytes in clear behind an encryption request.
+    #[error("the client sent bytes in clear behind its encryption request")]
+    EarlyBytes,
+    /// TLS from the first byte.
+    #[error("the client began with TLS, and this version takes SSLRequest only")]
+    DirectTls,
+    /// The TLS handshake failed.
+    #[error("TLS handshake: {0}")]
+    Handshake(io::Error),
+    /// Too many encryption requests.
+    #[error("the client repeats its encryption request")]
+    Repeats,
+    /// A frame that is no password message.
+    #[error("the client sent {} instead of its password", .0.name())]
+    NotAPassword(FrontendTag),
+    /// It closed in the middle.
+    #[error("the client closed the connection before it was known")]
+    Closed,
+}
+
+impl Rejected {
+    /// SQLSTATE and message for the client, where it is owed one.
+    pub fn last_words(&self) -> Option<(&'static str, String)> {
+        match self {
+            Rejected::NoTls => Some((
+                "28000",
+                "pgturnstile refused the connection: it takes tokens inside TLS only. Next: connect with \
+                 sslmode=verify-full (or require)"
+                    .to_owned(),
+            )),
+            Rejected::Malformed(_) | Rejected::EarlyBytes | Rejected::Repeats | Rejected::NotAPassword(_) => {
+                Some((
+                    denial::PROTOCOL_VIOLATION,
+                    format!(
+                        "pgturnstile refused the connection: {self}. Next: report this to the driver's authors"
+                    ),
+                ))
+            }
+            // TLS was not set up: a message in clear could not be read.
+            Rejected::DirectTls | Rejected::Handshake(_) | Rejected::Socket(_) | Rejected::Closed => None,
+        }
+    }
+}
+
+/// Takes a connection up to its startup packet. What is to be said to a rejected one is said here.
+pub async fn greet(mut tcp: TcpStream, tls: &ServerTls) -> Result<Greeting, Rejected> {
+    match greet_in_clear(&mut tcp).await {
+        Ok(Opening::Tls) => {}
+        Ok(Opening::Done(greeting)) => return Ok(greeting),
+        Err(rejected) => {
+            last_words(&mut tcp, &rejected).await;
+            return Err(rejected);
+        }
+    }
+    let mut stream = tls.accept(tcp).await.map_err(Rejected::Handshake)?;
+    let rejected = match read_packet(&mut stream).await {
+        Ok(Some(packet)) => match classify(&packet) {
+            Ok(Asked::Startup) => return Ok(Greeting::Startup { stream, packet }),
+            Ok(Asked::Cancel(process_id, key)) => return Ok(Greeting::Cancel { process_id, key }),
+            Ok(Asked::Tls | Asked::Gss) => Rejected::Repeats,
+            Err(fault) => Rejected::Malformed(fault),
+        },
+        Ok(None) => return Ok(Greeting::Nothing),
+        Err(rejected) => rejected,
+    };
+    last_words(&mut stream, &rejected).await;
+    Err(rejected)
+}
+
+enum Opening {
+    Tls,
+    Done(Greeting),
+}
+
+enum Asked {
+    Tls,
+    Gss,
+    Cancel(u32, Vec<u8>),
+    Startup,
+}
+
+fn classify(packet: &[u8]) -> Result<Asked, Malformed> {
+    Ok(match startup::parse(packet)? {
+        Packet::SslRequest => Asked::Tls,
+        Packet::GssEncRequest => Asked::Gss,
+        Packet::Cancel(cancel) => Asked::Cancel(cancel.process_id(), cancel.key().to_vec()),
+        Packet::Startup(_) => Asked::Startup,
+    })
+}
+
+async fn greet_in_clear(tcp: &mut TcpStream) -> Result<Opening, Rejected> {
+    for _ in 0..=REQUESTS_MAX {
+        let mut first = [0; 1];
+        if tcp.peek(&mut first).await? == 1 && startup::is_direct_tls(first[0]) {
+            return Err(Rejected::DirectTls);
+        }
+        let Some(packet) = read_packet(tcp).await? else {
+            return Ok(Opening::Done(Greeting::Nothing));
+        };
+        match classify(&packet)? {
+            Asked::Tls => {
+                nothing_early(tcp).await?;
+                tcp.write_all(b"S").await?;
+                return Ok(Opening::Tls);
+            }
+            Asked::Gss => {
+                nothing_early(tcp).await?;
+                tcp.write_all(b"N").await?;
+            }
+            Asked::Cancel(process_id, key) => return Ok(Opening::Done(Greeting::Cancel { process_id, key })),
+            Asked::Startup => return Err(Rejected::NoTls),
+        }
+    }
+    Err(Rejected::Repeats)
+}
+
+/// Bytes that came in clear behind an encryption request kill the connection (CVE-2021-23214 and its kin).
+async fn nothing_early(tcp: &TcpStream) -> Result<(), Rejected> {
+    let mut byte = [0; 1];
+    let early = std::future::poll_fn(|context| {
+        let mut buffer = ReadBuf::new(&mut byte);
+        Poll::Ready(matches!(tcp.poll_peek(context, &mut buffer), Poll::Ready(Ok(1..))))
+    })
+    .await;
+    if early { Err(Rejected::EarlyBytes) } else { Ok(()) }
+}
+
+/// Reads exactly one packet of the start-up phase; `None` where the peer closed before its first byte.
+async fn read_packet<S: AsyncReadExt + Unpin>(stream: &mut S) -> Result<Option<Vec<u8>>, Rejected> {
+    let mut packet = vec![0; 4];
+    let first = stream.read(&mut packet).await?;
+    if first == 0 {
+        return Ok(None);
+    }
+    let rest = packet.get_mut(first..).unwrap_or_default();
+    read_exact(stream, rest).await?;
+    let Some(length) = startup::peek(&packet)? else { return Err(Rejected::Closed) };
+    packet.resize(length, 0);
+    read_exact(stream, packet.get_mut(4..).unwrap_or_default()).await?;
+    Ok(Some(packet))
+}
+
+async fn read_exact<S: AsyncReadExt + Unpin>(stream: &mut S, bytes: &mut [u8]) -> Result<(), Rejected> {
+    match stream.read_exact(bytes).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Rejected::Closed),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn last_words<S: AsyncWriteExt + Unpin>(stream: &mut S, rejected: &Rejected) {
+    if let Some((sqlstate, message)) = rejected.last_words() {
+        say(stream, &denial::fatal(sqlstate, &message)).await;
+    }
+}
+
+/// Says something to a connection that ends; that it may not listen any more is no fault of ours.
+pub async fn say<S: AsyncWriteExt + Unpin>(stream: &mut S, words: &[u8]) {
+    if let Err(error) = stream.write_all(words).await {
+        tracing::debug!(%error, "the client did not take the last words");
+        return;
+    }
+    if let Err(error) = stream.shutdown().await {
+        tracing::debug!(%error, "the client's socket did not close");
+    }
+}
+
+/// Asks for the token, inside TLS, and reads it.
+pub async fn ask_for_token(stream: &mut Stream, limits: &Limits) -> Result<SecretSlice<u8>, Rejected> {
+    if !stream.is_encrypted() {
+        return Err(Rejected::NoTls);
+    }
+    let mut question = Vec::with_capacity(9);
+    encode::authentication_cleartext_password(&mut question);
+    stream.write_all(&question).await?;
+    stream.flush().await?;
+    let mut frame = vec![0; pgturnstile_proto::HEADER_BYTES];
+    read_exact(stream, &mut frame).await?;
+    let Some(header) = frontend::Header::peek(&frame, limits)? else { return Err(Rejected::Closed) };
+    if header.tag != FrontendTag::Password {
+        return Err(Rejected::NotAPassword(header.tag));
+    }
+    frame.resize(header.len, 0);
+    read_exact(stream, frame.get_mut(pgturnstile_proto::HEADER_BYTES..).unwrap_or_default()).await?;
+    let token = match Message::parse(&frame)? {
+        Message::Password(password) => SecretSlice::from(password.password()?.to_vec()),
+        other => return Err(Rejected::NotAPassword(other.tag())),
+    };
+    zeroize::Zeroize::zeroize(&mut frame);
+    Ok(token)
+}

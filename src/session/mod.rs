@@ -1,0 +1,46 @@
+//! A session: one task between one client and one target.
+//!
+//! ```text
+//!  Accepted ─► Greeting ─► Authenticating ─► Authorizing ─► Dialing ─► Priming ─► Relaying ─► Closed
+//!      └──────────┴──────────────┴───────────────┴────────────┴──────────┴────────────┴─► last words
+//! ```
+//!
+//! Owns: everything between the client's first byte and the session's last record. Frames, verdicts and evidence meet here
+//! and nowhere else. May not: listen, load configuration, read the catalog. Fails closed: see [`end`].
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`greeting`] | the bytes before the client is known |
+//! | [`relay`] | the loop, back-pressure, last words |
+//! | [`gate`] | what a client's frame does, and when it may go on |
+//! | [`flow`] | what a backend's frame closes, and when it may go on |
+//! | [`expect`] | what the backend owes |
+//! | [`names`] | prepared statements and portals |
+//! | [`judge`], [`world`], [`decisions`] | the verdict on a text |
+//! | [`pinned`], [`denial`] | what may not move, and how it is said |
+//! | [`account`], [`summary`] | what is recorded |
+
+pub mod account;
+pub mod control;
+pub mod decisions;
+pub mod denial;
+pub mod end;
+pub mod expect;
+pub mod flow;
+pub mod gate;
+pub mod greeting;
+pub mod judge;
+pub mod names;
+pub mod pinned;
+pub mod relay;
+pub mod summary;
+pub mod world;
+
+pub use account::{Account, Durability};
+pub use control::{Control, Order};
+pub use decisions::ShardMemory;
+pub use end::{End, Fault};
+pub use judge::Judge;
+pub use pinned::Pinned;
+pub use relay::{Parts, Relay};
+pub use world::{Ground, Source, World};

@@ -1,0 +1,259 @@
+//! Prepared statements and portals: one name space for SQL and the protocol.
+//!
+//! Owns: which judged statement the server will run under a name. May not: judge, or talk to a peer.
+//!
+//! A change is made when its frame is forwarded, remembered as *pending* with an [`Undo`], and either confirmed by the
+//! server's answer or undone when the server fails or skips it (a failed re-Parse must not overwrite what the name
+//! stood for). A name whose change is pending from an earlier batch cannot be used: the frontend gate waits until the
+//! server has answered. Fails: a full table refuses new names; nothing is evicted.
+//!
+//! Keys are at most 63 bytes: SQL cuts longer names there, so the gateway refuses longer ones on the protocol's side.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::judge::Decision;
+
+/// The server's NAMEDATALEN less its NUL (`src/include/pg_config_manual.h`).
+pub const NAME_BYTES_MAX: usize = 63;
+/// Prepared statements, and portals, that one session may hold.
+pub const NAMES_MAX: usize = 10_000;
+
+/// Counts Syncs and simple queries: frames between two of them fail together.
+pub type Batch = u64;
+
+/// A statement that the server knows by name.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What was decided of its text.
+    pub decision: Arc<Decision>,
+    /// Sequence of the record that holds its text, within the session.
+    pub record: u64,
+}
+
+/// A portal or cursor.
+#[derive(Debug)]
+pub struct Portal {
+    /// What it runs.
+    pub statement: Arc<Prepared>,
+    /// Sequence of the record of its Bind or DECLARE, within the session.
+    pub record: u64,
+    /// Batch of its Bind: protocol portals end with their transaction. `None`: a SQL cursor.
+    pub batch: Option<Batch>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    value: Option<Arc<T>>,
+    /// Batch of the unanswered changes, and how many: all of one batch, since another batch waits.
+    pending: Option<(Batch, u32)>,
+}
+
+/// How to take a change back.
+#[derive(Debug)]
+pub struct Undo(Change);
+
+#[derive(Debug)]
+enum Change {
+    Statement { name: Box<[u8]>, before: Option<Arc<Prepared>> },
+    Portal { name: Box<[u8]>, before: Option<Arc<Portal>> },
+}
+
+/// What a name stands for now.
+#[derive(Debug)]
+pub enum Lookup<T> {
+    /// This.
+    Known(Arc<T>),
+    /// Nothing that the gateway has seen.
+    Absent,
+    /// A change from an earlier batch is not answered yet: wait for the server.
+    Pending,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Names {
+    statements: HashMap<Box<[u8]>, Slot<Prepared>>,
+    portals: HashMap<Box<[u8]>, Slot<Portal>>,
+}
+
+fn look<T>(table: &HashMap<Box<[u8]>, Slot<T>>, name: &[u8], batch: Batch) -> Lookup<T> {
+    match table.get(name) {
+        None => Lookup::Absent,
+        Some(slot) if slot.pending.is_some_and(|(pending, _)| pending != batch) => Lookup::Pending,
+        Some(slot) => slot.value.as_ref().map_or(Lookup::Absent, |value| Lookup::Known(Arc::clone(value))),
+    }
+}
+
+fn change<T>(
+    table: &mut HashMap<Box<[u8]>, Slot<T>>,
+    name: &[u8],
+    value: Option<Arc<T>>,
+    batch: Batch,
+) -> Option<Arc<T>> {
+    if let Some(slot) = table.get_mut(name) {
+        let earlier = slot.pending.map_or(0, |(_, count)| count);
+        slot.pending = Some((batch, earlier + 1));
+        return std::mem::replace(&mut slot.value, value);
+    }
+    table.insert(name.into(), Slot { value, pending: Some((batch, 1)) });
+    None
+}
+
+/// One change of the name was answered.
+fn settle<T>(table: &mut HashMap<Box<[u8]>, Slot<T>>, name: &[u8]) {
+    let Some(slot) = table.get_mut(name) else { return };
+    slot.pending = match slot.pending {
+        Some((batch, count)) if count > 1 => Some((batch, count - 1)),
+        Some(_) | None => None,
+    };
+    if slot.pending.is_none() && slot.value.is_none() {
+        table.remove(name);
+    }
+}
+
+impl Names {
+    /// The statement `name`, as seen from `batch`.
+    pub fn statement(&self, name: &[u8], batch: Batch) -> Lookup<Prepared> {
+        look(&self.statements, name, batch)
+    }
+
+    /// The portal or cursor `name`, as seen from `batch`.
+    pub fn portal(&self, name: &[u8], batch: Batch) -> Lookup<Portal> {
+        look(&self.portals, name, batch)
+    }
+
+    /// Whether one more name fits.
+    pub fn full(&self) -> bool {
+        self.statements.len() >= NAMES_MAX || self.portals.len() >= NAMES_MAX
+    }
+
+    /// A Parse or PREPARE of `name` is on its way.
+    pub fn set_statement(&mut self, name: &[u8], value: Option<Arc<Prepared>>, batch: Batch) -> Undo {
+        let before = change(&mut self.statements, name, value, batch);
+        Undo(Change::Statement { name: name.into(), before })
+    }
+
+    /// A Bind or DECLARE of `name` is on its way.
+    pub fn set_portal(&mut self, name: &[u8], value: Option<Arc<Portal>>, batch: Batch) -> Undo {
+        let before = change(&mut self.portals, name, value, batch);
+        Undo(Change::Portal { name: name.into(), before })
+    }
+
+    /// The server carried the change out.
+    pub fn confirm(&mut self, undo: &Undo) {
+        match &undo.0 {
+            Change::Statement { name, .. } => settle(&mut self.statements, name),
+            Change::Portal { name, .. } => settle(&mut self.portals, name),
+        }
+    }
+
+    /// The server failed or skipped the change. Later changes are undone before earlier ones.
+    pub fn undo(&mut self, undo: Undo) {
+        match undo.0 {
+            Change::Statement { name, before } => {
+                if let Some(slot) = self.statements.get_mut(&name) {
+                    slot.value = before;
+                }
+                settle(&mut self.statements, &name);
+            }
+            Change::Portal { name, before } => {
+                if let Some(slot) = self.portals.get_mut(&name) {
+                    slot.value = before;
+                }
+                settle(&mut self.portals, &name);
+            }
+        }
+    }
+
+    /// PREPARE was completed.
+    pub fn put_statement(&mut self, name: &[u8], value: Arc<Prepared>) {
+        self.statements.insert(name.into(), Slot { value: Some(value), pending: None });
+    }
+
+    /// DEALLOCATE was completed.
+    pub fn drop_statement(&mut self, name: &[u8]) {
+        self.statements.remove(name);
+    }
+
+    /// DECLARE was completed.
+    pub fn put_portal(&mut self, name: &[u8], value: Arc<Portal>) {
+        self.portals.insert(name.into(), Slot { value: Some(value), pending: None });
+    }
+
+    /// CLOSE was completed.
+    pub fn drop_portal(&mut self, name: &[u8]) {
+        self.portals.remove(name);
+    }
+
+    /// The transaction of `batch` ended: portals bound in it or earlier are gone. Cursors stay until CLOSE or until
+    /// the server denies them: using one that is gone is the server's error.
+    pub fn transaction_ended(&mut self, batch: Batch) {
+        self.portals.retain(|_, slot| {
+            slot.pending.is_some()
+                || slot.value.as_ref().is_some_and(|portal| portal.batch.is_none_or(|bound| bound > batch))
+        });
+    }
+
+    /// DEALLOCATE ALL.
+    pub fn forget_statements(&mut self) {
+        self.statements.clear();
+    }
+
+    /// CLOSE ALL.
+    pub fn forget_portals(&mut self) {
+        self.portals.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(record: u64) -> Arc<Prepared> {
+        Arc::new(Prepared { decision: Arc::new(Decision::for_tests()), record })
+    }
+
+    fn record(names: &Names, name: &[u8], batch: Batch) -> Option<u64> {
+        match names.statement(name, batch) {
+            Lookup::Known(statement) => Some(statement.record),
+            Lookup::Absent => None,
+            Lookup::Pending => Some(u64::MAX),
+        }
+    }
+
+    #[test]
+    fn a_failed_parse_gives_the_name_back() {
+        let mut names = Names::default();
+        let first = names.set_statement(b"a", Some(prepared(1)), 1);
+        names.confirm(&first);
+        let second = names.set_statement(b"a", Some(prepared(2)), 2);
+        assert_eq!(record(&names, b"a", 2), Some(2));
+        assert_eq!(record(&names, b"a", 3), Some(u64::MAX), "another batch has to wait");
+        names.undo(second);
+        assert_eq!(record(&names, b"a", 3), Some(1));
+    }
+
+    #[test]
+    fn a_skipped_close_and_parse_are_undone_in_reverse() {
+        let mut names = Names::default();
+        let first = names.set_statement(b"a", Some(prepared(1)), 1);
+        names.confirm(&first);
+        let close = names.set_statement(b"a", None, 2);
+        let parse = names.set_statement(b"a", Some(prepared(2)), 2);
+        names.undo(parse);
+        names.undo(close);
+        assert_eq!(record(&names, b"a", 3), Some(1));
+    }
+
+    #[test]
+    fn a_closed_name_is_absent() {
+        let mut names = Names::default();
+        let first = names.set_statement(b"a", Some(prepared(1)), 1);
+        names.confirm(&first);
+        let close = names.set_statement(b"a", None, 2);
+        names.confirm(&close);
+        assert_eq!(record(&names, b"a", 3), None);
+        assert!(names.statements.is_empty());
+    }
+}

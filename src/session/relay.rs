@@ -1,0 +1,336 @@
+//! The relay: one task that owns both sockets of a session.
+//!
+//! Owns: the loop of reading, working and writing; back-pressure; the session's end on the wire. May not: judge or
+//! interpret frames (that is [`super::gate`] and [`super::flow`]). Memory is bounded: a peer is not read while the
+//! conduit towards the other is full, and a conduit grows beyond its bulk capacity only for one frame under its limit.
+//!
+//! ```text
+//!            read                    write
+//!   client ───────► up: gate judges ───────► target
+//!   client ◄─────── down: flow ◄──────────── target
+//!            write                   read
+//! ```
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pgturnstile_proto::backend::TransactionStatus;
+use pgturnstile_proto::{Limits, encode};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::account::Account;
+use super::control::{Control, Order};
+use super::denial;
+use super::end::End;
+use super::expect::Expectation;
+use super::gate::Gate;
+use super::judge::Judge;
+use super::names::{Batch, Names};
+use super::pinned::Pinned;
+use crate::evidence::Mark;
+use crate::net::conduit::{Conduit, SLICES_MAX};
+use crate::net::stream::Stream;
+
+/// How long the last words may take to reach the client, milliseconds.
+const LAST_WORDS_MS: u64 = 2_000;
+
+/// A session after login; see the module.
+pub struct Relay {
+    client: Stream,
+    backend: Stream,
+    /// Client to backend.
+    pub(super) up: Conduit,
+    /// Backend to client.
+    pub(super) down: Conduit,
+    pub(super) limits: Limits,
+    /// What the backend owes.
+    pub(super) queue: VecDeque<Expectation>,
+    pub(super) names: Names,
+    /// The batch that the next frame belongs to.
+    pub(super) batch: Batch,
+    pub(super) gate: Gate,
+    /// What the last ReadyForQuery said.
+    pub(super) status: TransactionStatus,
+    /// The server is sending COPY data.
+    pub(super) copy_out: bool,
+    /// Rest of a row that is larger than the buffer.
+    pub(super) rows_left: usize,
+    pub(super) pinned: Pinned,
+    pub(super) judge: Judge,
+    pub(super) account: Account,
+    control: Arc<Control>,
+    /// The client's next frame waits for the backend or for the evidence.
+    pub(super) blocked: bool,
+    client_closed: bool,
+    backend_closed: bool,
+}
+
+/// What a relay starts from.
+pub struct Parts {
+    /// The client's stream, after ReadyForQuery was queued for it in `greeting`.
+    pub client: Stream,
+    /// Bytes of the client that stood behind its password message.
+    pub client_rest: Vec<u8>,
+    /// The target's stream, behind its first ReadyForQuery.
+    pub backend: Stream,
+    /// What the client is told first: AuthenticationOk to ReadyForQuery.
+    pub greeting: Vec<u8>,
+    /// Bounds of frames.
+    pub limits: Limits,
+    /// What may not move.
+    pub pinned: Pinned,
+    /// The judgement.
+    pub judge: Judge,
+    /// The evidence.
+    pub account: Account,
+    /// Orders from outside.
+    pub control: Arc<Control>,
+}
+
+impl Relay {
+    /// A relay over two streams that are both past login.
+    pub fn new(parts: Parts) -> Self {
+        let mut up = Conduit::new();
+        up.preload(&parts.client_rest);
+        let mut down = Conduit::new();
+        down.insert(parts.greeting);
+        Self {
+            client: parts.client,
+            backend: parts.backend,
+            up,
+            down,
+            limits: parts.limits,
+            queue: VecDeque::new(),
+            names: Names::default(),
+            batch: 1,
+            gate: Gate::new(),
+            status: TransactionStatus::Idle,
+            copy_out: false,
+            rows_left: 0,
+            pinned: parts.pinned,
+            judge: parts.judge,
+            account: parts.account,
+            control: parts.control,
+            blocked: false,
+            client_closed: false,
+            backend_closed: false,
+        }
+    }
+
+    /// Runs the session to its end, and records the end.
+    pub async fn run(mut self) {
+        let end = loop {
+            match self.turn().await {
+                Ok(()) => {}
+                Err(end) => break end,
+            }
+        };
+        self.finish(end).await;
+    }
+
+    async fn turn(&mut self) -> Result<(), End> {
+        self.obey()?;
+        // Each side can unblock the other: an answer opens the gate, a statement is what the next answer belongs to.
+        while self.frontend_frames().await? | self.backend_frames().await? {}
+        self.closed()?;
+        self.control.set_busy(!self.queue.is_empty());
+        match self.waits_for() {
+            None => poll_fn(|context| self.poll(context)).await,
+            Some(mark) => {
+                let lane = self.account.lane().clone();
+                let mut durable = lane.until_durable(mark);
+                poll_fn(|context| match Pin::new(&mut durable).poll(context) {
+                    // Whether it succeeded is seen where the mark is asked for.
+                    Poll::Ready(_) => Poll::Ready(Ok(())),
+                    Poll::Pending => self.poll(context),
+                })
+                .await
+            }
+        }
+    }
+
+    /// Orders from outside: drain, revoke, reload.
+    fn obey(&mut self) -> Result<(), End> {
+        match self.control.order() {
+            Order::None => Ok(()),
+            Order::Drain => {
+                if self.queue.is_empty() && self.status == TransactionStatus::Idle && !self.gate.batch_open {
+                    return Err(End::operator(
+                        "57P01",
+                        "pgturnstile ended the session: the gateway is being stopped. Next: reconnect",
+                    ));
+                }
+                Ok(())
+            }
+            Order::End => Err(End::operator(
+                "57P01",
+                "pgturnstile ended the session: the gateway's drain deadline passed. Next: reconnect",
+            )),
+        }
+    }
+
+    /// A peer that has closed, once all of its frames are dealt with.
+    fn closed(&mut self) -> Result<(), End> {
+        if self.backend_closed {
+            return Err(End::backend(
+                "pgturnstile ended the session: the target closed the connection. Next: reconnect; if it stays so, \
+                 look into the target's log",
+            ));
+        }
+        // What a client sent before it went is still done, as the server itself would do it.
+        if self.client_closed && !self.blocked {
+            return Err(End::ClientGone("the client closed its connection without Terminate".into()));
+        }
+        Ok(())
+    }
+
+    /// Writes and reads until nothing moves; ready when there is something new to work on.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let mut news = self.control.poll(context);
+        if let Poll::Ready(Err(error)) = poll_write(&mut self.backend, &mut self.up, context) {
+            return Poll::Ready(Err(End::backend(format!(
+                "pgturnstile ended the session: writing to the target failed: {error}. Next: reconnect"
+            ))));
+        }
+        if let Poll::Ready(Err(error)) = poll_write(&mut self.client, &mut self.down, context) {
+            return Poll::Ready(Err(End::ClientGone(
+                format!("writing to the client failed: {error}").into(),
+            )));
+        }
+        match poll_read(&mut self.backend, &mut self.down, context) {
+            Poll::Ready(Ok(0)) => {
+                self.backend_closed = true;
+                news = true;
+            }
+            Poll::Ready(Ok(_)) => news = true,
+            Poll::Ready(Err(error)) => {
+                return Poll::Ready(Err(End::backend(format!(
+                    "pgturnstile ended the session: reading from the target failed: {error}. Next: reconnect"
+                ))));
+            }
+            Poll::Pending => {}
+        }
+        if self.client_closed {
+            return if news { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+        match poll_read(&mut self.client, &mut self.up, context) {
+            Poll::Ready(Ok(0)) => {
+                self.client_closed = true;
+                news = true;
+            }
+            Poll::Ready(Ok(_)) => news = true,
+            Poll::Ready(Err(error)) => {
+                return Poll::Ready(Err(End::ClientGone(
+                    format!("reading from the client failed: {error}").into(),
+                )));
+            }
+            Poll::Pending => {}
+        }
+        if news { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// The mark without which nothing moves: of the held frame, or of the statement whose answer is due.
+    fn waits_for(&self) -> Option<Mark> {
+        self.gate.waits_for().or_else(|| self.queue.front().and_then(Expectation::mark))
+    }
+
+    /// The last words, in the order that leaves nothing unsaid: what is released, ours, the record, the sockets.
+    async fn finish(mut self, end: End) {
+        self.say_goodbye(&end);
+        let farewell = poll_fn(|context| self.poll_farewell(context));
+        let limit = Duration::from_millis(LAST_WORDS_MS);
+        if tokio::time::timeout(limit, farewell).await.is_err() {
+            tracing::debug!("a peer did not take the last words in time");
+        }
+        let Self { mut client, mut backend, account, queue, .. } = self;
+        account.close(&end, queue.iter()).await;
+        for stream in [&mut client, &mut backend] {
+            match tokio::time::timeout(limit, stream.shutdown()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a socket was closed already"),
+                Err(_) => tracing::debug!("a socket did not close in time"),
+            }
+        }
+    }
+
+    fn say_goodbye(&mut self, end: &End) {
+        let released = self.up.drained() && self.gate.at_frame_boundary();
+        match end {
+            // The Terminate itself is released already.
+            End::ClientTerminated => {}
+            End::BackendSaidFatal { .. } => self.up.clear_all(),
+            End::ClientGone(_) | End::Fatal { .. } => {
+                self.up.cut();
+                if released {
+                    let mut terminate = Vec::with_capacity(5);
+                    encode::terminate(&mut terminate);
+                    self.up.insert(terminate);
+                } else {
+                    // A frame is half sent, or more wait: nothing behind a verdict to end goes out.
+                    self.up.clear_all();
+                }
+            }
+        }
+        self.down.cut();
+        if let End::Fatal { sqlstate, message, .. } = end
+            && self.rows_left == 0
+        {
+            self.down.insert(denial::fatal(sqlstate, message));
+        }
+    }
+
+    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let client = poll_write(&mut self.client, &mut self.down, context);
+        let backend = poll_write(&mut self.backend, &mut self.up, context);
+        match (client, backend) {
+            (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
+            (Poll::Ready(_), Poll::Ready(_)) => Poll::Ready(()),
+        }
+    }
+}
+
+/// Writes what may leave; ready when all of it is written or the socket failed.
+fn poll_write(stream: &mut Stream, conduit: &mut Conduit, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut wrote = false;
+    while !conduit.drained() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let used = conduit.slices(&mut slices);
+        let count = match slices.get(..used).unwrap_or_default() {
+            [] => 0,
+            [one] => ready!(Pin::new(&mut *stream).poll_write(context, one))?,
+            many => ready!(Pin::new(&mut *stream).poll_write_vectored(context, many))?,
+        };
+        if count == 0 && used > 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        wrote = true;
+        conduit.advance(count);
+    }
+    if wrote || stream.is_encrypted() {
+        // TLS keeps records in its own buffer until it is flushed; a plain socket has nothing to flush.
+        ready!(Pin::new(stream).poll_flush(context))?;
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Reads once into the free space; pending when there is none: back-pressure.
+fn poll_read(
+    stream: &mut Stream,
+    conduit: &mut Conduit,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let space = conduit.space();
+    if space.is_empty() {
+        return Poll::Pending;
+    }
+    let mut buffer = ReadBuf::new(space);
+    ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+    let count = buffer.filled().len();
+    conduit.fill(count);
+    Poll::Ready(Ok(count))
+}
