@@ -9,8 +9,10 @@ pub mod check;
 mod completions;
 pub mod dev_idp;
 pub mod evidence_show;
+pub mod explain;
 pub mod log;
 pub mod out;
+pub mod test;
 pub mod token;
 pub mod verify;
 pub mod serve;
@@ -35,6 +37,7 @@ const AFTER_HELP: &str = "\
 Examples:
   pgturnstile check                            every error of both files, with file and line
   pgturnstile check --json | jq '.findings[]'  the same for programs
+  pgturnstile test                             the tests that stand in the policy
 
 Exit codes:
   0  done: the answer is yes
@@ -72,6 +75,10 @@ enum Command {
     Completions(completions::Args),
     /// Run an identity provider for development ONLY: it signs any token for anybody on this machine.
     DevIdp(dev_idp::Args),
+    /// Say what the policy makes of a text, and why, with file and line; nothing is sent anywhere.
+    Explain(explain::Args),
+    /// Run the policy's own tests, offline.
+    Test(test::Args),
     /// Print a token of the development identity provider. For development ONLY.
     Token(token::Args),
 }
@@ -92,6 +99,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args, &mut out),
         Command::Completions(args) => completions::run(&args, &mut out),
         Command::DevIdp(args) => dev_idp::run(&args, &mut out),
+        Command::Explain(args) => explain::run(&args, &mut out),
+        Command::Test(args) => test::run(&args, &mut out),
         Command::Token(args) => token::run(&args, &mut out),
     };
     ExitCode::from(out.finish(outcome))

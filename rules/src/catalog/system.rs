@@ -383,6 +383,14 @@ pub fn knows(schema: &str, name: &str) -> bool {
     descriptions.binary_search(&name).is_ok() || data.iter().any(|(known, _)| *known == name)
 }
 
+/// Every system relation that the lists know, schema and name.
+pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let data = |list: &'static [(&'static str, &'static str)]| list.iter().map(|(name, _)| *name);
+    let catalog = CATALOG_DESCRIPTIONS.iter().copied().chain(data(CATALOG_DATA));
+    let information = INFORMATION_DESCRIPTIONS.iter().copied().chain(data(INFORMATION_DATA));
+    catalog.map(|name| ("pg_catalog", name)).chain(information.map(|name| ("information_schema", name)))
+}
+
 /// The reason why a relation outside the system schemas carries data of others, by its name.
 #[must_use]
 pub fn extension_data(name: &str) -> Option<&'static str> {

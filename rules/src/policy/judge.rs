@@ -11,7 +11,7 @@ use crate::class::Class;
 use crate::policy::Policy;
 use crate::policy::atoms::{Atom, atoms};
 use crate::policy::condition::{Condition, Situation};
-use crate::policy::labels::{self, RULE_LABELS};
+use crate::policy::labels;
 use crate::policy::message;
 use crate::policy::model::{Observe, Permit, Restrict, Rule, Then};
 use crate::policy::object::Object;
@@ -89,8 +89,9 @@ pub struct Observed {
 }
 
 impl Judgement {
-    /// Passes with nothing said.
-    fn allow() -> Self {
+    /// Passes with nothing said: an empty text.
+    #[must_use]
+    pub fn allow() -> Self {
         Self {
             action: Action::Allow,
             asked: Action::Allow,
@@ -343,7 +344,7 @@ impl<'j> Judge<'j> {
         else {
             return;
         };
-        let rule = Rule { id: RULE_LABELS.into(), place: reached.place };
+        let rule = reached.rule;
         if let Some(tree) = tree {
             tree.leaves.push(Leaf::label(&rule, &reached.why));
         }

@@ -5,19 +5,18 @@
 //! names may read labelled relations and are refused wherever the policy has a label; so are names without a schema.
 
 use crate::policy::atoms::Atom;
-use crate::policy::model::Label;
+use crate::policy::model::{Label, Rule};
 use crate::policy::object::{Home, Object, home};
-use crate::policy::place::Place;
 use crate::resolve::{Code, Reach, Resolution};
 use crate::statement::facts::StatementFacts;
 
 /// Id of the built-in rule.
-pub(crate) const RULE_LABELS: &str = "builtin.labels";
+const RULE_LABELS: &str = "builtin.labels";
 
 /// Why a statement reaches, or may reach, a labelled relation.
 pub(crate) struct Reached {
-    /// The label's place.
-    pub(crate) place: Place,
+    /// The label, or the built-in rule where it is only feared.
+    pub(crate) rule: Rule,
     /// Why, as a clause.
     pub(crate) why: String,
 }
@@ -33,7 +32,7 @@ pub(crate) fn reached(
     for atom in atoms {
         if let Some(label) = labels.iter().find(|label| names(label, &atom.object)) {
             return Some(Reached {
-                place: label.place.clone(),
+                rule: Rule { id: format!("label {}", label.column).into(), place: label.place.clone() },
                 why: format!(
                     "{} is labelled {}, masking is not built into this version, and nothing labelled leaves in clear",
                     atom.object,
@@ -44,7 +43,7 @@ pub(crate) fn reached(
     }
     let may = |what: String| {
         Some(Reached {
-            place: any.place.clone(),
+            rule: Rule { id: RULE_LABELS.into(), place: any.place.clone() },
             why: format!("{what} may read a labelled column, and masking is not built into this version"),
         })
     };

@@ -13,6 +13,7 @@
 
 pub mod atoms;
 pub mod condition;
+pub mod fixture;
 pub mod group;
 mod index;
 pub mod judge;
@@ -22,6 +23,7 @@ mod load;
 mod message;
 pub mod model;
 pub mod object;
+pub mod offline;
 pub mod packs;
 pub mod place;
 pub mod principal;

@@ -168,7 +168,7 @@ impl fmt::Display for Leaf {
             LeafKind::Restrict => write!(f, "restrict {rule} ({place}) -> {result}")?,
             LeafKind::Observed => write!(f, "restrict {rule} ({place}) would -> {result}")?,
             LeafKind::BuiltIn => write!(f, "{rule} ({place}) -> {result}")?,
-            LeafKind::Label => write!(f, "label ({place}) -> {result}")?,
+            LeafKind::Label => write!(f, "{rule} ({place}) -> {result}")?,
         }
         if words.is_empty() { Ok(()) } else { write!(f, ": {words}") }
     }
@@ -252,11 +252,12 @@ impl StatementTree {
         self.headline = message::headline(judgement.action, judgement.asked);
     }
 
-    /// Its picture, as statement `number` of `count`.
+    /// Its picture, as statement `number` of `count`, or as what that one carries.
     #[must_use]
-    pub fn render(&self, number: usize, count: usize) -> String {
+    pub fn render(&self, number: usize, count: usize, carried: bool) -> String {
+        let what = if carried { "run by statement" } else { "statement" };
         let mut out =
-            format!("+- statement {number} of {count}  {}  {}  -> {}\n", self.class, self.tag, self.headline);
+            format!("+- {what} {number} of {count}  {}  {}  -> {}\n", self.class, self.tag, self.headline);
         for atom in &self.atoms {
             out.push_str(&format!("|  +- {atom}\n"));
             for leaf in &atom.leaves {

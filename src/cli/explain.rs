@@ -1,0 +1,300 @@
+//! `pgturnstile explain`: what the policy says of a text, and why, with file and line.
+//!
+//! Owns: its arguments and output, and the reading of policy, claims and fixture that `test` shares. It judges nothing
+//! itself and opens no socket: the same parser, resolution and judgement as a session's, on the parser's own stack.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pgturnstile_rules::document::Diagnostic;
+use pgturnstile_rules::policy::fixture::{self, Catalog, Issuer};
+use pgturnstile_rules::policy::offline::{Bench, Explained, TextVerdict};
+use pgturnstile_rules::policy::{Action, Policy};
+use pgturnstile_rules::statement::{Limits, Unparsable, on_parser_stack};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::config::{Config, Files};
+
+use super::{Exit, Out};
+
+/// Longest file of claims, bytes: a token has at most 64 KiB.
+const CLAIMS_BYTES_MAX: u64 = 1 << 20;
+
+/// Where the policy comes from.
+#[derive(Debug, clap::Args)]
+pub struct Source {
+    /// The gateway's configuration: names the policy, the issuers and the limits.
+    #[arg(long, value_name = "FILE", env = "PGTURNSTILE_CONFIG", default_value = "pgturnstile.toml")]
+    config: PathBuf,
+    /// The policy alone, without a configuration.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "\
+Say what the policy makes of a text, and why: every atom of every statement, the permit that opens it or the rule that \
+stands against it, with file and line.
+
+Nothing is sent anywhere. Names are resolved by a fixture, a SQL file of CREATE statements; without one, every relation is \
+unknown.",
+    after_help = "\
+Examples:
+  pgturnstile explain 'delete from crm.orders' --as claims/agent.json --target crm-prod --catalog fixtures/crm.sql
+  pgturnstile explain - --as claims/agent.json --target crm-prod < migration.sql
+  pgturnstile explain 'select 1' --as claims/agent.json --target crm-prod --json | jq .statements
+
+The claims file holds the claims of a token (its iss is looked up in the configuration), or names the issuer itself:
+  { \"issuer\": \"corp\", \"claims\": { \"sub\": \"agent-7\", \"groups\": [\"bi\"] } }
+
+Exit codes:
+  0  it would pass
+  1  it would be refused
+  2  the policy, the claims or the fixture is wrong"
+)]
+pub struct Args {
+    /// The text, or - for standard input.
+    #[arg(value_name = "SQL")]
+    sql: String,
+    /// JSON file with the claims of who asks.
+    #[arg(long = "as", value_name = "FILE")]
+    who: PathBuf,
+    /// Name of the target.
+    #[arg(long, value_name = "NAME")]
+    target: String,
+    /// SQL file that makes the catalog.
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// User name of the connection: chooses among several access entries by id.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Judge as inside an open transaction.
+    #[arg(long)]
+    in_transaction: bool,
+    #[command(flatten)]
+    source: Source,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The answer as JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    action: &'static str,
+    asked: &'static str,
+    sqlstate: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<Named>,
+    rules: Vec<Named>,
+    observed: Vec<Named>,
+    access: &'a str,
+    digest: &'a str,
+    statements: &'a [Explained],
+    notes: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Named {
+    id: String,
+    place: String,
+}
+
+impl Named {
+    fn of(rule: &pgturnstile_rules::policy::Rule) -> Self {
+        Self { id: rule.id.to_string(), place: rule.place.to_string() }
+    }
+}
+
+/// A policy with what surrounds it.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) policy: Policy,
+    pub(super) issuers: Vec<Issuer>,
+    config: Option<Config>,
+}
+
+impl Loaded {
+    /// Bounds of a text on `target`.
+    pub(super) fn limits(&self, target: &str) -> Limits {
+        let bytes = self
+            .config
+            .as_ref()
+            .and_then(|config| config.target(target))
+            .map(|target| target.statement_bytes_max);
+        match bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
+            Some(text_bytes_max) => Limits { text_bytes_max },
+            None => Limits::default(),
+        }
+    }
+}
+
+/// Reads the policy, and the configuration where it is asked for.
+pub(super) fn load(source: &Source) -> Result<Loaded, Vec<Diagnostic>> {
+    if let Some(path) = &source.policy {
+        return Ok(Loaded { policy: Policy::load(path)?, issuers: Vec::new(), config: None });
+    }
+    let config = Config::load_with(&source.config, Files::Skip)?;
+    let policy = Policy::load(&config.gateway.policy)?;
+    let issuers = config
+        .issuers
+        .iter()
+        .map(|issuer| Issuer {
+            name: issuer.name.clone(),
+            url: issuer.issuer.clone(),
+            groups: issuer.groups.clone(),
+            person: issuer.person.clone(),
+        })
+        .collect();
+    Ok(Loaded { policy, issuers, config: Some(config) })
+}
+
+/// Prints what is wrong with a policy.
+pub(super) fn complain(out: &mut Out<'_>, found: &[Diagnostic]) -> Exit {
+    for diagnostic in found {
+        out.complain(diagnostic.render());
+    }
+    Exit::Usage
+}
+
+/// Reads a file of claims.
+pub(super) fn read_claims(path: &Path) -> Result<Map<String, Value>, String> {
+    let text = read_text(path, CLAIMS_BYTES_MAX)?;
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(claims)) => Ok(claims),
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            Err(format!("{}: must be a JSON object of claims", path.display()))
+        }
+        Err(fault) => Err(format!("{}: {fault}", path.display())),
+    }
+}
+
+/// Reads a fixture; `None` is an empty database.
+pub(super) fn read_catalog(path: Option<&Path>) -> Result<Catalog, String> {
+    let text = match path {
+        Some(path) => read_text(path, fixture::FIXTURE_BYTES_MAX as u64)?,
+        None => String::new(),
+    };
+    on_parser_stack(|| fixture::catalog_here(&text)).map_err(|fault| {
+        format!("{}: {fault}", path.map_or_else(|| "catalog".into(), |path| path.display().to_string()))
+    })
+}
+
+fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let refuse = |fault: &dyn std::fmt::Display| format!("{}: cannot be read: {fault}", path.display());
+    let file = std::fs::File::open(path).map_err(|fault| refuse(&fault))?;
+    let mut text = String::new();
+    file.take(bytes_max + 1).read_to_string(&mut text).map_err(|fault| refuse(&fault))?;
+    if text.len() as u64 > bytes_max {
+        return Err(refuse(&format_args!("it is longer than {bytes_max} bytes")));
+    }
+    Ok(text)
+}
+
+/// Seconds since 1970.
+pub(super) fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Runs `explain`.
+///
+/// # Errors
+/// The answer cannot be written, or standard input cannot be read.
+pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
+    let loaded = match load(&args.source) {
+        Ok(loaded) => loaded,
+        Err(found) => return Ok(complain(out, &found)),
+    };
+    let sql = if args.sql == "-" { io::read_to_string(io::stdin())? } else { args.sql.clone() };
+    let prepared = read_claims(&args.who).and_then(|claims| {
+        let principal = fixture::principal(&claims, &loaded.issuers)
+            .map_err(|fault| format!("{}: {fault}", args.who.display()))?;
+        Ok((principal, read_catalog(args.catalog.as_deref())?))
+    });
+    let (principal, catalog) = match prepared {
+        Ok(prepared) => prepared,
+        Err(fault) => {
+            out.complain(format_args!("error: {fault}"));
+            return Ok(Exit::Usage);
+        }
+    };
+    let subject = match loaded.policy.subject(&principal, &args.target, args.user.as_deref()) {
+        Ok(subject) => subject,
+        Err(refused) => {
+            out.line(format_args!("refuse  28000\n+- {refused}"))?;
+            return Ok(Exit::No);
+        }
+    };
+    let bench = Bench {
+        policy: &loaded.policy,
+        subject: &subject,
+        snapshot: &catalog.snapshot,
+        in_transaction: args.in_transaction,
+        now_s: now_s(),
+        limits: loaded.limits(&args.target),
+    };
+    let mut notes = catalog.notes.clone();
+    if args.catalog.is_none() {
+        notes.push("no --catalog: every relation outside the system's schemas is unknown".into());
+    }
+    match on_parser_stack(|| bench.judge_here(&sql)) {
+        Ok(verdict) => print(&verdict, &notes, &subject.access().id, args.json, out),
+        Err(fault) => print_unparsable(&fault, args.json, out),
+    }
+}
+
+fn print(
+    verdict: &TextVerdict,
+    notes: &[String],
+    access: &str,
+    json: bool,
+    out: &mut Out<'_>,
+) -> io::Result<Exit> {
+    let judgement = &verdict.judgement;
+    if json {
+        let answer = Answer {
+            action: judgement.action.name(),
+            asked: judgement.asked.name(),
+            sqlstate: judgement.sqlstate,
+            message: &judgement.message,
+            rule: judgement.rule.as_ref().map(Named::of),
+            rules: judgement.rules.iter().map(Named::of).collect(),
+            observed: judgement.observed.iter().map(|observed| Named::of(&observed.rule)).collect(),
+            access,
+            digest: &verdict.digest,
+            statements: &verdict.statements,
+            notes: verdict.notes.iter().chain(notes).map(String::as_str).collect(),
+        };
+        serde_json::to_writer_pretty(&mut *out, &answer)?;
+        out.line("")?;
+    } else {
+        out.write(&verdict.render())?;
+        for note in notes {
+            out.line(format_args!("+- note: {note}"))?;
+        }
+        out.line(format_args!("+- access {access}, text {}", verdict.digest))?;
+    }
+    Ok(match judgement.action {
+        Action::Allow => Exit::Yes,
+        Action::Hold | Action::Refuse => Exit::No,
+    })
+}
+
+fn print_unparsable(fault: &Unparsable, json: bool, out: &mut Out<'_>) -> io::Result<Exit> {
+    if json {
+        let answer = serde_json::json!({
+            "action": "refuse", "asked": "refuse", "sqlstate": fault.sqlstate(), "message": fault.to_string(),
+        });
+        serde_json::to_writer_pretty(&mut *out, &answer)?;
+        out.line("")?;
+    } else {
+        out.line(format_args!("refuse  {}\n+- {fault}", fault.sqlstate()))?;
+    }
+    Ok(Exit::No)
+}
