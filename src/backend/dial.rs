@@ -249,3 +249,7 @@ async fn early_bytes(tcp: &TcpStream) -> bool {
     let mut buffer = ReadBuf::new(&mut byte);
     poll_fn(|context| Poll::Ready(matches!(tcp.poll_peek(context, &mut buffer), Poll::Ready(Ok(1..))))).await
 }
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

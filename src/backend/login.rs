@@ -69,6 +69,10 @@ impl std::fmt::Debug for CancelKey {
 }
 
 impl CancelKey {
+    pub(super) fn new(process_id: u32, secret: Vec<u8>) -> Self {
+        Self { process_id, secret: Zeroizing::new(secret) }
+    }
+
     /// The process id that the server announced.
     pub fn process_id(&self) -> u32 {
         self.process_id
@@ -359,8 +363,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
                     if key.is_some() {
                         return Err(Failure::Nonsense { step, what: "a second BackendKeyData" });
                     }
-                    let secret = Zeroizing::new(data.key().to_vec());
-                    key = Some(CancelKey { process_id: data.process_id(), secret });
+                    key = Some(CancelKey::new(data.process_id(), data.key().to_vec()));
                 }
                 Message::NoticeResponse(fields) => keep(&mut self.notices, &fields),
                 Message::ErrorResponse(fields) => return Err(rejected(step, &fields)),
