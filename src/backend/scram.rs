@@ -222,7 +222,7 @@ impl Challenge {
         for ((byte, key), signature) in proof.iter_mut().zip(keys.client.iter()).zip(signature.iter()) {
             *byte = key ^ signature;
         }
-        let message = format!("{},p={}", self.without_proof, STANDARD.encode(&*proof));
+        let message = format!("{},p={}", self.without_proof, STANDARD.encode(proof.as_slice()));
         (message, AwaitFinal { expected: mac(&*keys.server, self.signed.as_bytes()) })
     }
 }
@@ -362,9 +362,10 @@ mod tests {
 
     #[test]
     fn each_flaw_of_the_first_message_is_named() {
-        let malformed = |message: &str| match refused(message.as_bytes()) {
-            ScramError::Malformed(what) => what,
-            other => panic!("{message}: {other:?}"),
+        let malformed = |message: &str| {
+            let error = refused(message.as_bytes());
+            let ScramError::Malformed(what) = error else { panic!("{message}: {error:?}") };
+            what
         };
         assert_eq!(malformed(""), "the nonce is missing");
         assert_eq!(malformed(&format!("m=ext,r={NONCE}x,s=AAAA,i=4096")), "the nonce is missing");

@@ -296,3 +296,22 @@ fn the_binding_follows_the_signature_algorithm() {
     let server = ServerTls::load(&files.identity("good")).unwrap();
     assert_eq!(server.end_point(), sha256(&der(&files.path("good.pem"))).as_deref());
 }
+
+#[test]
+fn a_certificate_of_version_one_says_so() {
+    use rustls::pki_types::pem::PemObject;
+    // `openssl x509 -req -signkey`, OpenSSL 3.0.
+    const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----
+MIIBFjCBvQIUIhpVAOHTrn/xdNxfhhpVrdI7czgwCgYIKoZIzj0EAwIwDTELMAkG
+A1UEAwwCZGIwIBcNMjYxMTIwMjMwNzQ1WhgPMjEyNjEwMjcyMzA3NDVaMA0xCzAJ
+BgNVBAMMAmRiMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQ9Lznaj8kDbOJSv/
++KbOtq/QyfCN1V7CRxsTLVQKm8/jWjqvvK5eLUpwdB1rcNGJNOxkA1OnyBsgNmzd
+HtBLXzAKBggqhkjOPQQDAgNIADBFAiBsn31Y+kWMvSODnpoVygx7IN5yhJ5LJLhI
+8zo7WGTHHwIhAPb9X52HF5950xw5RKlGRZSN4iqtA9GIbw4urQ+9bom8
+-----END CERTIFICATE-----
+";
+    let certificate = rustls::pki_types::CertificateDer::from_pem_slice(PEM).unwrap();
+    let error = rustls::server::ParsedCertificate::try_from(&certificate).map(drop).unwrap_err();
+    let text = super::reason(&std::io::Error::new(std::io::ErrorKind::InvalidData, error));
+    assert!(text.contains("X.509 version 1"), "{text}");
+}

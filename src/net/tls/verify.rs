@@ -190,15 +190,22 @@ fn carries_name(certificate: &CertificateDer<'_>, wanted: &str) -> Result<(), Er
     Err(unacceptable(Unacceptable::Name { wanted: wanted.to_owned(), found }))
 }
 
-/// A handshake's failure in words: ours where the reason is ours, rustls' with a hint where it has one.
+/// A handshake's failure in words: ours where the reason is ours, rustls' with a hint where it has one. Nothing is
+/// decided here.
 pub(super) fn words(error: &Error) -> String {
-    let Error::InvalidCertificate(reason) = error else { return error.to_string() };
-    match reason {
-        CertificateError::Other(OtherError(ours)) => ours.to_string(),
-        CertificateError::UnknownIssuer => {
-            "no configured CA has signed the server's certificate (UnknownIssuer)".to_owned()
+    if let Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error {
+        let inner = inner.to_string();
+        // webpki's name for it; what `openssl x509 -req` makes before 3.4 without an extensions file, the recipe of
+        // PostgreSQL's manual included.
+        if inner == "UnsupportedCertVersion" {
+            return "the server's certificate is X.509 version 1, which has no extensions and is not accepted: issue \
+                    it with a subjectAltName"
+                .to_owned();
         }
-        // Exhaustive lists are not possible here (the enum is marked non-exhaustive), and nothing is decided here.
-        _ => error.to_string(),
+        return inner;
     }
+    if matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer)) {
+        return "no configured CA has signed the server's certificate (UnknownIssuer)".to_owned();
+    }
+    error.to_string()
 }
