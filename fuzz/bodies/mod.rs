@@ -9,6 +9,7 @@ pub mod frontend_frames;
 pub mod mutations;
 pub mod seeds;
 pub mod startup;
+pub mod token_claims;
 
 /// One fuzz target as the replay sees it.
 pub struct Body {
@@ -25,4 +26,5 @@ pub const BODIES: &[Body] = &[
     Body { name: "backend_frames", run: backend_frames::run, mutations_per_file: 2_000 },
     Body { name: "frontend_frames", run: frontend_frames::run, mutations_per_file: 2_000 },
     Body { name: "startup", run: startup::run, mutations_per_file: 4_000 },
+    Body { name: "token_claims", run: token_claims::run, mutations_per_file: 500 },
 ];

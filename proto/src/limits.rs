@@ -17,18 +17,19 @@ pub const CANCEL_KEY_BYTES_MIN: usize = 4;
 /// Most bytes of a cancel key in protocol 3.2.
 pub const CANCEL_KEY_BYTES_MAX: usize = 256;
 
-/// Room that Parse needs beside its text: a statement name of `control_bytes_max`'s default, the count, and 65,535
-/// parameter types of four bytes.
-const PARSE_OVERHEAD_BYTES: usize = 10_000 + 2 + 4 * 65_535;
+/// Room that Parse needs beside its text: a statement name of up to 9,998 bytes (no Describe or Close can say a longer
+/// one), the NULs of both, the count, and 65,535 parameter types of four bytes.
+const PARSE_OVERHEAD_BYTES: usize = 9_998 + 2 + 2 + 4 * 65_535;
 
 /// Upper bounds per kind of frame, in bytes behind the length word. `Default` is what an unconfigured gateway uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// SQL text of Query and Parse. Parse may be larger by its name and parameter types.
+    /// SQL text of Query and Parse, without its NUL. A Parse frame may be larger by its name and parameter types; a
+    /// Parse with few of them can therefore carry a text over this limit, which the door of the parser refuses.
     pub statement_bytes_max: usize,
     /// Bind, with all parameter values.
     pub bind_bytes_max: usize,
-    /// PasswordMessage and the SASL and GSS responses that share its type.
+    /// The password of PasswordMessage, without its NUL, and the data of the SASL and GSS responses that share its type.
     pub password_bytes_max: usize,
     /// FunctionCall. It is always refused, so it needs no more room than to be refused in order.
     pub function_call_bytes_max: usize,
@@ -112,5 +113,41 @@ impl Limits {
             | BackendTag::PortalSuspended
             | BackendTag::ReadyForQuery => self.control_bytes_max,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{encode, frontend::Header};
+
+    #[test]
+    fn the_limit_of_statements_is_about_their_text() {
+        let limits = Limits::default();
+        let text = "x".repeat(limits.statement_bytes_max);
+        let mut query = Vec::new();
+        encode::query(&mut query, &text).unwrap();
+        assert_eq!(Header::peek(&query, &limits).unwrap().unwrap().len, query.len());
+        let mut parse = Vec::new();
+        encode::parse(&mut parse, "n".repeat(9_998), &text, &[0; 65_535]).unwrap();
+        assert_eq!(Header::peek(&parse, &limits).unwrap().unwrap().len, parse.len());
+        let longer = text + "x";
+        query.clear();
+        encode::query(&mut query, &longer).unwrap();
+        assert!(Header::peek(&query, &limits).is_err());
+        parse.clear();
+        encode::parse(&mut parse, "n".repeat(9_998), &longer, &[0; 65_535]).unwrap();
+        assert!(Header::peek(&parse, &limits).is_err());
+    }
+
+    #[test]
+    fn the_limit_of_passwords_is_about_the_password() {
+        let limits = Limits { password_bytes_max: 8, ..Limits::default() };
+        let mut out = Vec::new();
+        encode::password(&mut out, b"12345678").unwrap();
+        assert!(Header::peek(&out, &limits).is_ok());
+        out.clear();
+        encode::password(&mut out, b"123456789").unwrap();
+        assert!(Header::peek(&out, &limits).is_err());
     }
 }

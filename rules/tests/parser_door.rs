@@ -1,5 +1,12 @@
 //! The door under texts that are long, deep or both: accepted where PostgreSQL's defaults accept and the cap allows,
 //! refused by name else, and the process alive with stack to spare.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails so"
+)]
 
 use std::sync::mpsc;
 

@@ -4,6 +4,13 @@
 //! `statement/dispositions.txt`. This test generates it anew and compares; a message or field of the description that
 //! the list does not mention, and an entry of the list that the description lacks, fail it. To accept a change:
 //! `UPDATE_GENERATED=1 cargo test --release -p pgturnstile-rules --test regenerate`.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails so"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
+use syn::visit::{self, Visit};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Disposition {
@@ -192,6 +200,7 @@ fn generate(messages: &[Message], list: &BTreeMap<String, NodeEntry>) -> String 
          //!\n\
          //! Owns: the visit of every field of every node. May not: decide anything. Each pattern lists all fields, so\n\
          //! that a field which a later grammar adds breaks the build. Exempt from the length limits of the house style.\n\n\
+         #![allow(clippy::wrong_self_convention, reason = \"methods are named after nodes: IntoClause, IsPredicate\")]\n\n\
          use pg_query::protobuf as pb;\n\
          use pg_query::protobuf::node::Node as N;\n\n\
          use crate::class::Class;\n\n",
@@ -341,4 +350,65 @@ fn generated_visitor_is_current_and_the_list_is_whole() {
         present == fresh,
         "generated.rs is stale: run this test with UPDATE_GENERATED=1 and review the change"
     );
+}
+
+/// Patterns on the grammar's structs in the hand-written walker.
+#[derive(Default)]
+struct Patterns {
+    file: String,
+    /// Struct to its fields; `true` where some pattern binds the field.
+    seen: BTreeMap<String, BTreeMap<String, bool>>,
+    open: Vec<String>,
+}
+
+impl<'ast> Visit<'ast> for Patterns {
+    fn visit_pat_struct(&mut self, pattern: &'ast syn::PatStruct) {
+        let segments: Vec<String> = pattern.path.segments.iter().map(|s| s.ident.to_string()).collect();
+        if let [root, name] = segments.as_slice()
+            && root == "pb"
+        {
+            if pattern.rest.is_some() {
+                self.open.push(format!("{}: a pattern on {name} has `..`", self.file));
+            }
+            let fields = self.seen.entry(name.clone()).or_default();
+            for field in &pattern.fields {
+                let syn::Member::Named(ident) = &field.member else { continue };
+                let bound = !matches!(*field.pat, syn::Pat::Wild(_));
+                *fields.entry(ident.to_string().trim_start_matches("r#").to_owned()).or_default() |= bound;
+            }
+        }
+        visit::visit_pat_struct(self, pattern);
+    }
+}
+
+#[test]
+fn the_list_says_what_the_hand_written_code_does() {
+    let mut patterns = Patterns::default();
+    for entry in std::fs::read_dir(statement_dir().join("walk")).expect("walk") {
+        let path = entry.expect("entry").path();
+        patterns.file = path.display().to_string();
+        let source = std::fs::read_to_string(&path).expect("source");
+        patterns.visit_file(&syn::parse_file(&source).expect("Rust"));
+    }
+    let mut wrong = patterns.open;
+    for (node, entry) in dispositions() {
+        let seen = patterns.seen.get(&node.to_upper_camel_case());
+        if seen.is_some() != (entry.disposition == Disposition::Handled) {
+            wrong.push(format!("{node} is {:?}, taken apart by hand: {}", entry.disposition, seen.is_some()));
+        }
+        for (field, disposition) in &entry.fields {
+            let bound = seen.and_then(|s| s.get(field.to_snake_case().as_str())).copied().unwrap_or(false);
+            let oneof = node == "A_Const" && field.ends_with("val");
+            match disposition {
+                Disposition::Handled if !bound && !oneof => {
+                    wrong.push(format!("{node}.{field} is handled, but bound nowhere"))
+                }
+                Disposition::Structural if bound && !oneof => {
+                    wrong.push(format!("{node}.{field} is structural, but bound by hand"))
+                }
+                Disposition::Handled | Disposition::Structural | Disposition::Refused => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n  {}", wrong.join("\n  "));
 }

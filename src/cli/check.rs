@@ -4,12 +4,14 @@
 //! library. It opens no socket and writes no file.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pgturnstile_rules::document::{Diagnostic, Place, Severity};
+use pgturnstile_rules::policy::Policy;
 use serde::Serialize;
 
-use crate::config::{Config, Files, Target, TargetTls};
+use crate::config::{Config, Files, Issuer, Target, TargetTls, against_policy};
+use crate::identity::IssuerSettings;
 use crate::net::tls::{CertificateFiles, ClientTls, ServerCheck, ServerTls};
 
 use super::{Exit, Out};
@@ -38,6 +40,9 @@ pub struct Args {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "PGTURNSTILE_CONFIG", default_value = "pgturnstile.toml")]
     config: PathBuf,
+    /// The policy file, instead of the one that the configuration names.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Do not look at the files that the configuration names.
     #[arg(long)]
     skip_files: bool,
@@ -61,22 +66,66 @@ struct Report<'f> {
 /// The report cannot be written.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     let files = if args.skip_files { Files::Skip } else { Files::Check };
-    let (config, findings) = findings(&args.config, files);
-    report(&findings, config.as_ref(), args.json, out)
+    let checked = Checked::of(args, files);
+    report(&checked, args.json, out)
 }
 
-/// Everything that is wrong or noteworthy, and the configuration where it could be read.
-fn findings(path: &Path, files: Files) -> (Option<Config>, Vec<Diagnostic>) {
-    match Config::load_with(path, files) {
-        Ok(config) => {
-            let mut findings = config.warnings.clone();
-            if files == Files::Check {
-                findings.extend(unusable_tls(&config));
+/// Both files as far as they could be read, and everything found.
+struct Checked {
+    config: Option<Config>,
+    policy: Option<Policy>,
+    findings: Vec<Diagnostic>,
+}
+
+impl Checked {
+    fn of(args: &Args, files: Files) -> Self {
+        let mut findings = Vec::new();
+        let config = match Config::load_with(&args.config, files) {
+            Ok(config) => {
+                findings.extend(config.warnings.iter().cloned());
+                findings.extend(unusable_issuers(&config));
+                if files == Files::Check {
+                    findings.extend(unusable_tls(&config));
+                }
+                Some(config)
             }
-            (Some(config), findings)
+            Err(faults) => {
+                findings.extend(faults);
+                None
+            }
+        };
+        // A broken configuration must not hide what is wrong with the policy, wherever it can still be found.
+        let beside = args.config.with_file_name("policy.toml");
+        let path = match (&args.policy, &config) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Some(config)) => Some(config.gateway.policy.clone()),
+            (None, None) => beside.is_file().then_some(beside),
+        };
+        let policy = path.and_then(|path| match Policy::load(&path) {
+            Ok(policy) => {
+                findings.extend(policy.warnings().iter().cloned());
+                Some(policy)
+            }
+            Err(faults) => {
+                findings.extend(faults);
+                None
+            }
+        });
+        if let (Some(config), Some(policy)) = (&config, &policy) {
+            findings.extend(against_policy(config, policy));
         }
-        Err(findings) => (None, findings),
+        Self { config, policy, findings }
     }
+}
+
+/// Issuers that the token verifier would not take.
+fn unusable_issuers(config: &Config) -> Vec<Diagnostic> {
+    let of_issuer = |issuer: &Issuer| {
+        let faults = IssuerSettings::from_config(issuer).err().unwrap_or_default();
+        let place = issuer.place.clone();
+        faults.into_iter().map(move |fault| place.diagnostic(Severity::Error, fault.to_string()))
+    };
+    config.issuers.iter().flat_map(of_issuer).collect()
 }
 
 /// Keys that do not belong to their certificates, certificates that the TLS library cannot use.
@@ -108,12 +157,8 @@ fn server_check(target: &Target) -> Option<ServerCheck> {
     }
 }
 
-fn report(
-    findings: &[Diagnostic],
-    config: Option<&Config>,
-    json: bool,
-    out: &mut Out<'_>,
-) -> io::Result<Exit> {
+fn report(checked: &Checked, json: bool, out: &mut Out<'_>) -> io::Result<Exit> {
+    let findings = &checked.findings;
     let errors = findings.iter().filter(|finding| finding.is_error()).count();
     let warnings = findings.len() - errors;
     let exit = if errors == 0 { Exit::Yes } else { Exit::Usage };
@@ -126,8 +171,8 @@ fn report(
     for finding in findings {
         out.write(&finding.render())?;
     }
-    if let (0, Some(config)) = (errors, config) {
-        for line in summary(config) {
+    if let (0, Some(config), Some(policy)) = (errors, &checked.config, &checked.policy) {
+        for line in summary(config, policy) {
             out.line(line)?;
         }
     }
@@ -136,7 +181,7 @@ fn report(
 }
 
 /// What the configuration amounts to, for the eye.
-fn summary(config: &Config) -> Vec<String> {
+fn summary(config: &Config, policy: &Policy) -> Vec<String> {
     let mut lines = Vec::new();
     for listener in &config.listeners {
         lines.push(format!("listener  {} (TLS, token as password)", listener.address));
@@ -147,6 +192,15 @@ fn summary(config: &Config) -> Vec<String> {
     for target in &config.targets {
         lines.push(format!("target    {} = {} at {}", target.name, target.database, target.address));
     }
+    let model = policy.model();
+    lines.push(format!(
+        "policy    {}: {} groups, {} access entries, {} permits, {} restricts",
+        config.gateway.policy.display(),
+        model.groups.len(),
+        model.accesses.len(),
+        model.permits.len(),
+        model.restricts.len()
+    ));
     lines.push(format!("evidence  {}", config.evidence.directory.display()));
     lines
 }
@@ -159,4 +213,92 @@ fn verdict(errors: usize, warnings: usize) -> String {
     };
     let counts = format!("{}, {}", count(errors, "error"), count(warnings, "warning"));
     if errors == 0 { format!("ok: {counts}") } else { format!("not usable: {counts}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
+    use super::super::{Exit, Out};
+    use super::Args;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn check(arguments: &[&str]) -> (Exit, String) {
+        let line = Line::try_parse_from(std::iter::once(&"check").chain(arguments)).unwrap();
+        let (mut standard, mut error) = (Vec::new(), Vec::new());
+        let mut out = Out::captured(&mut standard, &mut error);
+        let outcome = super::run(&line.args, &mut out);
+        let exit = out.finish(outcome);
+        drop(out);
+        assert!(error.is_empty(), "{error:?}");
+        (exit, String::from_utf8(standard).unwrap())
+    }
+
+    const CONFIG: &str = "version = 1\n[[listener]]\naddress = \"127.0.0.1:6432\"\n\
+        tls = { certificate = \"a\", key = \"b\" }\n[[issuer]]\nname = \"corp\"\nissuer = \"https://id.example.com\"\n\
+        audiences = [\"p\"]\ngroups = \"groups\"\n[credential.reader]\nuser = \"r\"\n[[target]]\nname = \"crm\"\n\
+        address = \"/run/postgresql:5432\"\ndatabase = \"crm\"\ncontrol = \"reader\"\n";
+
+    const POLICY: &str = "version = 1\n[group.all]\nany = [{ issuer = \"corp\", groups = [\"a\"] }]\n[[access]]\n\
+        id = \"a\"\ngroups = [\"all\"]\ntargets = [\"crm\"]\nlogin = \"reader\"\nmode = \"read\"\n\
+        guards = { search_path = [] }\n";
+
+    #[test]
+    fn both_files_are_read_and_every_error_of_both_is_in_one_report() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("pgturnstile.toml");
+        let policy = folder.path().join("policy.toml");
+        let shown = config.display().to_string();
+        fs::write(&config, CONFIG).unwrap();
+        fs::write(&policy, POLICY).unwrap();
+        let (exit, text) = check(&["--config", &shown, "--skip-files"]);
+        assert_eq!(exit, Exit::Yes, "{text}");
+        assert!(text.contains("target    crm = crm at /run/postgresql:5432"), "{text}");
+        assert!(text.ends_with("ok: no errors, no warnings\n"), "{text}");
+
+        // Without --skip-files the named files count.
+        let (exit, text) = check(&["--config", &shown]);
+        assert_eq!(exit, Exit::Usage);
+        assert!(text.contains("cannot be read") && text.contains("install -d -m 0700"), "{text}");
+
+        // A broken configuration does not hide a broken policy.
+        fs::write(&config, CONFIG.replace("audiences", "audience")).unwrap();
+        fs::write(&policy, POLICY.replace("mode = \"read\"", "mode = \"reed\"")).unwrap();
+        let (exit, text) = check(&["--config", &shown, "--skip-files", "--json"]);
+        assert_eq!(exit, Exit::Usage);
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let messages = report["findings"].to_string();
+        assert!(messages.contains("did you mean `audiences`?") && messages.contains("reed"), "{messages}");
+        assert_eq!(report["ok"], false);
+    }
+
+    #[test]
+    fn names_that_only_one_file_has_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("pgturnstile.toml");
+        let policy = folder.path().join("other.toml");
+        fs::write(&config, CONFIG).unwrap();
+        fs::write(&policy, POLICY.replace("\"reader\"", "\"writer\"")).unwrap();
+        let (config, policy) = (config.display().to_string(), policy.display().to_string());
+        let (exit, text) = check(&["--config", &config, "--policy", &policy, "--skip-files"]);
+        assert_eq!(exit, Exit::Usage);
+        assert!(text.contains("no [credential.writer]"), "{text}");
+    }
+
+    #[test]
+    fn a_claim_path_that_the_verifier_would_refuse_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("pgturnstile.toml");
+        fs::write(&config, CONFIG.replace("groups = \"groups\"", "groups = \"/a//b\"")).unwrap();
+        let (exit, text) = check(&["--config", &config.display().to_string(), "--skip-files"]);
+        assert_eq!(exit, Exit::Usage, "{text}");
+        assert!(text.contains("issuer[corp]"), "{text}");
+    }
 }

@@ -1,11 +1,12 @@
 //! pgturnstile.toml: read strictly, checked whole, held as plain values.
 //!
-//! Owns the gateway's configuration file, its reference (README.md beside this file, generated from [`reference`]), and
-//! the fetching of what the file points to but must not hold: target passwords and the digest key. It may not open
+//! Owns the gateway's configuration file, its reference (README.md beside this file, generated from [`reference`]), its
+//! comparison with the policy, and the digest key that the file points to but must not hold. It may not open
 //! sockets and knows nothing of policies. It fails whole: [`Config::load`] yields a configuration in which every
 //! reference resolves and every file was readable, or every error at once with file, line and key. A reload is a load
 //! anew; the caller keeps the old value on error.
 
+mod against_policy;
 mod digest_key;
 mod files;
 mod gateway;
@@ -13,7 +14,6 @@ mod issuer;
 mod keys;
 mod listener;
 mod model;
-mod password;
 pub mod reference;
 mod target;
 #[cfg(test)]
@@ -23,13 +23,13 @@ use std::path::{Path, PathBuf};
 
 use pgturnstile_rules::document::{Diagnostic, Diagnostics, Document, nearest};
 
+pub use against_policy::against_policy;
 pub use digest_key::{DigestKey, DigestKeyError, load_or_create_digest_key};
 pub use keys::{Absent, Key, Kind, Section, State};
 pub use model::{
     ALGORITHMS, Auth, Config, Credential, Evidence, Gateway, Issuer, Jwks, Limits, Listener, ListenerTls,
     PasswordSource, Person, Target, TargetAddress, TargetTls,
 };
-pub use password::{PASSWORD_BYTES_MAX, PasswordError};
 
 use keys::Reader;
 

@@ -6,11 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use pgturnstile_rules::document::{Diagnostic, Document, Severity};
+use pgturnstile_rules::policy::Policy;
 use secrecy::ExposeSecret;
 
 use super::{
-    Config, DigestKeyError, Files, Jwks, PasswordError, PasswordSource, SECTIONS_README, TargetAddress,
-    TargetTls, load_or_create_digest_key, reference,
+    Config, DigestKeyError, Files, Jwks, SECTIONS_README, TargetAddress, TargetTls, against_policy,
+    load_or_create_digest_key, reference,
 };
 
 /// The least that is needed: everything else has a default.
@@ -299,6 +300,36 @@ fn the_digest_key_never_lies_inside_the_evidence() {
 }
 
 #[test]
+fn names_of_both_files_must_resolve() {
+    let config = parse(LEAST).unwrap();
+    let policy = |text: &str| {
+        Policy::from_text("policy.toml", text, None).unwrap_or_else(|found| panic!("{found:#?}"))
+    };
+    let sound = policy(
+        "version = 1\n[group.all]\nany = [{ issuer = \"corp\", groups = [\"a\"] }]\n\
+         [[access]]\nid = \"a\"\ngroups = [\"all\"]\ntargets = [\"crm-prod\"]\nlogin = \"crm-catalog\"\n\
+         mode = \"read\"\nguards = { search_path = [] }\n",
+    );
+    assert_eq!(lines(&against_policy(&config, &sound)), Vec::<String>::new());
+    let wrong = policy(
+        "version = 1\n[group.all]\nany = [{ issuer = \"crop\", groups = [\"a\"] }]\n\
+         [[access]]\nid = \"a\"\ngroups = [\"all\"]\ntargets = [\"crm-test\"]\nlogin = \"crm-catalgo\"\n\
+         mode = \"read\"\nguards = { search_path = [] }\n",
+    );
+    let found = lines(&against_policy(&config, &wrong));
+    let expected = [
+        "policy.toml:2: group.all: no [[issuer]] named crop in /etc/pgturnstile/pgturnstile.toml; did you mean `corp`?",
+        "policy.toml:5: access[a].login: no [credential.crm-catalgo] in /etc/pgturnstile/pgturnstile.toml; did you mean `crm-catalog`?",
+        "policy.toml:5: access[a].targets: can never match",
+        "pgturnstile.toml:16: warning: target[crm-prod]: no [[access]] entry",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, wanted) in found.iter().zip(expected) {
+        assert!(found.starts_with(wanted), "{found} is not {wanted}");
+    }
+}
+
+#[test]
 fn named_files_are_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pgturnstile.toml");
@@ -343,43 +374,6 @@ fn named_files_are_looked_at() {
     let found = lines(&Config::load(&path).unwrap_err());
     assert!(found.iter().any(|fault| fault.contains("holds no private key")), "{found:#?}");
     assert!(found.iter().any(|fault| fault.contains("holds no certificate")), "{found:#?}");
-}
-
-#[test]
-fn passwords_are_fetched_and_never_printed() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("pw");
-    let fetch = |source: PasswordSource| source.fetch();
-    fs::write(&file, "s3cret \n").unwrap();
-    let password = fetch(PasswordSource::File(file.clone())).unwrap();
-    assert_eq!(password.expose_secret(), "s3cret ");
-    assert!(!format!("{password:?}").contains("s3cret"));
-
-    for (content, part) in [("", "is empty"), ("\n", "is empty"), ("a\0b", "NUL")] {
-        fs::write(&file, content).unwrap();
-        let error = fetch(PasswordSource::File(file.clone())).unwrap_err();
-        assert!(error.to_string().contains(part), "{error}");
-    }
-    fs::write(&file, "x".repeat(65_536)).unwrap();
-    assert!(matches!(fetch(PasswordSource::File(file)).unwrap_err(), PasswordError::Unfit { .. }));
-
-    let command = |script: &str, timeout_ms| PasswordSource::Command {
-        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-        timeout_ms,
-    };
-    let password = fetch(command("printf 'first\\nsecond\\n'", 60_000)).unwrap();
-    assert_eq!(password.expose_secret(), "first");
-    let error = fetch(command("echo s3cret; exit 3", 60_000)).unwrap_err();
-    assert!(matches!(error, PasswordError::Failed { .. }), "{error}");
-    assert!(!format!("{error} {error:?}").contains("s3cret"));
-    // A grandchild keeps the pipe open: the limit ends the whole group.
-    let error = fetch(command("sleep 600 & sleep 600", 200)).unwrap_err();
-    assert!(matches!(error, PasswordError::TimedOut { timeout_ms: 200, .. }), "{error}");
-    // A program that closes its output and stays is too slow as well.
-    let error = fetch(command("exec >&-; sleep 600", 200)).unwrap_err();
-    assert!(matches!(error, PasswordError::TimedOut { .. }), "{error}");
-    let error = fetch(PasswordSource::Environment("PGTURNSTILE_TEST_UNSET".to_owned())).unwrap_err();
-    assert!(matches!(error, PasswordError::Unset { .. }), "{error}");
 }
 
 #[test]

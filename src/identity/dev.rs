@@ -250,11 +250,16 @@ impl DevIdentity {
     /// # Errors
     /// The cryptographic library refused.
     pub fn sign(&self, header: &Value, claims: &Value) -> Result<SecretString, DevError> {
-        let mut token = Zeroizing::new(format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header.to_string()),
-            URL_SAFE_NO_PAD.encode(claims.to_string())
-        ));
+        self.sign_bytes(header.to_string().as_bytes(), claims.to_string().as_bytes())
+    }
+
+    /// The same for bytes that need not be JSON.
+    ///
+    /// # Errors
+    /// The cryptographic library refused.
+    pub fn sign_bytes(&self, header: &[u8], claims: &[u8]) -> Result<SecretString, DevError> {
+        let mut token =
+            Zeroizing::new(format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims)));
         let signature = self
             .key
             .sign(&SystemRandom::new(), token.as_bytes())

@@ -8,6 +8,7 @@
     reason = "a panic here is a failed test, which is what must happen"
 )]
 
+pub mod catalog;
 pub mod postgres;
 
 pub use postgres::Postgres;

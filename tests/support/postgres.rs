@@ -280,6 +280,17 @@ impl Postgres {
         })
     }
 
+    /// A connection of the superuser that runs one text after another, without a runtime in the caller.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    #[must_use]
+    pub fn session(&self, database: &str) -> Session {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let client = runtime.block_on(self.client(database));
+        Session { runtime, client }
+    }
+
     /// Makes an empty database.
     ///
     /// # Panics
@@ -300,6 +311,41 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// One connection, used from a thread without a runtime.
+#[derive(Debug)]
+pub struct Session {
+    runtime: tokio::runtime::Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl Session {
+    /// Runs a text by the simple protocol: the rows of all its statements, as text.
+    ///
+    /// # Panics
+    /// When a statement fails.
+    #[must_use = "use `run` for its effect by dropping the rows"]
+    pub fn query(&self, text: &str) -> Vec<Vec<Option<String>>> {
+        self.try_query(text).unwrap_or_else(|error| panic!("{error:?} in: {text}"))
+    }
+
+    /// The same, for its effect.
+    ///
+    /// # Panics
+    /// When a statement fails.
+    pub fn run(&self, text: &str) {
+        drop(self.query(text));
+    }
+
+    /// The same, where a failure is an answer.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn try_query(&self, text: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
+        let messages = self.runtime.block_on(self.client.simple_query(text))?;
+        Ok(messages.iter().filter_map(row_as_text).collect())
     }
 }
 

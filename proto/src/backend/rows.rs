@@ -126,6 +126,17 @@ mod tests {
     }
 
     #[test]
+    fn a_long_run_is_one_hop() {
+        let mut out = Vec::new();
+        for number in 0..1_000 {
+            encode::data_row(&mut out, &[Some(number.to_string().as_bytes()), None]).unwrap();
+        }
+        let rows = Rows { frames: 1_000, bytes: out.len() };
+        assert_eq!((skip_rows(&out, &Limits::default()), naive(&out, &Limits::default())), (rows, rows));
+        assert_eq!(check_rows(&out, &Limits::default(), Some(2)), (rows, Ok(())));
+    }
+
+    #[test]
     fn every_cut_agrees_with_the_naive_twin() {
         let (stream, limits) = (stream(), Limits::default());
         for cut in 0..=stream.len() {
@@ -145,9 +156,11 @@ mod tests {
             assert_eq!(skip_rows(&out, &Limits::default()), Rows { frames: 3, bytes });
             assert!(Header::peek(&out[bytes..], &Limits::default()).is_err());
         }
-        let limits = Limits { row_bytes_max: 12, ..Limits::default() };
-        assert_eq!(skip_rows(&sound, &limits), naive(&sound, &limits));
-        assert_eq!(skip_rows(&sound, &limits).frames, 1);
+        for (row_bytes_max, frames) in [(10, 0), (11, 1), (12, 1), (13, 3)] {
+            let limits = Limits { row_bytes_max, ..Limits::default() };
+            assert_eq!(skip_rows(&sound, &limits), naive(&sound, &limits));
+            assert_eq!(skip_rows(&sound, &limits).frames, frames, "at most {row_bytes_max} bytes a row");
+        }
     }
 
     #[test]

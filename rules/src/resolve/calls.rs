@@ -63,7 +63,9 @@ impl Resolver<'_> {
 
     pub(super) fn call(&mut self, used: &FunctionUse) {
         let defined = |act: &crate::statement::facts::Act| {
-            act.kind == ObjectKind::Function && act.object.as_ref() == Some(&used.name)
+            act.kind == ObjectKind::Function
+                && act.class != Class::CallProcedure
+                && act.object.as_ref() == Some(&used.name)
         };
         if used.arguments.is_none() && self.facts.acts.iter().any(defined) {
             return; // named as the object of an act, and judged as that

@@ -3,7 +3,7 @@
 //! Owns: [`lift`]. May not: contain any byte of a literal or a comment. It is put together from the scanner's tokens that
 //! are known to be no literal, never by cutting literals out; where the scanner fails, nothing of the text is kept.
 
-use pg_query::protobuf::{ScanToken, Token};
+use pg_query::protobuf::{KeywordKind, ScanToken, Token};
 
 /// `select a from t where b = 'x' -- y` to `select a from t where b = $1`.
 ///
@@ -20,7 +20,7 @@ fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
     let mut out = String::with_capacity(text.len().min(4096));
     let mut end = 0usize;
     for token in tokens {
-        let ScanToken { start, end: stop, token, keyword_kind: _ } = token;
+        let ScanToken { start, end: stop, token, keyword_kind } = token;
         let (start, stop) = (usize::try_from(*start).ok()?, usize::try_from(*stop).ok()?);
         let kind = Token::try_from(*token).ok()?;
         if kind == Token::SqlComment || kind == Token::CComment {
@@ -29,22 +29,33 @@ fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
         if start > end && !out.is_empty() {
             out.push(' ');
         }
-        match kind {
-            Token::Sconst
-            | Token::Usconst
-            | Token::Bconst
-            | Token::Xconst
-            | Token::Iconst
-            | Token::Fconst => {
-                out.push('$');
-                out.push_str(&next.to_string());
-                next += 1;
-            }
-            _ => out.push_str(text.get(start..stop)?),
+        if keeps_its_text(kind, *keyword_kind) {
+            out.push_str(text.get(start..stop)?);
+        } else {
+            out.push('$');
+            out.push_str(&next.to_string());
+            next += 1;
         }
         end = stop;
     }
     Some(out)
+}
+
+/// Names, key words, operators and punctuation. What is not known to be one of them is lifted.
+fn keeps_its_text(kind: Token, keyword_kind: i32) -> bool {
+    let punctuation = (kind as i32) < 256;
+    let keyword = keyword_kind != KeywordKind::NoKeyword as i32;
+    punctuation
+        || keyword
+        || matches!(
+            kind,
+            Token::Ident | Token::Uident | Token::Param | Token::Op | Token::Typecast | Token::DotDot
+        )
+        || matches!(
+            kind,
+            Token::ColonEquals | Token::EqualsGreater | Token::LessEquals | Token::GreaterEquals
+        )
+        || matches!(kind, Token::NotEquals)
 }
 
 fn highest_parameter(text: &str, tokens: &[ScanToken]) -> u32 {

@@ -226,15 +226,18 @@ impl<'t> Walker<'t> {
         use pb::ObjectType as O;
         let object = object_type(*of);
         self.tagged(create_tag(object));
-        let (class, kind) = match object {
-            O::ObjectAggregate => (Class::DdlCode, ObjectKind::Function),
-            O::ObjectOperator => (Class::DdlCode, ObjectKind::Operator),
-            O::ObjectType => (Class::DdlCode, ObjectKind::Type),
-            O::ObjectTsparser | O::ObjectTstemplate => (Class::DdlCode, ObjectKind::Other),
-            O::ObjectCollation | O::ObjectTsconfiguration | O::ObjectTsdictionary => {
-                (Class::DdlCreate, ObjectKind::Other)
-            }
-            _ => return self.unknown("CREATE of an object of unknown kind"),
+        let made = [
+            (O::ObjectAggregate, Class::DdlCode, ObjectKind::Function),
+            (O::ObjectOperator, Class::DdlCode, ObjectKind::Operator),
+            (O::ObjectType, Class::DdlCode, ObjectKind::Type),
+            (O::ObjectTsparser, Class::DdlCode, ObjectKind::Other),
+            (O::ObjectTstemplate, Class::DdlCode, ObjectKind::Other),
+            (O::ObjectCollation, Class::DdlCreate, ObjectKind::Other),
+            (O::ObjectTsconfiguration, Class::DdlCreate, ObjectKind::Other),
+            (O::ObjectTsdictionary, Class::DdlCreate, ObjectKind::Other),
+        ];
+        let Some((_, class, kind)) = made.into_iter().find(|(of, _, _)| *of == object) else {
+            return self.unknown("CREATE of an object of unknown kind");
         };
         self.is(class);
         self.named_act(class, defnames, kind, self.facts.tag);

@@ -45,6 +45,7 @@ pub(super) fn bare(name: &str) -> NameUse {
 }
 
 /// The text of a constant (string, number, boolean, bits), looked at through casts; `None` for anything else and NULL.
+#[allow(clippy::wildcard_enum_match_arm, reason = "what is no constant has no text, whatever it is")]
 pub(super) fn constant(node: Option<&pb::Node>) -> Option<String> {
     match kind(node)? {
         N::AConst(pb::AConst { val, isnull: _, location: _ }) => match val.as_ref()? {

@@ -197,7 +197,8 @@ tags! {
     ObjectDefault | ObjectDefacl | Undefined => "OBJECT", "OBJECT";
 }
 
-/// The dotted parts of an object's name, however it is spelled.
+/// The dotted parts of an object's name, however it is spelled; `None`, and so class unknown, for any other spelling.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a spelling that is not known falls to unknown")]
 fn parts(object: O, node: &pb::Node) -> Option<Vec<String>> {
     let own = |nodes: &[pb::Node]| Some(name::strings(nodes)?.into_iter().map(str::to_owned).collect());
     match kind(Some(node))? {

@@ -101,6 +101,10 @@ pub(super) fn restricts<'t>(target: &Target<'t>, condition: Option<&'t pb::Node>
 
 /// `true`: it looks at the target's rows and is not true by its form. `negated`: read under an odd number of NOTs, where
 /// AND is OR and the reverse.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "an expression of any other kind restricts if it looks at the rows"
+)]
 fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
     let Some(node) = kind(Some(node)) else { return false };
     match node {
@@ -176,23 +180,24 @@ fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
         // x IS DISTINCT FROM NULL is x IS NOT NULL.
         K::AexprDistinct if is_null(right) || is_null(left) => negated,
         K::AexprNotDistinct if is_null(right) || is_null(left) => !negated,
+        K::AexprOp if strict(operator) => !same(target, false, left, right),
         K::AexprOp | K::AexprDistinct | K::AexprNotDistinct | K::AexprNullif | K::AexprSimilar => {
-            !same(target, left, right)
+            !same(target, true, left, right)
         }
         K::AexprLike | K::AexprIlike => {
             let all =
                 name::constant(Some(right)).is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b == b'%'));
             let positive = !operator.first().and_then(name::string).is_some_and(|o| o.starts_with('!'));
-            !same(target, left, right) && !(all && positive != negated)
+            !(same(target, true, left, right) || (all && positive != negated))
         }
         K::AexprIn | K::AexprOpAny | K::AexprOpAll => match kind(Some(right)) {
-            Some(N::List(pb::List { items })) => !items.iter().any(|i| same(target, left, i)),
-            Some(N::AArrayExpr(array)) => !array.elements.iter().any(|i| same(target, left, i)),
-            Some(_) | None => !same(target, left, right),
+            Some(N::List(pb::List { items })) => !items.iter().any(|i| same(target, true, left, i)),
+            Some(N::AArrayExpr(array)) => !array.elements.iter().any(|i| same(target, true, left, i)),
+            Some(_) | None => !same(target, true, left, right),
         },
         K::AexprBetween | K::AexprNotBetween | K::AexprBetweenSym | K::AexprNotBetweenSym => {
             match kind(Some(right)) {
-                Some(N::List(pb::List { items })) => !items.iter().all(|i| same(target, left, i)),
+                Some(N::List(pb::List { items })) => !items.iter().all(|i| same(target, true, left, i)),
                 Some(_) | None => false,
             }
         }
@@ -200,7 +205,8 @@ fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
     }
 }
 
-/// EXISTS and its kin. `x IN (SELECT … FROM the target)` without a condition of its own holds for every row.
+/// EXISTS, IN and their kin: they must look at the target's row, and where they read the target itself, that reading must
+/// be restricted too (`id IN (SELECT id FROM the target)` holds for every row).
 fn sublink<'t>(target: &Target<'t>, n: &'t pb::SubLink) -> bool {
     let pb::SubLink {
         xpr: _,
@@ -212,13 +218,34 @@ fn sublink<'t>(target: &Target<'t>, n: &'t pb::SubLink) -> bool {
         location: _,
     } = n;
     let Some(subselect) = subselect.as_deref() else { return false };
-    if let Some(test) = testexpr.as_deref().filter(|t| looks(target, t)) {
-        let mut inner = From { relation: target.relation, twins: Vec::new(), named: false };
-        inner.node(subselect);
-        let unconditional = matches!(kind(Some(subselect)), Some(N::SelectStmt(s)) if s.where_clause.is_none() && s.having_clause.is_none() && s.limit_count.is_none());
-        return looks(target, test) && !(inner.named && unconditional);
+    if !testexpr.as_deref().is_some_and(|t| looks(target, t)) && !looks(target, subselect) {
+        return false;
     }
-    looks(target, subselect)
+    match kind(Some(subselect)) {
+        Some(N::SelectStmt(select)) => chooses(target, select),
+        Some(_) | None => false,
+    }
+}
+
+/// Whether a query that may read the target itself leaves rows of it out.
+fn chooses<'t>(target: &Target<'t>, select: &'t pb::SelectStmt) -> bool {
+    if let (Some(left), Some(right)) = (&select.larg, &select.rarg) {
+        return chooses(target, left) && chooses(target, right);
+    }
+    let mut from = From { relation: target.relation, twins: Vec::new(), named: false };
+    from.nodes(&select.from_clause);
+    let limited = select.limit_count.as_deref().is_some_and(|l| !is_null(l));
+    if !from.named || limited || select.having_clause.is_some() {
+        return true;
+    }
+    let joined =
+        !matches!(select.from_clause.as_slice(), [one] if !matches!(kind(Some(one)), Some(N::JoinExpr(_))));
+    let twins: Vec<&'t str> = from.twins.iter().copied().chain([target.alias]).collect();
+    from.twins.iter().any(|alias| {
+        let (relation, twins) = (target.relation, twins.clone());
+        let inner = Target { alias, relation, joined, twins, fed_by_itself: false };
+        restricts(&inner, select.where_clause.as_deref())
+    })
 }
 
 /// Each result that may be true must be restricted by its condition or by itself.
@@ -250,7 +277,7 @@ fn complements<'t>(target: &Target<'t>, args: &'t [pb::Node]) -> bool {
         Some(N::BoolExpr(inner))
             if pb::BoolExprType::try_from(inner.boolop) == Ok(pb::BoolExprType::NotExpr) =>
         {
-            inner.args.iter().any(|i| args.iter().any(|b| same(target, i, b)))
+            inner.args.iter().any(|i| args.iter().any(|b| same(target, true, i, b)))
         }
         Some(_) | None => false,
     })
@@ -296,7 +323,8 @@ impl<'t> Visitor<'t> for Search<'_, 't> {
 
     fn column_ref(&mut self, n: &'t pb::ColumnRef) {
         let unqualified = n.fields.len() == 1;
-        if !self.shadowed && !(self.inner && unqualified) && self.target.column(n, false).is_some() {
+        let theirs = self.shadowed || (self.inner && unqualified);
+        if !theirs && self.target.column(n, false).is_some() {
             self.found = true;
         }
     }
@@ -333,19 +361,25 @@ impl<'t> Visitor<'t> for Aliases<'t> {
     fn select_stmt(&mut self, _: &'t pb::SelectStmt) {}
 }
 
-/// Whether two expressions are the same by form: equal but for positions and for how a column of the target is qualified.
-fn same<'t>(target: &Target<'t>, a: &'t pb::Node, b: &'t pb::Node) -> bool {
+/// `<`, `>`, `<>`: between a row and another row of the same relation these do choose.
+fn strict(operator: &[pb::Node]) -> bool {
+    operator.last().and_then(name::string).is_some_and(|o| matches!(o, "<" | ">" | "<>" | "!="))
+}
+
+/// Whether two expressions are the same by form: equal but for positions and for how a column of the target is qualified. With
+/// `twin`, columns of the same relation beside the target count as its own.
+fn same<'t>(target: &Target<'t>, twin: bool, a: &'t pb::Node, b: &'t pb::Node) -> bool {
     let (Some(a), Some(b)) = (kind(Some(a)), kind(Some(b))) else { return false };
     let all = |x: &'t [pb::Node], y: &'t [pb::Node]| {
-        x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(target, x, y))
+        x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(target, twin, x, y))
     };
     let one = |x: Option<&'t pb::Node>, y: Option<&'t pb::Node>| match (x, y) {
-        (Some(x), Some(y)) => same(target, x, y),
+        (Some(x), Some(y)) => same(target, twin, x, y),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     };
     match (a, b) {
-        (N::ColumnRef(x), N::ColumnRef(y)) => match (target.column(x, true), target.column(y, true)) {
+        (N::ColumnRef(x), N::ColumnRef(y)) => match (target.column(x, twin), target.column(y, twin)) {
             (Some(x), Some(y)) => x == y,
             (None | Some(_), None | Some(_)) => {
                 name::strings(&x.fields).is_some_and(|p| name::strings(&y.fields) == Some(p))
@@ -365,10 +399,10 @@ fn same<'t>(target: &Target<'t>, a: &'t pb::Node, b: &'t pb::Node) -> bool {
         (N::TypeCast(x), N::TypeCast(y)) => one(x.arg.as_deref(), y.arg.as_deref()),
         // A cast changes how a value is read, not which rows have it: x::text = x::text, x = x::int.
         (N::TypeCast(x), _) => {
-            x.arg.as_deref().and_then(|x| x.node.as_ref()).is_some_and(|x| same_kind(target, x, b))
+            x.arg.as_deref().and_then(|x| x.node.as_ref()).is_some_and(|x| same_kind(target, twin, x, b))
         }
         (_, N::TypeCast(y)) => {
-            y.arg.as_deref().and_then(|y| y.node.as_ref()).is_some_and(|y| same_kind(target, a, y))
+            y.arg.as_deref().and_then(|y| y.node.as_ref()).is_some_and(|y| same_kind(target, twin, a, y))
         }
         (N::CoalesceExpr(x), N::CoalesceExpr(y)) => all(&x.args, &y.args),
         (N::RowExpr(x), N::RowExpr(y)) => all(&x.args, &y.args),
@@ -381,10 +415,10 @@ fn same<'t>(target: &Target<'t>, a: &'t pb::Node, b: &'t pb::Node) -> bool {
     }
 }
 
-fn same_kind<'t>(target: &Target<'t>, a: &'t N, b: &'t N) -> bool {
+fn same_kind<'t>(target: &Target<'t>, twin: bool, a: &'t N, b: &'t N) -> bool {
     match (a, b) {
         (N::ColumnRef(x), N::ColumnRef(y)) => {
-            let (x, y) = (target.column(x, true), target.column(y, true));
+            let (x, y) = (target.column(x, twin), target.column(y, twin));
             x.is_some() && x == y
         }
         (_, _) => false,

@@ -1,0 +1,90 @@
+//! What only both files together can be wrong in: names of one that the other does not have.
+//!
+//! Owns the comparison of a configuration with a policy, for `check`, for the start and for every reload. It judges no
+//! statement. A rule that can never match here is an error, because its author believes that it does something.
+
+use pgturnstile_rules::document::{Diagnostic, Severity, nearest};
+use pgturnstile_rules::policy::model::Targets;
+use pgturnstile_rules::policy::{Place, Policy};
+
+use super::model::Config;
+
+/// Every name that does not resolve across the two files, and what nobody can reach. Errors stop a start or reload.
+#[must_use]
+pub fn against_policy(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let model = policy.model();
+    let shown = config.file.display();
+    let issuers: Vec<&str> = config.issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+    let credentials: Vec<&str> =
+        config.credentials.iter().map(|credential| credential.name.as_str()).collect();
+
+    for group in &model.groups {
+        for entry in group.any.iter().filter(|entry| !issuers.contains(&entry.issuer.as_str())) {
+            let message =
+                format!("no [[issuer]] named {} in {shown}{}", entry.issuer, hint(&entry.issuer, &issuers));
+            found.push(at(&group.place, format!("group.{}", group.name), message));
+        }
+    }
+    for access in &model.accesses {
+        if !credentials.contains(&access.login.as_str()) {
+            let message =
+                format!("no [credential.{}] in {shown}{}", access.login, hint(&access.login, &credentials));
+            found.push(at(&access.place, format!("access[{}].login", access.id), message));
+        }
+    }
+    let accesses = model.accesses.iter().map(|rule| ("access", &rule.id, &rule.place, &rule.targets));
+    let permits = model.permits.iter().map(|rule| ("permit", &rule.rule.id, &rule.rule.place, &rule.targets));
+    let restricts =
+        model.restricts.iter().map(|rule| ("restrict", &rule.rule.id, &rule.rule.place, &rule.targets));
+    for (kind, id, place, targets) in accesses.chain(permits).chain(restricts) {
+        if !matches_a_target(config, targets) {
+            let message = format!("can never match: no [[target]] of {shown} has one of these names");
+            found.push(at(place, format!("{kind}[{id}].targets"), message));
+        }
+    }
+    found.extend(unreachable(config, policy));
+    found
+}
+
+/// Targets without an access entry and credentials without a use: allowed, and worth knowing.
+fn unreachable(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
+    let accesses = &policy.model().accesses;
+    let targets = config
+        .targets
+        .iter()
+        .filter(|target| !accesses.iter().any(|access| access.targets.contain(&target.name)))
+        .map(|target| {
+            target.place.diagnostic(
+                Severity::Warning,
+                "no [[access]] entry of the policy leads here: nobody can use it",
+            )
+        });
+    let credentials = config
+        .credentials
+        .iter()
+        .filter(|credential| {
+            !config.targets.iter().any(|target| target.control == credential.name)
+                && !accesses.iter().any(|access| access.login == credential.name)
+        })
+        .map(|credential| {
+            credential.place.diagnostic(Severity::Warning, "is used by no target and no [[access]] entry")
+        });
+    targets.chain(credentials).collect()
+}
+
+fn matches_a_target(config: &Config, targets: &Targets) -> bool {
+    config.targets.iter().any(|target| targets.contain(&target.name))
+}
+
+fn hint(word: &str, known: &[&str]) -> String {
+    nearest(word, known).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
+}
+
+fn at(place: &Place, key: String, message: String) -> Diagnostic {
+    Diagnostic {
+        line: usize::try_from(place.line).unwrap_or(0),
+        key,
+        ..Diagnostic::of_file(place.file.to_string(), message)
+    }
+}

@@ -1,0 +1,640 @@
+//! The catalog snapshot and what is resolved by it, against a real server: the definition of *code-free* is attacked here.
+//!
+//! Every function of a user in the hostile database leaves a trace that no rollback takes back (it moves a sequence), so
+//! that a statement which is resolved as code-free and yet moves it fails the test, whatever the table beside it expects.
+
+use pgturnstile_rules::catalog::builtins;
+use pgturnstile_rules::catalog::{Event, LoadError, Rows, Snapshot, queries, system};
+use pgturnstile_rules::class::Class;
+use pgturnstile_rules::resolve::{Code, Reach, Resolution, SessionView};
+use pgturnstile_tests::Postgres;
+use pgturnstile_tests::catalog::{resolution, rows, snapshot};
+
+const PATH: [&str; 2] = ["crm", "public"];
+
+fn start() -> Postgres {
+    Postgres::builder(21200..21260).start()
+}
+
+/// The schema of an ordinary application: nothing in it runs code of a user.
+const ORDINARY: &str = r#"
+CREATE SCHEMA crm;
+CREATE TYPE crm.mood AS ENUM ('sad', 'glad');
+CREATE TYPE crm.address AS (street text, city text);
+CREATE DOMAIN crm.percent AS numeric CHECK (VALUE BETWEEN 0 AND 100);
+CREATE TABLE crm.customers (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL UNIQUE, name varchar(80), mood crm.mood DEFAULT 'glad',
+    home crm.address, discount crm.percent DEFAULT 0, tags text[] NOT NULL DEFAULT '{}', extra jsonb DEFAULT '{}'::jsonb,
+    made timestamptz NOT NULL DEFAULT now(), key uuid DEFAULT gen_random_uuid(), span tstzrange,
+    low text GENERATED ALWAYS AS (lower(email)) STORED, CHECK (char_length(email) < 200));
+CREATE INDEX ON crm.customers (lower(email));
+CREATE INDEX ON crm.customers USING gin (extra);
+CREATE TABLE crm.orders (id serial PRIMARY KEY, customer bigint REFERENCES crm.customers ON DELETE CASCADE, total numeric(10, 2), placed date);
+CREATE TABLE crm.events (at timestamptz NOT NULL, body jsonb) PARTITION BY RANGE (at);
+CREATE TABLE crm.events_2026 PARTITION OF crm.events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+ALTER TABLE crm.orders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON crm.orders USING (customer = current_setting('app.customer', true)::bigint AND EXISTS (SELECT FROM crm.customers c WHERE c.id = customer));
+CREATE VIEW crm.totals AS SELECT customer, sum(total) FROM crm.orders GROUP BY 1;
+CREATE MATERIALIZED VIEW crm.daily AS SELECT placed, sum(total) FROM crm.orders GROUP BY 1;
+CREATE TABLE public.customers (id int);
+"#;
+
+/// Statements of ordinary applications that are code-free; those marked `true` are also proven.
+const FREE: &[(bool, &str)] = &[
+    (true, "SELECT 1"),
+    (true, "SELECT id, email FROM crm.customers WHERE id = $1"),
+    (
+        true,
+        "SELECT * FROM customers c JOIN orders o ON o.customer = c.id WHERE c.email ILIKE $1 ORDER BY o.placed DESC LIMIT 10",
+    ),
+    (
+        true,
+        "SELECT customer, count(*), sum(total), max(placed) FROM crm.orders WHERE placed BETWEEN $1 AND $2 GROUP BY 1 HAVING count(*) > 3",
+    ),
+    (
+        true,
+        "SELECT mood, (home).city, discount, extra->>'a', tags[1], upper(name) || 'x', coalesce(name, 'y') FROM crm.customers WHERE mood = 'sad'",
+    ),
+    (
+        true,
+        "SELECT id FROM crm.customers WHERE id IN (1, 2, 3) AND tags @> ARRAY['a'] AND extra ? 'k' AND made > now() - interval '1 day'",
+    ),
+    (
+        true,
+        "SELECT 'glad'::crm.mood, 5::crm.percent, 'x'::varchar(3), '{}'::int[], CAST($1 AS numeric(10, 2))",
+    ),
+    (
+        true,
+        "SELECT row_number() OVER (PARTITION BY customer ORDER BY placed), to_char(placed, 'YYYY') FROM crm.orders",
+    ),
+    (
+        true,
+        "SELECT c.relname, pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c WHERE pg_catalog.pg_table_is_visible(c.oid)",
+    ),
+    (true, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'crm'"),
+    (true, "SELECT current_user, version(), current_setting('server_version'), pg_backend_pid()"),
+    (true, "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY total) FROM crm.orders"),
+    (true, "SELECT * FROM generate_series(1, 3) g, LATERAL jsonb_array_elements('[]') e"),
+    (true, "SELECT * FROM crm.events WHERE at >= $1"),
+    (true, "SELECT * FROM crm.orders TABLESAMPLE system (10)"),
+    (
+        true,
+        "WITH recent AS (SELECT * FROM crm.orders) SELECT * FROM recent WHERE total <> 0 UNION ALL SELECT * FROM crm.orders",
+    ),
+    (false, "INSERT INTO crm.customers (email, name) VALUES ($1, $2) RETURNING id"),
+    (false, "INSERT INTO crm.events (at, body) VALUES (now(), '{}')"),
+    (
+        false,
+        "INSERT INTO crm.orders (customer, total) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET total = excluded.total",
+    ),
+    (false, "UPDATE crm.orders SET total = total * 1.1 WHERE id = $1"),
+    (false, "DELETE FROM crm.customers WHERE id = $1"),
+    (false, "SELECT * FROM crm.orders WHERE id = 1 FOR UPDATE"),
+    (false, "SELECT nextval('crm.orders_id_seq')"),
+    (false, "COPY crm.orders (customer, total) FROM STDIN"),
+    (false, "COPY (SELECT id FROM crm.orders) TO STDOUT"),
+    (false, "BEGIN"),
+    (false, "SAVEPOINT a"),
+    (false, "COMMIT"),
+    (false, "ROLLBACK"),
+    (false, "EXPLAIN SELECT * FROM crm.orders"),
+    (false, "SHOW search_path"),
+    (false, "LISTEN c"),
+];
+
+#[test]
+fn ordinary_applications_are_code_free() {
+    let server = start();
+    server.create_database("ordinary");
+    server.execute("ordinary", ORDINARY);
+    let snapshot = snapshot(&server, "ordinary");
+    for (proven, sql) in FREE {
+        let resolution = resolution(&snapshot, &PATH, &SessionView::default(), sql);
+        assert_eq!(resolution.code, Code::Free, "{sql}");
+        assert!(resolution.functions.is_empty(), "{sql}: {:?}", resolution.functions);
+        assert_eq!(resolution.proven(), *proven, "{sql}: {:?}", resolution.unproven);
+    }
+}
+
+#[test]
+fn names_are_looked_up_in_every_schema_of_the_path() {
+    let server = start();
+    server.create_database("ordinary");
+    server.execute("ordinary", ORDINARY);
+    let snapshot = snapshot(&server, "ordinary");
+    let reached = |session: &SessionView<'_>, sql: &str| -> Vec<(String, Reach)> {
+        let resolution = resolution(&snapshot, &PATH, session, sql);
+        resolution.relations.iter().map(|r| (format!("{}.{}", r.schema, r.name), r.reach)).collect()
+    };
+    let plain = SessionView::default();
+    let temp = SessionView { temp_possible: true, ..SessionView::default() };
+    let named = |name: &str, reach| (name.to_owned(), reach);
+    assert_eq!(
+        reached(&plain, "SELECT * FROM customers"),
+        [named("crm.customers", Reach::Table), named("public.customers", Reach::Table)]
+    );
+    assert_eq!(reached(&plain, "SELECT * FROM crm.customers"), [named("crm.customers", Reach::Table)]);
+    assert_eq!(
+        reached(&plain, "SELECT * FROM ordinary.crm.customers"),
+        [named("crm.customers", Reach::Table)]
+    );
+    assert_eq!(
+        reached(&plain, "SELECT * FROM elsewhere.crm.customers"),
+        [named("crm.customers", Reach::Unresolved)]
+    );
+    assert_eq!(
+        reached(&temp, "SELECT * FROM orders"),
+        [named("pg_temp.orders", Reach::Temporary), named("crm.orders", Reach::Table)]
+    );
+    assert_eq!(
+        reached(&plain, "SELECT * FROM nowhere"),
+        [named("crm.nowhere", Reach::Unresolved), named("public.nowhere", Reach::Unresolved)]
+    );
+    assert_eq!(
+        reached(&plain, "CREATE TABLE fresh (id int)"),
+        [named("crm.fresh", Reach::New), named("public.fresh", Reach::New)]
+    );
+    assert_eq!(reached(&plain, "CREATE TEMP TABLE fresh (id int)"), [named("pg_temp.fresh", Reach::New)]);
+    assert_eq!(reached(&plain, "SELECT * FROM pg_class"), [named("pg_catalog.pg_class", Reach::Catalog)]);
+    for hidden in
+        ["pg_stats", "pg_authid", "pg_catalog.pg_shadow", "pg_stat_activity", "pg_toast.pg_toast_1255"]
+    {
+        let found = reached(&plain, &format!("SELECT * FROM {hidden}"));
+        assert!(found.iter().all(|(_, reach)| *reach == Reach::DataBearingCatalog), "{hidden}: {found:?}");
+    }
+    assert_eq!(reached(&plain, "SELECT * FROM crm.totals"), [named("crm.totals", Reach::View)]);
+    assert_eq!(reached(&plain, "SELECT * FROM daily"), [named("crm.daily", Reach::MaterializedView)]);
+    let write = resolution(
+        &snapshot,
+        &PATH,
+        &plain,
+        "UPDATE pg_settings SET setting = 'off' WHERE name = 'row_security'",
+    );
+    assert!(matches!(write.code, Code::Named(_)), "{:?}", write.code);
+    let write = resolution(&snapshot, &PATH, &plain, "DELETE FROM pg_catalog.pg_attribute WHERE attnum = 1");
+    assert!(matches!(write.code, Code::Named(_)), "{:?}", write.code);
+}
+
+/// Functions of users that leave a trace, and every way the author knows to have them run without being called.
+const HOSTILE: &str = r#"
+CREATE SCHEMA crm; CREATE SCHEMA lab;
+CREATE SEQUENCE lab.hits;
+CREATE FUNCTION lab.yes(anyelement) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM nextval('lab.hits'); RETURN true; END$$;
+CREATE FUNCTION lab.word(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM nextval('lab.hits'); RETURN $1; END$$;
+CREATE FUNCTION lab.number(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM nextval('lab.hits'); RETURN $1; END$$;
+CREATE FUNCTION lab.fire() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END$$;
+
+CREATE TABLE crm.plain (id int PRIMARY KEY, name varchar, other text);
+INSERT INTO crm.plain VALUES (1, 'a', 'b');
+CREATE TABLE crm.on_insert (id int); CREATE TRIGGER t BEFORE INSERT ON crm.on_insert FOR EACH ROW EXECUTE FUNCTION lab.fire();
+CREATE TABLE crm.on_delete (id int); INSERT INTO crm.on_delete VALUES (1); CREATE TRIGGER t AFTER DELETE ON crm.on_delete FOR EACH STATEMENT EXECUTE FUNCTION lab.fire();
+CREATE TABLE crm.on_truncate (id int); CREATE TRIGGER t AFTER TRUNCATE ON crm.on_truncate FOR EACH STATEMENT EXECUTE FUNCTION lab.fire();
+CREATE TABLE crm.defaulted (id int, x text DEFAULT lab.word('d'));
+CREATE TABLE crm.generated (id int, x int GENERATED ALWAYS AS (lab.number(id)) STORED);
+CREATE TABLE crm.checked (id int CHECK (lab.yes(id)));
+CREATE TABLE crm.indexed (id int, name text); CREATE INDEX ON crm.indexed (lab.word(name));
+CREATE TABLE crm.partly (id int, name text); CREATE INDEX ON crm.partly (id) WHERE lab.yes(name);
+CREATE TABLE crm.secured (id int); ALTER TABLE crm.secured ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON crm.secured USING (lab.yes(id)); INSERT INTO crm.secured VALUES (1);
+CREATE TABLE crm.secured_by_other (id int); ALTER TABLE crm.secured_by_other ENABLE ROW LEVEL SECURITY;
+CREATE VIEW crm.looking AS SELECT id FROM crm.plain WHERE lab.yes(id);
+CREATE POLICY p ON crm.secured_by_other USING (EXISTS (SELECT FROM crm.looking)); INSERT INTO crm.secured_by_other VALUES (1);
+CREATE TABLE crm.parted (id int, part int) PARTITION BY LIST (part);
+CREATE TABLE crm.parted_1 PARTITION OF crm.parted FOR VALUES IN (1); CREATE TABLE crm.parted_2 PARTITION OF crm.parted FOR VALUES IN (2);
+INSERT INTO crm.parted VALUES (1, 1); CREATE TRIGGER t BEFORE INSERT ON crm.parted_2 FOR EACH ROW EXECUTE FUNCTION lab.fire();
+CREATE TABLE crm.keyed (id int) PARTITION BY LIST (lab.number(id)); CREATE TABLE crm.keyed_1 PARTITION OF crm.keyed FOR VALUES IN (1);
+CREATE TABLE crm.parent (id int); CREATE TABLE crm.child (CHECK (lab.yes(id))) INHERITS (crm.parent);
+CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere; CREATE FOREIGN TABLE crm.far (id int) SERVER nowhere;
+CREATE TABLE crm.near (id int); CREATE FOREIGN TABLE crm.far_child () INHERITS (crm.near) SERVER nowhere;
+CREATE TABLE crm.ruled (id int); CREATE RULE r AS ON INSERT TO crm.ruled DO ALSO SELECT lab.number(1);
+CREATE TABLE crm.owner (id int PRIMARY KEY); INSERT INTO crm.owner VALUES (1);
+CREATE TABLE crm.owned (id int REFERENCES crm.owner ON DELETE CASCADE); INSERT INTO crm.owned VALUES (1);
+CREATE TRIGGER t AFTER DELETE ON crm.owned FOR EACH ROW EXECUTE FUNCTION lab.fire();
+CREATE DOMAIN crm.email AS text CHECK (lab.yes(VALUE));
+CREATE DOMAIN crm.deep AS crm.email;
+CREATE TYPE crm.pair AS (one int, two crm.deep);
+CREATE TABLE crm.domained (id int, at crm.email); CREATE TABLE crm.nested (id int, at crm.pair[]);
+CREATE TYPE crm.mood AS ENUM ('sad', 'glad'); CREATE TABLE crm.moody (id int, mood crm.mood); INSERT INTO crm.moody VALUES (1, 'sad');
+CREATE FUNCTION lab.mood_is(crm.mood, crm.mood) RETURNS bool LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); RETURN true; END$$;
+CREATE OPERATOR public.= (LEFTARG = crm.mood, RIGHTARG = crm.mood, FUNCTION = lab.mood_is);
+CREATE FUNCTION lab.glue(text, varchar) RETURNS text LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); RETURN $1; END$$;
+CREATE OPERATOR public.|| (LEFTARG = text, RIGHTARG = varchar, FUNCTION = lab.glue);
+CREATE FUNCTION public.upper(varchar) RETURNS text LANGUAGE sql AS $$SELECT lab.word($1)$$;
+CREATE FUNCTION public.abs(crm.mood) RETURNS text LANGUAGE sql AS $$SELECT lab.word('m')$$;
+CREATE FUNCTION public.ltrim(int, int, int) RETURNS int LANGUAGE sql AS $$SELECT lab.number($1)$$;
+CREATE DOMAIN public.initcap AS varchar CHECK (lab.yes(VALUE));
+CREATE FUNCTION crm.fullname(crm.plain) RETURNS text LANGUAGE sql AS $$SELECT lab.word($1.name)$$;
+CREATE AGGREGATE public.best (int) (SFUNC = int4larger, STYPE = int);
+CREATE FUNCTION lab.mood_number(crm.mood) RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); RETURN 1; END$$;
+CREATE CAST (crm.mood AS int) WITH FUNCTION lab.mood_number(crm.mood) AS IMPLICIT;
+CREATE TYPE crm.color AS ENUM ('red'); CREATE TABLE crm.colors (id int, color crm.color);
+CREATE FUNCTION lab.color(text) RETURNS crm.color LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); RETURN 'red'; END$$;
+CREATE CAST (text AS crm.color) WITH FUNCTION lab.color(text) AS ASSIGNMENT;
+CREATE TABLE crm.counted (id int, name text); CREATE STATISTICS crm.counts ON (lab.word(name)), id FROM crm.counted;
+CREATE ROLE agent; GRANT ALL ON SCHEMA crm, lab, public TO agent; GRANT ALL ON ALL TABLES IN SCHEMA crm TO agent; GRANT ALL ON ALL SEQUENCES IN SCHEMA lab TO agent;
+"#;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Expect {
+    Free,
+    Through,
+    Named,
+}
+
+use Expect::{Free, Named, Through};
+
+const ATTACKS: &[(Expect, &str)] = &[
+    (Free, "SELECT * FROM crm.plain WHERE id = 1"),
+    (Free, "UPDATE crm.plain SET other = lower(other) WHERE id = 1"),
+    (Through, "INSERT INTO crm.on_insert VALUES (1)"),
+    (Free, "UPDATE crm.on_insert SET id = 2 WHERE id = 1"),
+    (Free, "SELECT * FROM crm.on_insert"),
+    (Through, "COPY crm.on_insert FROM STDIN"),
+    (Through, "DELETE FROM crm.on_delete WHERE id = 1"),
+    (Through, "WITH gone AS (DELETE FROM crm.on_delete RETURNING id) SELECT * FROM crm.plain"),
+    (Through, "TRUNCATE crm.on_truncate"),
+    (Through, "INSERT INTO crm.defaulted (id) VALUES (1)"),
+    (Free, "SELECT * FROM crm.defaulted"),
+    (Through, "INSERT INTO crm.generated (id) VALUES (1)"),
+    (Through, "INSERT INTO crm.checked VALUES (1)"),
+    (Through, "INSERT INTO crm.indexed VALUES (1, 'x')"),
+    (Through, "SELECT * FROM crm.indexed WHERE name = 'x'"),
+    (Through, "INSERT INTO crm.partly VALUES (1, 'x')"),
+    (Through, "SELECT * FROM crm.secured"),
+    (Through, "UPDATE crm.secured SET id = 2"),
+    (Through, "SELECT * FROM crm.secured_by_other"),
+    (Through, "UPDATE crm.parted SET part = 2 WHERE part = 1"),
+    (Through, "INSERT INTO crm.parted VALUES (3, 2)"),
+    (Free, "SELECT * FROM crm.parted"),
+    (Free, "INSERT INTO crm.parted_1 VALUES (3, 1)"),
+    (Through, "INSERT INTO crm.keyed VALUES (1)"),
+    (Through, "INSERT INTO crm.keyed_1 VALUES (1)"),
+    (Through, "UPDATE crm.parent SET id = 1"),
+    (Through, "SELECT * FROM crm.far"),
+    (Through, "SELECT * FROM crm.near"),
+    (Through, "SELECT * FROM crm.looking"),
+    (Through, "INSERT INTO crm.ruled VALUES (1)"),
+    (Through, "DELETE FROM crm.owner WHERE id = 1"),
+    (Through, "INSERT INTO crm.domained VALUES (1, 'a@b')"),
+    (Through, "INSERT INTO crm.nested SELECT 1, NULL"),
+    (Named, "INSERT INTO crm.nested VALUES (1, ARRAY[ROW(1, 'x')::crm.pair])"),
+    (Named, "SELECT 'x'::crm.email"),
+    (Named, "SELECT CAST('x' AS crm.deep)"),
+    (Named, "SELECT ROW(1, 'x')::crm.pair"),
+    (Named, "SELECT jsonb_populate_record(NULL::crm.pair, '{\"two\": \"x\"}')"),
+    (Named, "SELECT * FROM jsonb_to_record('{\"a\": \"x\"}') AS r (a crm.email)"),
+    (Named, "SELECT pg_catalog.domain_in('x', 'crm.email'::regtype, -1)"),
+    (Named, "SELECT * FROM crm.moody WHERE mood = 'sad'"),
+    (Named, "SELECT count(*) FROM crm.moody a JOIN crm.moody b USING (mood)"),
+    (Named, "SELECT CASE mood WHEN 'sad' THEN 1 END FROM crm.moody"),
+    (Named, "SELECT 'sad'::crm.mood IN ('glad'::crm.mood)"),
+    (Through, "SELECT mood + 1 FROM crm.moody"),
+    (Named, "SELECT 'sad'::crm.mood + 1"),
+    (Named, "SELECT other || name FROM crm.plain"),
+    (Named, "SELECT OPERATOR(public.||)('a'::text, 'b'::varchar)"),
+    (Named, "SELECT 'a'::text OPERATOR(public.||) 'b'::varchar"),
+    (Free, "SELECT 'a' OPERATOR(pg_catalog.||) 'b'"),
+    (Named, "SELECT upper(name) FROM crm.plain"),
+    (Free, "SELECT pg_catalog.upper(name) FROM crm.plain"),
+    (Free, "SELECT abs(id) FROM crm.plain"),
+    (Named, "SELECT abs(mood) FROM crm.moody"),
+    (Named, "SELECT ltrim(1, 2, 3)"),
+    (Free, "SELECT ltrim(other) FROM crm.plain"),
+    (Named, "SELECT initcap(name) FROM crm.plain"),
+    (Named, "SELECT p.fullname FROM crm.plain p"),
+    (Named, "SELECT (p).fullname FROM crm.plain p"),
+    (Named, "SELECT fullname(p) FROM crm.plain p"),
+    (Named, "SELECT best(id) FROM crm.plain"),
+    (Named, "SELECT lab.word('x')"),
+    (Through, "INSERT INTO crm.colors SELECT id, other FROM crm.plain"),
+    (Through, "SELECT * FROM crm.counted WHERE name = 'x'"),
+    (Named, "SELECT query_to_xml('select lab.number(1)', true, true, '')"),
+    (Named, "SELECT ts_rewrite('a'::tsquery, 'select ''a''::tsquery, lab.word(''b'')::tsquery')"),
+    (Named, "SELECT set_config('app.x', 'y', false)"),
+    (Named, "DO $$BEGIN PERFORM lab.number(1); END$$"),
+    (Named, "CREATE TABLE crm.copy AS SELECT lab.number(1)"),
+    (Named, "PREPARE p AS SELECT lab.number(1)"),
+    (Named, "SELECT no_such(1)"),
+    (Named, "SELECT 1::no_such"),
+    (Through, "SELECT * FROM no_such"),
+    (Named, "VACUUM crm.indexed"),
+    (Named, "REINDEX TABLE crm.indexed"),
+];
+
+fn grade(resolution: &Resolution) -> Expect {
+    match resolution.code {
+        Code::Free => Free,
+        Code::ThroughRelations(_) => Through,
+        Code::Named(_) => Named,
+    }
+}
+
+#[test]
+fn no_code_of_a_user_runs_in_what_is_code_free() {
+    let server = start();
+    server.create_database("hostile");
+    server.execute("hostile", HOSTILE);
+    let snapshot = snapshot(&server, "hostile");
+    // The traces of a role that row security binds.
+    let session = server.session("hostile");
+    session.run("SET search_path TO crm, public; SET ROLE agent");
+    let hits = || session.query("SELECT last_value, is_called FROM lab.hits");
+    let mut traced = 0;
+    for (expected, sql) in ATTACKS {
+        let resolution = resolution(&snapshot, &PATH, &SessionView::default(), sql);
+        assert_eq!(grade(&resolution), *expected, "{sql}: {:?} {:?}", resolution.code, resolution.functions);
+        assert!(*expected == Free || !resolution.proven(), "{sql}");
+        if sql.starts_with("COPY") {
+            continue;
+        }
+        let before = hits();
+        // Failures are fine: what ran until then has left its trace.
+        drop(session.try_query(&format!("BEGIN; {sql}; ROLLBACK")));
+        session.run("ROLLBACK");
+        if hits() != before {
+            traced += 1;
+            assert_ne!(*expected, Free, "code of a user ran in: {sql}");
+        }
+    }
+    assert!(traced >= 40, "only {traced} statements left a trace: the attacks have gone blunt");
+}
+
+#[test]
+fn named_functions_ask_for_permits() {
+    let server = start();
+    server.create_database("hostile");
+    server.execute("hostile", HOSTILE);
+    let snapshot = snapshot(&server, "hostile");
+    let permits = |sql: &str| -> Vec<(String, Class)> {
+        let resolution = resolution(&snapshot, &PATH, &SessionView::default(), sql);
+        resolution.functions.iter().map(|function| (function.to_string(), function.class)).collect()
+    };
+    let permit = |name: &str, class| (name.to_owned(), class);
+    assert_eq!(permits("SELECT lab.word('x')"), [permit("lab.word(text)", Class::CallFunction)]);
+    assert_eq!(
+        permits("SELECT upper(name) FROM crm.plain"),
+        [permit("public.upper(character varying)", Class::CallFunction)]
+    );
+    assert_eq!(permits("SELECT 'x'::crm.email"), [permit("lab.yes(anyelement)", Class::CallFunction)]);
+    assert_eq!(
+        permits("SELECT p.fullname FROM crm.plain p"),
+        [permit("crm.fullname(crm.plain)", Class::CallFunction)]
+    );
+    assert_eq!(
+        permits("SELECT a.mood = b.mood FROM crm.moody a, crm.moody b"),
+        [permit("lab.mood_is()", Class::CallFunction)]
+    );
+    assert_eq!(
+        permits("SELECT pg_read_file('x')"),
+        [permit("pg_catalog.pg_read_file()", Class::AdminSystem)]
+    );
+    assert_eq!(permits("SELECT lo_get(1)"), [permit("pg_catalog.lo_get()", Class::ExportLargeObject)]);
+    assert_eq!(
+        permits("SELECT set_config('a.b', 'c', false)"),
+        [permit("pg_catalog.set_config()", Class::SessionSet)]
+    );
+    assert_eq!(
+        permits("SELECT pg_advisory_lock(1)"),
+        [permit("pg_catalog.pg_advisory_lock()", Class::SessionLock)]
+    );
+    assert_eq!(permits("SELECT pg_sleep(1)"), [permit("pg_catalog.pg_sleep()", Class::CallFunction)]);
+    assert_eq!(
+        permits("SELECT nowhere(1)"),
+        [permit("crm.nowhere()", Class::CallFunction), permit("public.nowhere()", Class::CallFunction)]
+    );
+}
+
+#[test]
+fn commit_runs_what_was_deferred() {
+    let server = start();
+    server.create_database("deferred");
+    server.execute("deferred", ORDINARY);
+    let before = snapshot(&server, "deferred");
+    assert_eq!(resolution(&before, &PATH, &SessionView::default(), "COMMIT").code, Code::Free);
+    let private = SessionView { private_catalog: true, ..SessionView::default() };
+    assert_eq!(grade(&resolution(&before, &PATH, &private, "COMMIT")), Through);
+    assert_eq!(grade(&resolution(&before, &PATH, &private, "SELECT 1")), Named);
+    assert_eq!(grade(&resolution(&before, &PATH, &private, "ROLLBACK")), Free);
+    let held = SessionView { held_cursor: true, ..SessionView::default() };
+    assert_eq!(grade(&resolution(&before, &PATH, &held, "END")), Through);
+
+    server.execute(
+        "deferred",
+        "CREATE FUNCTION crm.late() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON crm.orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION crm.late();
+         CREATE FUNCTION crm.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN END$$;
+         CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION crm.watch();",
+    );
+    let after = snapshot(&server, "deferred");
+    let commit = resolution(&after, &PATH, &SessionView::default(), "COMMIT");
+    assert_eq!(
+        commit.code.reason().map(|reason| &**reason),
+        Some("what was deferred runs now: crm.orders has trigger late → crm.late()")
+    );
+    assert_eq!(
+        grade(&resolution(&after, &PATH, &SessionView::default(), "SET CONSTRAINTS ALL IMMEDIATE")),
+        Through
+    );
+    assert_eq!(grade(&resolution(&after, &PATH, &SessionView::default(), "ROLLBACK")), Free);
+    let ddl = resolution(&after, &PATH, &SessionView::default(), "CREATE TABLE crm.x (id int)");
+    assert!(ddl.code.reason().is_some_and(|reason| reason.contains("event trigger watch")), "{:?}", ddl.code);
+}
+
+#[test]
+fn parameters_bring_their_types() {
+    let server = start();
+    server.create_database("hostile");
+    server.execute("hostile", HOSTILE);
+    let snapshot = snapshot(&server, "hostile");
+    let oid = |name: &str| -> u32 {
+        let found = server.query("hostile", &format!("SELECT '{name}'::regtype::oid"));
+        found[0][0].as_deref().and_then(|oid| oid.parse().ok()).unwrap()
+    };
+    let with = |types: &[u32], sql: &str| {
+        resolution(&snapshot, &PATH, &SessionView { parameter_types: types, ..SessionView::default() }, sql)
+    };
+    assert_eq!(grade(&with(&[23, 0], "SELECT $1 = $2")), Free);
+    let mood = oid("crm.mood");
+    let compared = with(&[mood, mood], "SELECT $1 = $2");
+    assert_eq!(grade(&compared), Named);
+    assert!(compared.functions.iter().any(|function| function.to_string() == "lab.mood_is()"));
+    assert_eq!(grade(&with(&[oid("crm.email")], "SELECT $1")), Named);
+    assert_eq!(grade(&with(&[4_000_000_000], "SELECT $1")), Named);
+}
+
+#[test]
+fn the_built_ins_of_the_live_server_are_the_reviewed_ones() {
+    let server = start();
+    server.create_database("bare");
+    let session = server.session("bare");
+    let callable = session.query(
+        "SELECT n.nspname, p.proname, p.proargtypes, p.provolatile FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+         WHERE p.oid < 16384 AND p.prorettype NOT IN ('internal'::regtype, 'trigger'::regtype, 'event_trigger'::regtype,
+           'index_am_handler'::regtype, 'table_am_handler'::regtype, 'fdw_handler'::regtype, 'tsm_handler'::regtype, 'language_handler'::regtype)
+           AND NOT 'internal'::regtype = ANY (p.proargtypes) AND p.proname NOT LIKE 'pg\\_event\\_trigger\\_%'",
+    );
+    assert!(callable.len() > 2500);
+    for row in &callable {
+        let [Some(schema), Some(name), Some(arguments), Some(volatility)] = &row[..] else {
+            panic!("{row:?}")
+        };
+        let arguments: Vec<u32> = arguments.split_whitespace().map(|oid| oid.parse().unwrap()).collect();
+        let known = builtins::functions(schema, name);
+        let known = known.iter().find(|builtin| *builtin.arguments == *arguments);
+        let known =
+            known.unwrap_or_else(|| panic!("{schema}.{name}({arguments:?}) is in no table: review it"));
+        assert!(
+            known.volatility.contains(volatility.as_str()),
+            "{schema}.{name} became {volatility}: review it again"
+        );
+    }
+    for row in session.query(
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('pg_catalog', 'information_schema') AND c.relkind IN ('r', 'v')",
+    ) {
+        let [Some(schema), Some(name)] = &row[..] else { panic!("{row:?}") };
+        assert!(system::knows(schema, name), "{schema}.{name} is on no list: review it");
+    }
+    for row in session.query("SELECT typname FROM pg_type WHERE oid < 16384 AND typtype <> 'c' AND typnamespace = 'pg_catalog'::regnamespace
+        AND typelem = 0") {
+        assert!(system::is_type(row[0].as_deref().unwrap()), "{row:?}");
+    }
+    let snapshot = snapshot(&server, "bare");
+    for name in ["upper", "sum", "ts_stat"] {
+        assert!(snapshot.unreviewed_functions(name).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn an_overload_that_nobody_reviewed_is_not_reviewed() {
+    let server = start();
+    server.create_database("bare");
+    let mut later = rows(&server, "bare");
+    let builtin = queries::QUERIES.iter().position(|query| query.name == "built-in functions").unwrap();
+    let cell = |text: &str| Some(text.to_owned());
+    later.0[builtin].push(vec![
+        cell("9999"),
+        cell("pg_catalog"),
+        cell("upper"),
+        cell("f"),
+        cell("0"),
+        cell("f"),
+        cell("600"),
+    ]);
+    let operator = queries::QUERIES.iter().position(|query| query.name == "built-in operators").unwrap();
+    later.0[operator].push(vec![cell("=="), cell("23"), cell("23")]);
+    let later = Snapshot::from_rows(&later, 2).unwrap();
+    for sql in ["SELECT upper('x')", "SELECT 1 == 2"] {
+        let resolution = resolution(&later, &[], &SessionView::default(), sql);
+        assert_eq!(grade(&resolution), Named, "{sql}");
+        assert_eq!(&*resolution.functions[0].schema, "pg_catalog");
+    }
+}
+
+#[test]
+fn what_stands_in_pg_catalog_by_a_users_hand_is_a_users() {
+    let server = Postgres::builder(21200..21260).setting("allow_system_table_mods", "on").start();
+    server.create_database("planted");
+    server.execute(
+        "planted",
+        "CREATE FUNCTION pg_catalog.upper(varchar) RETURNS text LANGUAGE sql AS $$SELECT 'planted'$$;
+         CREATE TABLE pg_catalog.planted (id int);",
+    );
+    let snapshot = snapshot(&server, "planted");
+    let call = resolution(&snapshot, &[], &SessionView::default(), "SELECT pg_catalog.upper('x'::varchar)");
+    assert_eq!(grade(&call), Named);
+    let read = resolution(&snapshot, &[], &SessionView::default(), "SELECT * FROM planted");
+    assert_eq!(read.relations[0].reach, Reach::Table);
+}
+
+#[test]
+fn the_fingerprint_moves_with_the_catalog_and_with_nothing_else() {
+    let server = start();
+    server.create_database("moving");
+    server.execute("moving", HOSTILE);
+    let session = server.session("moving");
+    session.run(queries::GREET);
+    let print = || session.query(queries::FINGERPRINT);
+    let mut last = print();
+    let other = server.session("moving");
+    for quiet in [
+        "ANALYZE crm.plain",
+        "INSERT INTO crm.plain VALUES (2, 'x', 'y')",
+        "VACUUM crm.plain",
+        "CREATE TEMP TABLE mine (id int, mood crm.mood DEFAULT 'sad', CHECK (id > 0)); CREATE INDEX ON mine (id)",
+        "SELECT nextval('lab.hits')",
+    ] {
+        other.run(quiet);
+        assert_eq!(print(), last, "{quiet}");
+    }
+    for change in [
+        "CREATE SCHEMA fresh",
+        "CREATE TABLE crm.fresh (id int)",
+        "ALTER TABLE crm.fresh ADD COLUMN mood crm.mood",
+        "ALTER TABLE crm.fresh ALTER COLUMN id SET DEFAULT 7",
+        "CREATE INDEX ON crm.fresh (abs(id))",
+        "CREATE TRIGGER t BEFORE INSERT ON crm.fresh FOR EACH ROW EXECUTE FUNCTION lab.fire()",
+        "ALTER TABLE crm.fresh DISABLE TRIGGER t",
+        "ALTER TABLE crm.fresh ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY p ON crm.fresh USING (true)",
+        "ALTER POLICY p ON crm.fresh USING (lab.yes(id))",
+        "ALTER TABLE crm.fresh ADD CHECK (id > 0)",
+        "CREATE OR REPLACE VIEW crm.looking AS SELECT id FROM crm.plain",
+        "CREATE OR REPLACE FUNCTION lab.word(text) RETURNS text LANGUAGE sql AS $$SELECT $1$$",
+        "CREATE DOMAIN crm.fresh_domain AS int",
+        "ALTER DOMAIN crm.fresh_domain ADD CHECK (lab.yes(VALUE))",
+        "CREATE OPERATOR public.=== (LEFTARG = crm.mood, RIGHTARG = crm.mood, FUNCTION = lab.mood_is)",
+        "DROP CAST (text AS crm.color)",
+        "ALTER TABLE crm.child NO INHERIT crm.parent",
+        "ALTER TABLE crm.fresh RENAME TO stale",
+        "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION lab.watch()",
+        "DROP STATISTICS crm.counts",
+    ] {
+        if change.contains("lab.watch") {
+            other.run("CREATE FUNCTION lab.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN END$$");
+            last = print();
+        }
+        other.run(change);
+        let now = print();
+        assert_ne!(now, last, "{change}");
+        last = now;
+    }
+}
+
+#[test]
+fn rows_that_do_not_read_are_no_snapshot() {
+    let server = start();
+    server.create_database("bare");
+    let good = rows(&server, "bare");
+    assert_eq!(Snapshot::from_rows(&good, 7).unwrap().epoch, 7);
+    assert!(matches!(Snapshot::from_rows(&Rows(Vec::new()), 1), Err(LoadError::Answers { found: 0, .. })));
+    for (query, of) in queries::QUERIES.iter().enumerate() {
+        for column in 0..of.columns {
+            for bad in [None, Some("\u{1}nonsense".to_owned())] {
+                let mut broken = good.clone();
+                let Some(first) = broken.0[query].first_mut() else { continue };
+                if first[column].is_none() {
+                    continue;
+                }
+                let text = bad.is_some();
+                first[column] = bad;
+                let loaded = Snapshot::from_rows(&broken, 1);
+                // Nonsense is a fine name; nothing else may be nonsense, and nothing at all NULL.
+                assert!(loaded.is_err() || text, "{}: column {column}", of.name);
+            }
+        }
+        let mut narrow = good.clone();
+        if let Some(first) = narrow.0[query].first_mut() {
+            first.pop();
+            assert!(matches!(Snapshot::from_rows(&narrow, 1), Err(LoadError::Columns { .. })), "{}", of.name);
+        }
+    }
+    let mut foreign = good.clone();
+    foreign.0[0][0][0] = Some("190001".to_owned());
+    assert_eq!(Snapshot::from_rows(&foreign, 1).unwrap_err(), LoadError::Version(190_001));
+    let snapshot = Snapshot::from_rows(&good, 1).unwrap();
+    assert!(
+        snapshot
+            .relation("pg_catalog", "pg_class")
+            .is_some_and(|class| class.system && class.code(Event::Read).is_none())
+    );
+}
