@@ -38,6 +38,8 @@ Examples:
   pgturnstile check                            every error of both files, with file and line
   pgturnstile check --json | jq '.findings[]'  the same for programs
   pgturnstile test                             the tests that stand in the policy
+  pgturnstile verify evidence                  prove a folder of evidence, without the gateway
+  pgturnstile evidence show evidence           read it
 
 Exit codes:
   0  done: the answer is yes

@@ -442,3 +442,23 @@ fn every_described_default_is_within_its_own_bounds() {
         }
     }
 }
+
+proptest::proptest! {
+    /// The example with one line dropped, repeated, or one of its words replaced: read or refused, never a panic, and a
+    /// refusal always has an error with a line.
+    #[test]
+    fn a_damaged_file_is_refused_with_a_place(line in 0_usize..80, damage in 0_usize..4, word in "[a-z0-9_\"\\[\\]{}=.-]{0,8}") {
+        let mut lines: Vec<String> = LEAST.lines().map(str::to_owned).collect();
+        let line = line % lines.len();
+        match damage {
+            0 => drop(lines.remove(line)),
+            1 => lines.insert(line, lines[line].clone()),
+            2 => lines[line].push_str(&word),
+            _ => lines[line] = word.clone(),
+        }
+        if let Err(found) = parse(&lines.join("\n")) {
+            proptest::prop_assert!(found.iter().any(|fault| fault.is_error() && fault.line > 0), "{found:?}");
+            proptest::prop_assert!(found.iter().all(|fault| !fault.message.contains('\n')), "{found:?}");
+        }
+    }
+}

@@ -154,3 +154,33 @@ fn integers_beyond_the_range_are_refused_not_wrapped() {
     });
     assert_eq!(found.len(), 2, "{found:?}");
 }
+
+#[test]
+fn nesting_is_bounded_and_refused() {
+    for deep in ["a = ".to_owned() + &"[".repeat(200_000), "a = ".to_owned() + &"{b=".repeat(200_000)] {
+        let found = read(&deep, |_| {});
+        assert!(found.iter().any(|fault| fault.contains("not valid TOML")), "accepted");
+        assert!(found.len() <= super::SYNTAX_ERRORS_MAX);
+    }
+    let dotted = "a.".repeat(100_000) + "a = 1";
+    assert!(!read(&dotted, |_| {}).is_empty());
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_with_a_line_of_its_own(text in "[\\[\\]{}=\"'#a-c0-9_.,:\\-\\n \\\\\\PC]{0,200}") {
+        let diagnostics = Diagnostics::new();
+        let document = Document::from_text("t.toml", text.as_str());
+        if let Some(root) = document.root(&diagnostics) {
+            for key in root.rest() {
+                if let Some(shape) = root.shape(&key) {
+                    shape.value.abandon();
+                }
+            }
+        }
+        let lines = text.split('\n').count();
+        for found in diagnostics.into_vec() {
+            proptest::prop_assert!((1..=lines).contains(&found.line), "{found} of {lines} lines");
+        }
+    }
+}
