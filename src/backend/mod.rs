@@ -12,6 +12,7 @@
 //! | [`dial`](mod@dial), [`login`], [`scram`], [`keys`], [`credentials`] | a session |
 //! | [`server`] | what the server must report |
 //! | [`cancel`](mod@cancel), [`query`](mod@query), [`pooler`] | what is done on connections of the gateway's own |
+//! | [`catalog`] | the snapshot of the target's catalog, kept on one of them |
 
 pub mod cancel;
 pub mod catalog;
@@ -32,6 +33,7 @@ pub mod startup;
 pub mod target;
 
 pub use cancel::cancel;
+pub use catalog::Catalog;
 pub use dial::{Connected, dial};
 pub use error::{DialError, Failure, Fault};
 pub use keys::KeyCache;

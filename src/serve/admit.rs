@@ -236,7 +236,7 @@ impl Admission {
         };
         let source = TargetSource { gateway: Arc::clone(&self.shard.gateway), state: Arc::clone(&state) };
         let world = World::new(Arc::new(source), principal, database, Some(client.user.clone()));
-        let ground = world.ground()?;
+        let ground = world.ground().map_err(End::from)?;
         self.record_authenticated(log, &world, &ground).await?;
         let slot = self.slot(&state).await?;
         let (connected, parameters) = self.dial(&state, &client, &ground, log).await?;

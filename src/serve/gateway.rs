@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::keys::Keys;
 use super::mapping;
 use super::targets::TargetState;
+use crate::backend::catalog::Unavailable;
 use crate::backend::settings::Credential;
 use crate::config::{self, Config};
 use crate::evidence::Evidence;
@@ -190,13 +191,6 @@ impl Gateway {
             watcher.abort();
         }
     }
-
-    /// Takes catalogs out of use that nobody confirms.
-    pub fn expire_catalogs(&self) {
-        for state in self.loaded.load().targets.values() {
-            state.expire();
-        }
-    }
 }
 
 /// One target as a session sees it.
@@ -216,16 +210,16 @@ impl crate::session::Source for TargetSource {
         self.gateway.generation.load(Ordering::Acquire)
     }
 
-    fn catalog(&self) -> Option<(Arc<Snapshot>, u64)> {
-        self.state.catalog()
+    fn catalog(&self) -> Result<Arc<Snapshot>, Unavailable> {
+        self.state.catalog.current()
     }
 
-    fn catalog_reading(&self) -> u64 {
-        self.state.catalog_number()
+    fn look(&self) -> u64 {
+        self.state.catalog.look()
     }
 
-    fn read_catalog_again(&self) -> u64 {
-        self.state.read_again()
+    fn covers(&self, look: u64) -> bool {
+        self.state.catalog.covers(look)
     }
 
     fn login_user(&self, credential: &str) -> String {

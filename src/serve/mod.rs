@@ -46,8 +46,6 @@ pub use mapping::check as check_together;
 
 /// Threads for keys, catalogs and signals.
 const CONTROL_THREADS: usize = 2;
-/// How often the catalogs' age is looked at.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// How long ended sessions may take for their last words after the drain deadline.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -193,14 +191,12 @@ async fn until_stopped(gateway: &Arc<Gateway>) -> Why {
             return Why::Evidence(format!("signals cannot be received: {error:?}"));
         }
     };
-    let mut housekeeping = tokio::time::interval(HOUSEKEEPING_EVERY);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Why::Signal("SIGTERM"),
             _ = interrupt.recv() => return Why::Signal("SIGINT"),
             _ = hangup.recv() => reload(gateway).await,
             stopped = gateway.evidence.stopped() => return Why::Evidence(stopped.to_string()),
-            _ = housekeeping.tick() => gateway.expire_catalogs(),
         }
     }
 }

@@ -28,7 +28,7 @@ use super::denial::{self, Refusal};
 use super::end::End;
 use super::names::{Batch, Lookup, Names, Portal, Prepared};
 use super::summary;
-use super::world::{Ground, World};
+use super::world::{Ground, NoGround, World};
 use crate::evidence::record::v1;
 
 /// Texts up to this long are parsed on the shard; longer ones in the pool, where they stall nobody else.
@@ -173,7 +173,9 @@ impl Judge {
         batch: Batch,
         status: Option<TransactionStatus>,
     ) -> Result<Verdict, End> {
-        self.renew()?;
+        if let Some(refusal) = self.renew()? {
+            return Ok(Verdict::Refuse(refusal, None));
+        }
         let cacheable = self.private_ddl.is_none()
             && !self.ground.depends_on_transaction
             && !self.temp_possible
@@ -213,7 +215,9 @@ impl Judge {
         batch: Batch,
         status: Option<TransactionStatus>,
     ) -> Result<Verdict, End> {
-        self.renew()?;
+        if let Some(refusal) = self.renew()? {
+            return Ok(Verdict::Refuse(refusal, None));
+        }
         let stands = decision.ground == self.ground.number
             && self.private_ddl.is_none()
             && !decision.uses_names
@@ -236,7 +240,7 @@ impl Judge {
     pub fn transaction_ended(&mut self) {
         self.held_cursor = false;
         if self.private_ddl == Some(u64::MAX) {
-            self.private_ddl = Some(self.world.read_catalog_again());
+            self.private_ddl = Some(self.world.look());
         }
     }
 
@@ -294,14 +298,28 @@ impl Judge {
         Prepared { decision: Arc::new(decision), record }
     }
 
-    /// Takes the newest policy and catalog; ends the session where they no longer carry it.
-    fn renew(&mut self) -> Result<(), End> {
-        if self.world.current(&self.ground) {
-            return Ok(());
+    /// Takes the newest policy and catalog. A refusal where there is no catalog to resolve by.
+    fn renew(&mut self) -> Result<Option<Refusal>, End> {
+        // Asked before the ground is taken: a ground taken later holds what the look saw.
+        let seen = self.private_ddl.is_some_and(|look| look != u64::MAX && self.world.covers(look));
+        let renewed = match self.world.current(&self.ground) {
+            Ok(true) => None,
+            Ok(false) => Some(self.world.renew(&self.ground)),
+            Err(unavailable) => Some(Err(unavailable.into())),
+        };
+        match renewed {
+            None => {}
+            Some(Ok(ground)) => self.ground = ground,
+            Some(Err(NoGround::Catalog(unavailable))) => {
+                let message = format!("pgturnstile refused a statement: {unavailable}");
+                return Ok(Some(Refusal::built_in("57P03", "built-in: catalog", message)));
+            }
+            Some(Err(access @ NoGround::Access(_))) => return Err(access.into()),
         }
-        self.ground = self.world.renew(&self.ground)?;
-        self.private_ddl = self.private_ddl.filter(|reading| self.ground.reading < *reading);
-        Ok(())
+        if seen {
+            self.private_ddl = None;
+        }
+        Ok(None)
     }
 
     async fn facts(&self, text: &str) -> Result<Arc<TextFacts>, Unparsable> {

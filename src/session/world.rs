@@ -14,6 +14,7 @@ use pgturnstile_rules::statement::facts::TextFacts;
 use pgturnstile_rules::statement::{Done, Unparsable};
 
 use super::end::End;
+use crate::backend::catalog::Unavailable;
 
 /// One policy and one catalog, seen by one principal on one target.
 #[derive(Debug)]
@@ -26,8 +27,6 @@ pub struct Ground {
     pub subject: Subject,
     /// The catalog.
     pub snapshot: Arc<Snapshot>,
-    /// Which reading of the catalog it is; counts up.
-    pub reading: u64,
     /// Which policy it is; counts up.
     pub generation: u64,
     /// The search path of the session.
@@ -36,18 +35,44 @@ pub struct Ground {
     pub depends_on_transaction: bool,
 }
 
+/// Why there is no ground to stand on.
+#[derive(Debug, thiserror::Error)]
+pub enum NoGround {
+    /// The policy gives no access, or another than the session began with: a session ends.
+    #[error("{0}")]
+    Access(String),
+    /// No catalog, or none that is fresh enough: statements are refused until there is.
+    #[error(transparent)]
+    Catalog(#[from] Unavailable),
+}
+
+impl From<NoGround> for End {
+    fn from(none: NoGround) -> Self {
+        let message = format!("pgturnstile refused the session: {none}");
+        match none {
+            NoGround::Access(_) => End::operator("28000", message),
+            NoGround::Catalog(_) => {
+                End::Fatal { fault: super::end::Fault::Gateway, sqlstate: "57P03", message: message.into() }
+            }
+        }
+    }
+}
+
 /// Where grounds come from. One for each target; the gateway implements it.
 pub trait Source: Send + Sync {
     /// The policy in force.
     fn policy(&self) -> Arc<Policy>;
     /// Counts up with each policy that comes into force: cheap to read.
     fn policy_generation(&self) -> u64;
-    /// The newest catalog and which reading it is; `None` while there is none that is fresh enough.
-    fn catalog(&self) -> Option<(Arc<Snapshot>, u64)>;
-    /// The number of the newest catalog, 0 without one: cheap to read.
-    fn catalog_reading(&self) -> u64;
-    /// Asks for a new reading; the number of the first reading that begins after this call.
-    fn read_catalog_again(&self) -> u64;
+    /// The newest catalog.
+    ///
+    /// # Errors
+    /// None yet, or none that is fresh enough.
+    fn catalog(&self) -> Result<Arc<Snapshot>, Unavailable>;
+    /// Asks for a look at the catalog now; the number by which [`Source::covers`] knows it.
+    fn look(&self) -> u64;
+    /// Whether the catalog is of a later moment than that call of [`Source::look`].
+    fn covers(&self, look: u64) -> bool;
     /// The database role of a `[credential.NAME]`: what `$user` in a search path means.
     fn login_user(&self, credential: &str) -> String;
     /// Parses a long text on a thread of its own; `done` hears of it.
@@ -96,59 +121,50 @@ impl World {
     /// The ground of a session that begins now.
     ///
     /// # Errors
-    /// Why there is none, safe to show to the client.
-    pub fn ground(&self) -> Result<Ground, End> {
+    /// [`NoGround`], safe to show to the client.
+    pub fn ground(&self) -> Result<Ground, NoGround> {
         let generation = self.source.policy_generation();
         let policy = self.source.policy();
         let subject = policy
             .subject(&self.principal, &self.target, self.access.as_deref())
-            .map_err(|none| End::operator("28000", format!("pgturnstile refused the session: {none}")))?;
-        let Some((snapshot, reading)) = self.source.catalog() else {
-            return Err(End::Fatal {
-                fault: super::end::Fault::Gateway,
-                sqlstate: "57P03",
-                message: format!(
-                    "pgturnstile refused the session: the catalog of target {} has not been read, or not lately \
-                     enough, and without it no name can be resolved. Next: retry; if it stays so, the operator finds \
-                     the reason in the gateway's log",
-                    self.target
-                )
-                .into(),
-            });
-        };
-        let path = SearchPath::new(
-            &subject.access().guards.search_path,
-            &self.source.login_user(&subject.access().login),
-        );
-        let number = number(&policy, &subject, reading);
+            .map_err(|none| NoGround::Access(none.to_string()))?;
+        let snapshot = self.source.catalog()?;
+        let login = self.source.login_user(&subject.access().login);
+        let path = SearchPath::new(&subject.access().guards.search_path, &login);
+        let number = number(&policy, &subject, snapshot.epoch);
         let depends_on_transaction = asks_for_transaction(&policy);
-        Ok(Ground { number, policy, subject, snapshot, reading, generation, path, depends_on_transaction })
+        Ok(Ground { number, policy, subject, snapshot, generation, path, depends_on_transaction })
     }
 
     /// Whether `ground` is still the newest.
-    pub fn current(&self, ground: &Ground) -> bool {
-        self.source.catalog_reading() == ground.reading
-            && self.source.policy_generation() == ground.generation
+    ///
+    /// # Errors
+    /// The catalog is no longer fresh enough.
+    pub fn current(&self, ground: &Ground) -> Result<bool, Unavailable> {
+        Ok(self.source.policy_generation() == ground.generation
+            && self.source.catalog()?.epoch == ground.snapshot.epoch)
     }
 
     /// The newest ground in place of `ground`.
     ///
     /// # Errors
     /// As [`Self::ground`]; also where the access entry changed, since login and guards stand in the startup packet.
-    pub fn renew(&self, ground: &Ground) -> Result<Arc<Ground>, End> {
+    pub fn renew(&self, ground: &Ground) -> Result<Arc<Ground>, NoGround> {
         let next = self.ground()?;
         if next.subject.access() != ground.subject.access() {
-            return Err(End::operator(
-                "57P01",
-                "pgturnstile ended the session: its access entry was changed by a new policy. Next: reconnect",
-            ));
+            return Err(NoGround::Access("its access entry was changed by a new policy. Next: reconnect".to_owned()));
         }
         Ok(Arc::new(next))
     }
 
-    /// See [`Source::read_catalog_again`].
-    pub fn read_catalog_again(&self) -> u64 {
-        self.source.read_catalog_again()
+    /// See [`Source::look`].
+    pub fn look(&self) -> u64 {
+        self.source.look()
+    }
+
+    /// See [`Source::covers`].
+    pub fn covers(&self, look: u64) -> bool {
+        self.source.covers(look)
     }
 
     /// Parses a long text elsewhere.
@@ -167,7 +183,7 @@ impl World {
 }
 
 /// Everything that a verdict depends on beside the text and the transaction: equal numbers, equal verdicts.
-fn number(policy: &Policy, subject: &Subject, reading: u64) -> u128 {
+fn number(policy: &Policy, subject: &Subject, epoch: u64) -> u128 {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -183,7 +199,7 @@ fn number(policy: &Policy, subject: &Subject, reading: u64) -> u128 {
     for (group, _) in subject.unknown_groups() {
         part(group.as_bytes());
     }
-    part(&reading.to_le_bytes());
+    part(&epoch.to_le_bytes());
     let hash = hasher.finalize();
     let mut low = [0; 16];
     low.copy_from_slice(hash.as_bytes().get(..16).unwrap_or(&[0; 16]));
