@@ -7,8 +7,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pgturnstile_rules::catalog::{Definitions, FIXTURE_BYTES_MAX};
 use pgturnstile_rules::document::Diagnostic;
-use pgturnstile_rules::policy::fixture::{self, Catalog, Issuer};
+use pgturnstile_rules::policy::fixture::{self, Issuer};
 use pgturnstile_rules::policy::offline::{Bench, Explained, TextVerdict};
 use pgturnstile_rules::policy::{Action, Policy};
 use pgturnstile_rules::statement::{Limits, Unparsable, on_parser_stack};
@@ -175,14 +176,12 @@ pub(super) fn read_claims(path: &Path) -> Result<Map<String, Value>, String> {
 }
 
 /// Reads a fixture; `None` is an empty database.
-pub(super) fn read_catalog(path: Option<&Path>) -> Result<Catalog, String> {
-    let text = match path {
-        Some(path) => read_text(path, fixture::FIXTURE_BYTES_MAX as u64)?,
-        None => String::new(),
+pub(super) fn read_catalog(path: Option<&Path>) -> Result<Definitions, String> {
+    let (text, path) = match path {
+        Some(path) => (read_text(path, FIXTURE_BYTES_MAX as u64)?, path),
+        None => (String::new(), Path::new("catalog")),
     };
-    on_parser_stack(|| fixture::catalog_here(&text)).map_err(|fault| {
-        format!("{}: {fault}", path.map_or_else(|| "catalog".into(), |path| path.display().to_string()))
-    })
+    Definitions::from_text(&text, path).map_err(|fault| fault.to_string())
 }
 
 fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {

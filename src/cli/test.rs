@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pgturnstile_rules::policy::fixture::{self, Catalog};
+use pgturnstile_rules::catalog::Definitions;
+use pgturnstile_rules::policy::fixture;
 use pgturnstile_rules::policy::offline::{Bench, TextVerdict};
 use pgturnstile_rules::policy::{Test, TestPrincipal};
 use pgturnstile_rules::statement::on_parser_stack;
@@ -116,7 +117,7 @@ fn print(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
     out.line(format_args!("{} passed, {} failed", report.passed, report.failed))
 }
 
-type Catalogs = HashMap<Option<String>, Result<Catalog, String>>;
+type Catalogs = HashMap<Option<String>, Result<Definitions, String>>;
 
 fn outcome(test: &Test, loaded: &Loaded, catalogs: &mut Catalogs) -> Outcome {
     let (reasons, tree) = match judge(test, loaded, catalogs) {

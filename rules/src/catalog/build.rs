@@ -21,11 +21,11 @@ use std::sync::Arc;
 
 use super::builtins::{self, Category};
 use super::load::{LoadError, Named, Raw, RawCast, RawEverywhere, RawExpression, RawLink, RawType};
-use super::parts::{Event, Relation, Routine, Type, TypeId};
+use super::parts::{Event, FunctionName, Relation, Relations, Routine, Type, TypeId};
 use super::{FIRST_USER_OID, Snapshot};
 
 /// The bit of a mask that says: also at COMMIT.
-const AT_COMMIT: u8 = 64;
+pub(super) const AT_COMMIT: u8 = 64;
 
 const EVENTS: usize = Event::ALL.len();
 
@@ -153,7 +153,7 @@ struct Types {
     parts: Vec<Vec<TypeId>>,
     /// The reason of its own, without its parts.
     own: Vec<Option<Arc<str>>>,
-    own_functions: Vec<Vec<(Arc<str>, Arc<str>, Arc<str>)>>,
+    own_functions: Vec<Vec<FunctionName>>,
 }
 
 impl Types {
@@ -204,7 +204,7 @@ impl Types {
         names
     }
 
-    fn blame(&mut self, place: usize, what: &str, function: Option<(Arc<str>, Arc<str>, Arc<str>)>) {
+    fn blame(&mut self, place: usize, what: &str, function: Option<FunctionName>) {
         let found = &self.all[place];
         self.own[place].get_or_insert_with(|| format!("type {}.{} {what}", found.schema, found.name).into());
         self.own_functions[place].extend(function);
@@ -212,10 +212,9 @@ impl Types {
 
     fn find_own_code(&mut self, raw: &Raw, functions: &Functions<'_>) {
         let named = |oid| {
-            functions
-                .users
-                .get(&oid)
-                .map(|user: &&Routine| (user.schema.clone(), user.name.clone(), user.signature.clone()))
+            let user: &&Routine = functions.users.get(&oid)?;
+            let (schema, name, arguments) = (user.schema.clone(), user.name.clone(), user.signature.clone());
+            Some(FunctionName { schema, name, arguments })
         };
         for (place, found) in raw.types.iter().enumerate() {
             if let Some(oid) = found.own_function {
@@ -241,7 +240,8 @@ impl Types {
             let Some((schema, name)) = &cast.function else { continue };
             for oid in [cast.source, cast.target] {
                 if let Some(place) = self.place(oid) {
-                    let function = (schema.clone(), name.clone(), Arc::from(""));
+                    let function =
+                        FunctionName { schema: schema.clone(), name: name.clone(), arguments: Arc::from("") };
                     self.blame(place, &format!("is cast by {schema}.{name}"), Some(function));
                 }
             }
@@ -550,7 +550,7 @@ impl Graph {
         }
     }
 
-    fn relations(mut self) -> Result<HashMap<Arc<str>, HashMap<Arc<str>, Relation>>, LoadError> {
+    fn relations(mut self) -> Result<Relations, LoadError> {
         let mut schemas: HashMap<Arc<str>, HashMap<Arc<str>, Relation>> = HashMap::new();
         for (place, mut relation) in std::mem::take(&mut self.relations).into_iter().enumerate() {
             for event in Event::ALL {
@@ -562,6 +562,6 @@ impl Graph {
                 return Err(LoadError::Twice(format!("relation {}.{}", identity.0, identity.1)));
             }
         }
-        Ok(schemas)
+        Ok(Relations(schemas))
     }
 }

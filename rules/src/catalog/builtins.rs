@@ -383,7 +383,9 @@ mod tests {
     fn volatile_and_pure_is_a_short_list() {
         let mut odd: Vec<&str> = FUNCTIONS
             .iter()
-            .filter(|(_, found)| found.iter().any(|b| b.category == Category::Pure && b.volatility.contains('v')))
+            .filter(|(_, found)| {
+                found.iter().any(|b| b.category == Category::Pure && b.volatility.contains('v'))
+            })
             .map(|(name, _)| *name)
             .collect();
         odd.sort_unstable();

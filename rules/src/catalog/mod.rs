@@ -1,7 +1,7 @@
 //! The catalog of a target: one immutable snapshot, and what the gateway knows of built-ins.
 //!
 //! Owns: [`Snapshot`], the queries that fill it ([`queries`]), the reviewed built-ins ([`builtins`]), the system relations
-//! ([`system`]), and what of a relation's surroundings can run user code. May not: do IO, or judge. It fails closed: rows
+//! ([`system`]), catalogs of files ([`Definitions`]), and what of a relation's surroundings can run user code. May not: do IO on the data path, or judge. It fails closed: rows
 //! that do not read are an error and no snapshot; an object that is not in the snapshot is unknown, never harmless.
 //!
 //! User objects are those with an oid from 16384 on (`FirstNormalObjectId`, server file src/include/access/transam.h),
@@ -11,6 +11,7 @@
 
 mod build;
 pub mod builtins;
+mod fixture;
 mod load;
 mod parts;
 pub mod queries;
@@ -19,8 +20,10 @@ pub mod system;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+pub use fixture::{Definitions, FIXTURE_BYTES_MAX, FixtureError};
 pub use load::{LoadError, Rows};
-pub use parts::{Event, Kind, Operator, Relation, Routine, Type, TypeId};
+use parts::Relations;
+pub use parts::{Event, FunctionName, Kind, Operator, Relation, Routine, Type, TypeId};
 
 /// The first oid of an object that no `initdb` made (src/include/access/transam.h).
 pub const FIRST_USER_OID: u32 = 16_384;
@@ -39,7 +42,7 @@ pub struct Snapshot {
     server_version_num: u32,
     database: Arc<str>,
     schemas: HashSet<Arc<str>>,
-    relations: HashMap<Arc<str>, HashMap<Arc<str>, Relation>>,
+    relations: Relations,
     routines: HashMap<Arc<str>, Vec<Routine>>,
     operators: HashMap<Arc<str>, Vec<Operator>>,
     types: Vec<Type>,
@@ -75,12 +78,15 @@ impl Snapshot {
     /// The relation of that name in that schema.
     #[must_use]
     pub fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
-        self.relations.get(schema)?.get(name)
+        self.relations.0.get(schema)?.get(name)
     }
 
     /// Every relation, with its schema, in no order.
     pub fn relations(&self) -> impl Iterator<Item = (&str, &Relation)> {
-        self.relations.iter().flat_map(|(schema, names)| names.values().map(|relation| (&**schema, relation)))
+        self.relations
+            .0
+            .iter()
+            .flat_map(|(schema, names)| names.values().map(|relation| (&**schema, relation)))
     }
 
     /// The user functions of that name, in all schemas.

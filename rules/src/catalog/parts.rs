@@ -1,5 +1,6 @@
 //! What a snapshot is made of.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A way to use a relation, as far as code in its way is told apart. The values are the bits of the queries' masks.
@@ -140,9 +141,24 @@ pub struct Type {
     pub closure: Box<[TypeId]>,
     /// The first reason why reading or writing a value of it runs user code.
     pub code: Option<Arc<str>>,
-    /// The functions of users behind that reason: (schema, name, argument types).
-    pub functions: Box<[(Arc<str>, Arc<str>, Arc<str>)]>,
+    /// The functions of users behind that reason.
+    pub functions: Box<[FunctionName]>,
 }
+
+/// A function by name, for permits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionName {
+    /// Its schema.
+    pub schema: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its argument types as the catalog spells them; empty when unknown.
+    pub arguments: Arc<str>,
+}
+
+/// Relations by schema and name.
+#[derive(Debug, Default)]
+pub(super) struct Relations(pub(super) HashMap<Arc<str>, HashMap<Arc<str>, Relation>>);
 
 /// A function, procedure or aggregate.
 #[derive(Clone, Debug)]

@@ -252,8 +252,8 @@ impl Resolver<'_> {
 
     /// A cast, parameter or the like whose type runs code of users.
     pub(super) fn type_code(&mut self, code: &Arc<str>, of_user: &Type) {
-        for (schema, name, arguments) in &of_user.functions {
-            self.permit(schema, name, arguments, Class::CallFunction);
+        for function in &of_user.functions {
+            self.permit(&function.schema, &function.name, &function.arguments, Class::CallFunction);
         }
         if of_user.functions.is_empty() {
             self.permit(&of_user.schema, &of_user.name, "", Class::CallFunction);

@@ -15,6 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use pg_query::protobuf as pb;
+
 use super::facts::TextFacts;
 use super::{lifted, walk};
 
@@ -181,6 +183,18 @@ where
 /// # Errors
 /// [`Unparsable`], always with the reason; [`Unparsable::NotOnParserThread`] on any other thread.
 pub fn facts_here(text: &[u8], limits: &Limits) -> Result<TextFacts, Unparsable> {
+    with_tree_here(text, limits, |_, facts| facts)
+}
+
+/// Facts of a text together with its tree, for the reader of catalog fixtures. Nothing on the data path uses it.
+///
+/// # Errors
+/// As [`facts_here`].
+pub(crate) fn with_tree_here<R>(
+    text: &[u8],
+    limits: &Limits,
+    read: impl FnOnce(&pb::ParseResult, TextFacts) -> R,
+) -> Result<R, Unparsable> {
     let left = stack_left().ok_or(Unparsable::NotOnParserThread)?;
     if left < PARSER_STACK_LEFT_BYTES {
         return Err(Unparsable::NotOnParserThread);
@@ -193,21 +207,21 @@ pub fn facts_here(text: &[u8], limits: &Limits) -> Result<TextFacts, Unparsable>
     }
     let text = std::str::from_utf8(text).map_err(|e| Unparsable::NotUtf8 { offset: e.valid_up_to() })?;
     // The tree is built, walked and dropped inside the fence.
-    catch_unwind(AssertUnwindSafe(|| parse(text))).unwrap_or_else(|panic: Box<dyn Any + Send>| {
+    catch_unwind(AssertUnwindSafe(|| parse(text, read))).unwrap_or_else(|panic: Box<dyn Any + Send>| {
         drop(panic);
         Err(Unparsable::Panicked)
     })
 }
 
-fn parse(text: &str) -> Result<TextFacts, Unparsable> {
+fn parse<R>(text: &str, read: impl FnOnce(&pb::ParseResult, TextFacts) -> R) -> Result<R, Unparsable> {
     let parsed = pg_query::parse(text, 0).map_err(refusal)?;
-    let statements = walk::statements(&parsed.protobuf, text.len());
-    Ok(TextFacts {
+    let facts = TextFacts {
         digest: *blake3::hash(text.as_bytes()).as_bytes(),
         text_bytes: text.len(),
-        statements,
+        statements: walk::statements(&parsed.protobuf, text.len()),
         lifted: Arc::from(lifted::lift(text)),
-    })
+    };
+    Ok(read(&parsed.protobuf, facts))
 }
 
 fn refusal(error: pg_query::Error) -> Unparsable {
