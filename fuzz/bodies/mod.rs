@@ -9,6 +9,7 @@ pub mod frontend_frames;
 pub mod mutations;
 pub mod seeds;
 pub mod startup;
+pub mod statement_facts;
 pub mod token_claims;
 
 /// One fuzz target as the replay sees it.
@@ -26,5 +27,6 @@ pub const BODIES: &[Body] = &[
     Body { name: "backend_frames", run: backend_frames::run, mutations_per_file: 2_000 },
     Body { name: "frontend_frames", run: frontend_frames::run, mutations_per_file: 2_000 },
     Body { name: "startup", run: startup::run, mutations_per_file: 4_000 },
+    Body { name: "statement_facts", run: statement_facts::run, mutations_per_file: 60 },
     Body { name: "token_claims", run: token_claims::run, mutations_per_file: 500 },
 ];
