@@ -76,9 +76,6 @@ pub(crate) fn open(disk: Box<dyn Disk>, mut identity: Identity) -> Result<Opened
     let log = match walk.trailer {
         Some(hash) => {
             let next = walk.chain.next_sequence();
-            if cut.is_some() {
-                file.set_length(walk.end).and_then(|()| file.sync_data()).map_err(OpenError::Write)?;
-            }
             drop(file);
             Log::begin(disk, identity, last + 1, hash, next)
         }

@@ -17,9 +17,7 @@ use super::describe::hex;
 use super::format::{
     FLAG_CLOSES, FLAG_EXPECTS, FLAG_OPENS, FLAG_SETTLES, Flaw, REFERS_TO_NONE, RecordHeader, RecordView,
 };
-use super::read::{
-    Bad, Expected, Position, Visit, Walk, scan_tail, segment_index, segment_name, walk_segment,
-};
+use super::read::{Bad, Expected, Position, Walk, scan_tail, segment_index, segment_name, walk_segment};
 use super::record::{self, Kind};
 
 /// Why a directory could not be verified at all.
@@ -118,7 +116,7 @@ struct Streams {
     runs: u64,
     sessions: u64,
     sessions_closed: u64,
-    kinds: HashMap<Kind, u64>,
+    kinds: [u64; Kind::ALL.len()],
     records: u64,
     first_ns: u64,
     last_ns: u64,
@@ -138,27 +136,29 @@ impl Streams {
         if header.flags & FLAG_OPENS != 0 {
             self.opened(position, &header, kind)?;
         }
-        let id = hex(&header.stream);
         let Some(stream) = self.open.get_mut(&header.stream) else {
+            let id = hex(&header.stream);
             return Err(order(format!("the record belongs to session {id}, which is not open here")));
         };
         if header.stream_sequence != stream.next {
             return Err(order(format!(
-                "record {} of session {id} stands where its record {} belongs: removed, added or moved",
-                header.stream_sequence, stream.next
+                "record {} of session {} stands where its record {} belongs: removed, added or moved",
+                header.stream_sequence,
+                hex(&header.stream),
+                stream.next
             )));
         }
         stream.next += 1;
-        stream.answer(&header, &id)?;
+        stream.answer(&header)?;
         if header.flags & FLAG_CLOSES != 0 {
-            self.closed(&header, &id)?;
+            self.closed(&header)?;
         }
         if self.records == 0 {
             self.first_ns = header.wall_ns;
         }
         self.last_ns = header.wall_ns;
         self.records += 1;
-        *self.kinds.entry(kind).or_default() += 1;
+        self.kinds[kind.index()] += 1;
         Ok(())
     }
 
@@ -184,7 +184,8 @@ impl Streams {
         }
     }
 
-    fn closed(&mut self, header: &RecordHeader, id: &str) -> Result<(), Flaw> {
+    fn closed(&mut self, header: &RecordHeader) -> Result<(), Flaw> {
+        let id = hex(&header.stream);
         let Some(stream) = self.open.remove(&header.stream) else {
             return Err(order(format!("session {id} is closed twice")));
         };
@@ -219,16 +220,18 @@ impl Streams {
 
 impl Stream {
     /// Notes what a record expects and what it answers.
-    fn answer(&mut self, header: &RecordHeader, id: &str) -> Result<(), Flaw> {
+    fn answer(&mut self, header: &RecordHeader) -> Result<(), Flaw> {
         if header.refers != REFERS_TO_NONE && header.refers >= header.stream_sequence {
             return Err(order(format!(
-                "a record of session {id} refers to record {}, which is not before it",
+                "a record of session {} refers to record {}, which is not before it",
+                hex(&header.stream),
                 header.refers
             )));
         }
         if header.flags & FLAG_SETTLES != 0 && !self.unanswered.remove(&header.refers) {
             return Err(order(format!(
-                "a result of session {id} answers record {}, which expects none",
+                "a result of session {} answers record {}, which expects none",
+                hex(&header.stream),
                 header.refers
             )));
         }
@@ -270,7 +273,7 @@ pub fn verify(
             Ok(())
         };
         let last = index + 1 == indices.len() as u64;
-        let walk = walk_one(&mut counted, index, expected.as_ref(), &mut both)
+        let walk = walk_segment(&mut counted, index, expected.as_ref(), &mut both)
             .map_err(|error| failed(&path, error))?;
         before = counted.read;
         report.segments += 1;
@@ -282,7 +285,8 @@ pub fn verify(
             previous: walk.trailer.unwrap_or_default(),
             next_sequence: walk.chain.next_sequence(),
         };
-        judge_end(&mut report, &path, index, walk, last).map_err(|error| failed(&path, error))?;
+        let place = Place { path: &path, index, expected: expected.as_ref(), last };
+        judge_end(&mut report, &place, walk).map_err(|error| failed(&path, error))?;
         if report.bad.is_some() {
             break;
         }
@@ -301,31 +305,37 @@ pub fn verify(
     report.sessions = streams.sessions;
     report.sessions_closed = streams.sessions_closed;
     report.open = streams.open_sessions();
-    report.kinds =
-        Kind::ALL.iter().filter_map(|kind| streams.kinds.get(kind).map(|count| (*kind, *count))).collect();
+    report.kinds = Kind::ALL.iter().copied().zip(streams.kinds).filter(|(_, count)| *count > 0).collect();
     Ok(report)
 }
 
-fn walk_one(
-    source: &mut dyn Read,
+/// A segment among the others.
+struct Place<'p> {
+    path: &'p Path,
     index: u64,
-    expected: Option<&Expected>,
-    visit: &mut Visit<'_>,
-) -> io::Result<Walk> {
-    walk_segment(source, index, expected, visit)
+    expected: Option<&'p Expected>,
+    last: bool,
+}
+
+impl Place<'_> {
+    /// Whether sound frames stand behind `end` by now: the first look came while they were written.
+    fn has_moved_on(&self, end: u64) -> io::Result<bool> {
+        let again = walk_segment(&mut File::open(self.path)?, self.index, self.expected, &mut |_, _| Ok(()))?;
+        Ok(again.end > end)
+    }
 }
 
 /// What the end of a segment means: sealed, still written to, torn, or damaged.
-fn judge_end(report: &mut Report, path: &Path, index: u64, walk: Walk, last: bool) -> io::Result<()> {
+fn judge_end(report: &mut Report, place: &Place<'_>, walk: Walk) -> io::Result<()> {
     let sequence = walk.chain.next_sequence();
-    let position = Position { segment: index, offset: walk.end, sequence };
-    let mut file = File::open(path)?;
+    let position = Position { segment: place.index, offset: walk.end, sequence };
+    let mut file = File::open(place.path)?;
     io::Seek::seek(&mut file, io::SeekFrom::Start(walk.end))?;
     let tail = scan_tail(&mut file)?;
     let open_records = walk.chain.open_records();
     let flaw = match walk.bad {
         Some(bad) => Some(bad.flaw),
-        None if walk.trailer.is_none() && !last => Some(Flaw::NoTrailer),
+        None if walk.trailer.is_none() && !place.last => Some(Flaw::NoTrailer),
         None if tail.bytes > 0 => Some(Flaw::BehindEnd),
         None if open_records > 0 => Some(Flaw::Unsealed(open_records)),
         None => None,
@@ -334,8 +344,9 @@ fn judge_end(report: &mut Report, path: &Path, index: u64, walk: Walk, last: boo
     // The rule of the recovery: a later seal that proves the bytes were durable rules a crash out.
     let was_durable =
         tail.durable_sequence > sequence || (tail.durable_sequence == sequence && open_records > 0);
-    let torn = last && flaw.torn_looking() && !was_durable && walk.trailer.is_none();
-    if torn && report.live {
+    let looks_torn = place.last && flaw.torn_looking() && walk.trailer.is_none();
+    let torn = looks_torn && !was_durable;
+    if report.live && looks_torn && (torn || place.has_moved_on(walk.end)?) {
         report.in_flight_bytes = tail.bytes;
         return Ok(());
     }

@@ -38,6 +38,11 @@ macro_rules! kinds {
                 match self { $( Kind::$kind => $name, )* }
             }
 
+            /// Its place in [`Kind::ALL`].
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
             /// The kind of a number.
             pub const fn from_code(code: u16) -> Option<Kind> {
                 match code { $( $code => Some(Kind::$kind), )* _ => None }

@@ -1,6 +1,10 @@
-//! Tests of the evidence as a whole: real directories, simulated disks, crashes.
+//! Tests of the evidence as a whole: real directories, simulated disks, crashes, forgers, golden files.
 
 mod crash;
 mod directory;
+mod forgery;
+mod golden;
+mod kill;
+mod lanes;
 mod samples;
 mod simulated;

@@ -1,0 +1,356 @@
+//! Files of record version 1, as they were written once: they must read the same for ever, and what is written today must
+//! be byte for byte the same.
+//!
+//! `PGTURNSTILE_WRITE_GOLDEN=1` writes them; that is right only while a version is not published.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::directory::check;
+use super::samples;
+use crate::evidence::chain::Chain;
+use crate::evidence::describe::describe;
+use crate::evidence::format::{self, SegmentHeader, Trailer};
+use crate::evidence::read::segment_name;
+use crate::evidence::record::v1::*;
+use crate::evidence::record::{self, Entry, How, Kind, Stamp};
+use crate::evidence::verify::verify;
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/evidence_v1")
+}
+
+fn same(name: &str, content: &[u8]) {
+    let path = golden().join(name);
+    if std::env::var_os("PGTURNSTILE_WRITE_GOLDEN").is_some() {
+        fs::create_dir_all(golden()).unwrap();
+        fs::write(&path, content).unwrap();
+    }
+    let found = fs::read(&path).unwrap_or_default();
+    assert!(found == content, "{name} is not what is written today: a published version was changed");
+}
+
+/// Records of one run with every kind, every optional part once present and once absent.
+struct Script {
+    chain: Chain,
+    content: Vec<u8>,
+    stamp: Stamp,
+    kinds: Vec<Kind>,
+}
+
+impl Script {
+    fn put(&mut self, stream: u8, number: u64, entry: &Entry<'_>, how: How) {
+        self.kinds.push(entry.kind());
+        self.stamp.stream = [stream; 16];
+        self.stamp.stream_sequence = number;
+        self.stamp.wall_ns += 1_000_000;
+        self.stamp.monotonic_ns += 1_000_000;
+        let mut record = entry.encode(&self.stamp, how).unwrap();
+        format::set_sequence(&mut record, self.chain.next_sequence());
+        self.chain.push(&format::carried_hash(&record));
+        self.content.extend_from_slice(&record);
+    }
+
+    fn seal(&mut self) {
+        let seal = self.chain.seal(0);
+        self.content.extend_from_slice(&format::encode_seal(&seal));
+        self.chain.advance(&seal);
+    }
+}
+
+fn gateway(script: &mut Script) {
+    script.put(
+        1,
+        0,
+        &Entry::GatewayStarted(GatewayStarted {
+            version: "0.1.0",
+            binary_hash: [11; 32],
+            configuration_hash: [12; 32],
+            policy_hash: [13; 32],
+            key_id: "0f0f",
+            host: "gateway-1",
+            process: 4711,
+            shards: 2,
+        }),
+        How::GATED,
+    );
+    script.put(
+        1,
+        1,
+        &Entry::Recovered(Recovered {
+            segment: 3,
+            offset: 4096,
+            bytes_cut: 77,
+            next_sequence: 12,
+            unsealed_kept: 1,
+            flaw: "torn",
+        }),
+        How::GATED,
+    );
+    script.put(
+        1,
+        2,
+        &Entry::DocumentLoaded(DocumentLoaded {
+            document: Document::Policy,
+            in_force: true,
+            old_hash: None,
+            new_hash: Some([14; 32]),
+            by: "unattributed",
+            detail: "policy.toml",
+        }),
+        How::GATED,
+    );
+    script.put(
+        1,
+        3,
+        &Entry::DocumentLoaded(DocumentLoaded {
+            document: Document::Configuration,
+            in_force: false,
+            old_hash: Some([14; 32]),
+            new_hash: None,
+            by: "unattributed",
+            detail: "line 3: unknown key",
+        }),
+        How::GATED,
+    );
+    script.seal();
+}
+
+fn denied(script: &mut Script) {
+    script.put(2, 0, &samples::opened(), How::QUEUED);
+    script.put(
+        2,
+        1,
+        &Entry::AuthenticationDenied(AuthenticationDenied {
+            method: "token-password",
+            told: "the token has expired",
+            reason: "exp 1 is before now 2",
+            sqlstate: "28000",
+            claimed_user: "kim",
+            claimed_database: "crm",
+            token_thumbprint: Some("aa"),
+        }),
+        How::QUEUED,
+    );
+    script.put(
+        2,
+        2,
+        &Entry::ProtocolViolation(ProtocolViolation {
+            side: "frontend",
+            what: "Query: length 3 is below 4",
+            offset: 1,
+        }),
+        How::QUEUED,
+    );
+    let totals = Totals::default();
+    script.put(
+        2,
+        3,
+        &Entry::SessionClosed(SessionClosed { reason: "denied", by: "client", totals: &totals }),
+        How::QUEUED,
+    );
+}
+
+fn session(script: &mut Script) {
+    script.put(3, 0, &samples::opened(), How::GATED);
+    script.put(
+        3,
+        1,
+        &Entry::Authenticated(Authenticated {
+            method: "token-password",
+            issuer: "corp",
+            issuer_url: "https://id.example.com",
+            subject: "u-17",
+            person: Some("kim@example.com"),
+            groups_known: true,
+            groups: &[Text { text: "analysts" }, Text { text: "dba" }],
+            claims: &[Claim { path: "email", json: "\"kim@example.com\"" }],
+            token_thumbprint: "00112233445566778899aabbccddeeff",
+            token_id: None,
+            issued_at_s: 1_795_000_000,
+            expires_at_s: 1_795_003_600,
+        }),
+        How::GATED,
+    );
+    script.put(
+        3,
+        2,
+        &Entry::TargetChosen(TargetChosen {
+            target: "crm-prod",
+            endpoint: "10.20.0.3:5432",
+            database: "crm",
+            tls: "TLSv1.3 verify-full",
+            access: "analysts",
+            login: "crm-reader",
+            user: "crm_reader",
+            mode: "read",
+            durability: "gated",
+            search_path: &[Text { text: "crm" }, Text { text: "mart" }],
+            server_version: "15.20",
+            application_name: "psql pgturnstile:03030303",
+            backend_process: 99,
+            policy_hash: [13; 32],
+            catalog_epoch: 5,
+        }),
+        How::GATED,
+    );
+    let facts = vec![Facts {
+        class: "write.delete".into(),
+        tag: "DELETE".into(),
+        relations: vec![Relation {
+            name: "crm.customers".into(),
+            access: "write.delete".into(),
+            what: "table".into(),
+            blind: true,
+        }],
+        functions: vec!["crm.f".into()],
+        acts: vec!["session.lock crm.customers".into()],
+        settings: vec!["set search_path".into()],
+        unproven: Some("it writes".into()),
+    }];
+    script.put(3, 3, &samples::statement(&samples::facts()), How::GATED);
+    script.put(3, 4, &samples::result(), How::QUEUED.answering(3));
+    script.put(
+        3,
+        5,
+        &Entry::Statement(Statement {
+            protocol: Protocol::Execute,
+            name: "s1",
+            portal: "p1",
+            text: TextHeld::Withheld("syntax error"),
+            text_bytes: 9,
+            text_commitment: [8; 32],
+            parameters: 2,
+            parameter_digest: Some([6; 32]),
+            facts: &facts,
+            action: Action::Refuse,
+            rule: "any.blind-write",
+            policy_hash: [13; 32],
+            catalog_epoch: 5,
+        }),
+        How::GATED,
+    );
+    script.put(
+        3,
+        6,
+        &Entry::Refusal(Refusal {
+            sqlstate: "42501",
+            rule: "any.blind-write",
+            message: "refused",
+            how: "local",
+        }),
+        How::QUEUED.answering(5),
+    );
+    script.put(
+        3,
+        7,
+        &Entry::CancelRequested(CancelRequested { peer: "192.0.2.9:1", outcome: "idle" }),
+        How::QUEUED,
+    );
+    script.put(
+        3,
+        8,
+        &Entry::SettingMoved(SettingMoved { name: "role", expected: "none", seen: "dba", how: "re-read" }),
+        How::QUEUED,
+    );
+    let totals = Totals { statements: 2, refused: 1, rows: 1, client_bytes: 100, server_bytes: 200 };
+    script.put(
+        3,
+        9,
+        &Entry::SessionClosed(SessionClosed {
+            reason: "a guarded setting moved",
+            by: "client",
+            totals: &totals,
+        }),
+        How::QUEUED,
+    );
+    script.put(1, 4, &Entry::GatewayStopped(GatewayStopped { reason: "signal" }), How::GATED);
+    script.seal();
+}
+
+/// The golden segment, made anew.
+fn made() -> Vec<u8> {
+    let header = SegmentHeader {
+        log_id: [7; 16],
+        index: 0,
+        first_sequence: 0,
+        previous: [0; 32],
+        created_ns: 1_795_000_000_000_000_000,
+        segment_bytes: 1 << 20,
+        binary_hash: [11; 32],
+        configuration_hash: [12; 32],
+        key_id: [15; 16],
+    };
+    let bytes = header.encode();
+    let (_, hash) = SegmentHeader::parse(&bytes).unwrap();
+    let stamp =
+        Stamp { lane: 1, stream: [0; 16], stream_sequence: 0, wall_ns: header.created_ns, monotonic_ns: 0 };
+    let mut script = Script { chain: Chain::new(hash, 0), content: bytes.to_vec(), stamp, kinds: Vec::new() };
+    gateway(&mut script);
+    denied(&mut script);
+    session(&mut script);
+    let missing: Vec<_> = Kind::ALL.iter().filter(|kind| !script.kinds.contains(kind)).collect();
+    assert!(missing.is_empty(), "{missing:?} are not in the golden file");
+    let trailer = Trailer {
+        first_sequence: 0,
+        count: script.chain.next_sequence(),
+        closed_ns: header.created_ns + 1,
+        value: script.chain.value(),
+    };
+    script.content.extend_from_slice(&trailer.encode().0);
+    script.content
+}
+
+#[test]
+fn version_1_is_written_byte_for_byte_as_it_was_published() {
+    same(&segment_name(0), &made());
+}
+
+#[test]
+fn version_1_reads_as_it_was_published() {
+    let report = check(&golden());
+    assert_eq!(report.bad, None);
+    assert_eq!((report.sessions_closed, report.records), (2, 19));
+    let mut told = String::new();
+    verify(&golden(), &mut |_, _| {}, &mut |position, record| {
+        let (kind, payload) = record::payload(record).unwrap();
+        told.push_str(&format!("{position:?} {} {:?}\n", kind.name(), record.header()));
+        for (name, value) in describe(&payload) {
+            told.push_str(&format!("    {name}: {value:?}\n"));
+        }
+    })
+    .unwrap();
+    same("records.txt", told.as_bytes());
+}
+
+/// README decision 17: the reader's half needs std, blake3 and rkyv alone.
+#[test]
+fn the_reader_needs_no_runtime_no_tls_and_no_parser() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/evidence");
+    let reader = ["chain", "describe", "format", "limits", "read", "record/mod", "record/v1", "verify"];
+    for module in reader {
+        let text = fs::read_to_string(folder.join(format!("{module}.rs"))).unwrap();
+        for line in text
+            .lines()
+            .map(str::trim_start)
+            .filter(|line| line.starts_with("use ") || line.starts_with("pub use "))
+        {
+            let path = line.split("use ").nth(1).unwrap();
+            let root = path.split("::").next().unwrap();
+            let allowed = match root {
+                "std" | "core" | "blake3" | "rkyv" => true,
+                "super" | "crate" => {
+                    let rest = path.trim_start_matches("super::").trim_start_matches("crate::evidence::");
+                    let first = rest.split(['{', ':', ';']).find(|part| !part.is_empty()).unwrap();
+                    ["chain", "describe", "format", "limits", "read", "record", "super", "*"].contains(&first)
+                }
+                _ => false,
+            };
+            assert!(allowed, "{module}.rs: {line}");
+        }
+        for word in ["tokio", "rustls", "pg_query", "pgturnstile_rules", "crossbeam", "thiserror", "tracing"]
+        {
+            assert!(!text.contains(&format!("{word}::")), "{module}.rs names {word}");
+        }
+    }
+}
