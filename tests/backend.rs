@@ -27,6 +27,7 @@ use pgturnstile::backend::{
     ClientSettings, Connected, DialError, Failure, Fault, KeyCache, Login, Method, Pooling,
     StartupParameters, Target, cancel, dial, options, pooler,
 };
+use pgturnstile::net::tls::CertificateFiles;
 use pgturnstile_proto::backend::{Header, Message};
 use pgturnstile_proto::{Limits, encode};
 use pgturnstile_tests::Postgres;
@@ -271,6 +272,60 @@ async fn cancel_stops_a_query(bench: &Bench) {
         let Err(Failure::Rejected { rejection, .. }) = asleep.await.unwrap() else { panic!("it slept well") };
         assert_eq!(rejection.sqlstate, "57014");
     }
+}
+
+/// A CA, and a certificate of it for the role `crew`, as PEM files that the server's user can read.
+fn client_certificate(folder: &Path) -> (PathBuf, CertificateFiles) {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let write = |name: &str, pem: String| {
+        fs::write(folder.join(name), pem).unwrap();
+        folder.join(name)
+    };
+    let key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = write("client-ca.pem", authority.self_signed(&key).unwrap().pem());
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().unwrap();
+    let mut leaf = CertificateParams::new(Vec::new()).unwrap();
+    leaf.distinguished_name.push(DnType::CommonName, "crew");
+    let certificate = write("crew.pem", leaf.signed_by(&key, &issuer).unwrap().pem());
+    (ca, CertificateFiles { certificate, key: write("crew.key", key.serialize_pem()) })
+}
+
+#[tokio::test]
+async fn the_gateways_own_certificate_and_tls_1_2() {
+    let folder = TempDir::new().unwrap();
+    let (ca, files) = client_certificate(folder.path());
+    let server = Postgres::builder(PORTS)
+        .tls()
+        .setting("ssl_ca_file", ca.to_str().unwrap())
+        .setting("ssl_max_protocol_version", "TLSv1.2")
+        .hba("hostssl all crew all cert")
+        .hba("host all scram all scram-sha-256")
+        .start();
+    let set = format!("CREATE ROLE crew LOGIN; CREATE ROLE scram LOGIN PASSWORD '{PASSWORD}'");
+    server.execute("postgres", &set);
+    let bench = Bench::new(server);
+
+    let crew = bench.credential("crew", None);
+    let shown = TlsSettings { client: Some(files), ..bench.verified(TlsMode::VerifyFull) };
+    let session = bench.dial(&bench.tcp(shown), &crew).await.unwrap();
+    assert_eq!((session.method, session.stream.tls().unwrap().version), (Method::Trust, "TLSv1.2"));
+    let error = bench.dial(&bench.tcp(bench.verified(TlsMode::VerifyFull)), &crew).await.unwrap_err();
+    assert!(error.to_string().contains("valid client certificate"), "{error}");
+
+    let scram = bench.credential("scram", Some(PASSWORD));
+    let session = bench.dial(&bench.tcp(bench.verified(TlsMode::VerifyFull)), &scram).await.unwrap();
+    assert_eq!((session.method, session.stream.tls().unwrap().version), (Method::ScramPlus, "TLSv1.2"));
+
+    // A server without TLS, and a target that demands it.
+    let bench = Bench::new(Postgres::builder(PORTS).start());
+    let postgres = bench.credential("postgres", None);
+    let error = bench.dial(&bench.tcp(mode(TlsMode::Require)), &postgres).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::TlsNotOffered), "{error}");
 }
 
 #[tokio::test]
