@@ -25,7 +25,7 @@ use pgturnstile::backend::settings::{
 };
 use pgturnstile::backend::{
     ClientSettings, Connected, DialError, Failure, Fault, KeyCache, Login, Method, Pooling,
-    StartupParameters, Target, cancel, dial, options, pooler,
+    StartupParameters, Target, Unfit, cancel, dial, options, pooler,
 };
 use pgturnstile::net::tls::CertificateFiles;
 use pgturnstile_proto::backend::{Header, Message};
@@ -597,23 +597,45 @@ fn program() -> &'static Path {
 
 #[tokio::test]
 async fn poolers_in_between_are_told_apart() {
-    let bench = Bench::new(Postgres::builder(PORTS).start());
+    // The server's own default is what the gateway asks for, in the same spelling: else the pooler, which drops the
+    // parameter, would be found out by that alone.
+    let bench = Bench::new(Postgres::builder(PORTS).setting("search_path", "\"public\"").start());
     let credential = bench.credential("postgres", None);
-    let parameters = StartupParameters::build(
-        "postgres",
-        "postgres",
-        &ClientSettings::default(),
-        &Guards::default(),
-        "01JD3Z",
-    )
-    .unwrap();
     let login = Login { credential: &credential, keys: &bench.keys };
-    let detect = async |target: &Target| pooler::detect(target, &login, &parameters, soon()).await.unwrap();
-    assert_eq!(detect(&bench.tcp(TlsSettings::disabled())).await, Pooling::None);
-    assert_eq!(detect(&bench.unix()).await, Pooling::None);
+    let guarded = |guards: &Guards| {
+        let client = ClientSettings::default();
+        StartupParameters::build("postgres", "postgres", &client, guards, "01JD3Z").unwrap()
+    };
+    let plain = Guards { search_path: vec!["public".into()], ..Guards::default() };
+    let full = Guards {
+        read_only: true,
+        statement_timeout_ms: Some(30_000),
+        lock_timeout_ms: Some(1),
+        idle_in_transaction_ms: Some(0),
+        search_path: vec!["crm".into(), "Odd \"one\"".into()],
+    };
+    let detect = async |target: &Target, guards: &Guards| {
+        pooler::detect(target, &login, &guarded(guards), soon()).await
+    };
+    for guards in [&plain, &full] {
+        assert_eq!(detect(&bench.tcp(TlsSettings::disabled()), guards).await.unwrap(), Pooling::None);
+        assert_eq!(detect(&bench.unix(), guards).await.unwrap(), Pooling::None);
+    }
+    let moved = Guards { search_path: vec!["crm".into()], ..Guards::default() };
     for (pool_mode, found) in [("session", Pooling::Session), ("transaction", Pooling::Transaction)] {
         let pooler = Pooler::start(&bench.server, pool_mode);
         let address = Address::Tcp { host: "127.0.0.1".into(), port: pooler.port };
-        assert_eq!(detect(&bench.target(address, TlsSettings::disabled())).await, found, "{pool_mode}");
+        let target = bench.target(address, TlsSettings::disabled());
+        assert_eq!(detect(&target, &plain).await.unwrap(), found, "{pool_mode}");
+        // A guard that the pooler drops never counts as set.
+        match detect(&target, &moved).await {
+            Ok(Pooling::Transaction) => {}
+            Ok(other) => panic!("{other:?} with a search_path that did not arrive"),
+            Err(error) => {
+                let dropped =
+                    matches!(error.failure, Failure::Unfit(Unfit::Setting { name: "search_path", .. }));
+                assert!(dropped, "{error}");
+            }
+        }
     }
 }

@@ -209,8 +209,8 @@ pub enum Unfit {
     Missing(&'static str),
     /// A setting that the gateway set has another value.
     #[error(
-        "the server reports {name} = {found:?} where {wanted:?} was asked for: a login trigger, or something between \
-         the gateway and the server, changes it"
+        "the server has {name} = {found:?} where {wanted:?} was asked for: a login trigger, or something between the \
+         gateway and the server (a pooler that ignores startup parameters), changes it"
     )]
     Setting {
         /// The setting.

@@ -35,7 +35,7 @@ pub mod target;
 pub use cancel::cancel;
 pub use catalog::Catalog;
 pub use dial::{Connected, dial};
-pub use error::{DialError, Failure, Fault};
+pub use error::{DialError, Failure, Fault, Unfit};
 pub use keys::KeyCache;
 pub use login::{CancelKey, Login, Method};
 pub use pooler::Pooling;
