@@ -34,6 +34,7 @@ pub(super) fn issuers(root: &Reader<'_>) -> Vec<Issuer> {
             jwks: jwks(&section),
             ca: section.paths("ca"),
             algorithms: algorithms(&section),
+            types: types(&section),
             clock_skew_s: section.integer("clock_skew_s"),
             token_age_s_max: section.integer("token_age_s_max"),
             groups: section.text("groups"),
@@ -124,6 +125,17 @@ fn algorithms(section: &Reader<'_>) -> Vec<String> {
         section.table.error("algorithms", fault);
     }
     algorithms
+}
+
+fn types(section: &Reader<'_>) -> Vec<String> {
+    let types = section.strings("types");
+    for typ in &types {
+        if typ.is_empty() || typ.starts_with("application/") || *typ != typ.to_ascii_lowercase() {
+            let fault = format!("\"{typ}\" must be lower case and without application/, as in \"at+jwt\"");
+            section.table.error("types", fault);
+        }
+    }
+    types
 }
 
 /// What keeps an URL from being fetched safely, if anything: https, or http to this machine.

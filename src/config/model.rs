@@ -153,6 +153,8 @@ pub struct Issuer {
     pub ca: Vec<PathBuf>,
     /// Names of signature algorithms (RFC 7518, RFC 8037): a subset of [`ALGORITHMS`].
     pub algorithms: Vec<String>,
+    /// Accepted `typ` headers beside an absent one (RFC 7515 section 4.1.9), lower case, without `application/`.
+    pub types: Vec<String>,
     /// Tolerance for clocks that differ, in seconds.
     pub clock_skew_s: u64,
     /// Oldest token that opens a session, in seconds since `iat`.

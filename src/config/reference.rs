@@ -223,6 +223,11 @@ pub const ISSUER: Section = Section {
             Kind::Strings(Absent::Default("RS256, ES256")),
             "Accepted signature algorithms, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.",
         ),
+        key(
+            "types",
+            Kind::Strings(Absent::Default("jwt")),
+            "Accepted `typ` headers beside an absent one; with `at+jwt` also RFC 9068 access tokens.",
+        ),
         key("clock_skew_s", integer(0, 300, 30), "Tolerance for clocks that differ."),
         key(
             "token_age_s_max",

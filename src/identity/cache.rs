@@ -169,6 +169,11 @@ impl KeyCache {
         }
     }
 
+    /// Begins a refresh, if the floor allows, and does not wait for it.
+    pub(super) fn refresh_soon(&self) {
+        self.shared.begin();
+    }
+
     /// Counts since the start.
     pub(super) fn counters(&self) -> &Counters {
         &self.shared.counters

@@ -99,6 +99,7 @@ impl IssuerSettings {
         settings.trusted_audiences.clone_from(&issuer.trusted_audiences);
         settings.authorized_parties.clone_from(&issuer.authorized_parties);
         settings.ca.clone_from(&issuer.ca);
+        settings.types.clone_from(&issuer.types);
         settings.jwks = match &issuer.jwks {
             config::Jwks::Discover => KeySource::Discover,
             config::Jwks::Url(url) => KeySource::Url(url.clone()),
@@ -265,7 +266,80 @@ pub enum SetupError {
 
 #[cfg(test)]
 mod tests {
+    use pgturnstile_rules::document::{Diagnostics, Document};
+
     use super::*;
+
+    fn configured() -> config::Issuer {
+        let document = Document::from_text("pgturnstile.toml", "version = 1");
+        let diagnostics = Diagnostics::new();
+        let place = document.root(&diagnostics).expect("a table").place();
+        config::Issuer {
+            name: "corp".to_owned(),
+            issuer: "https://id.example.com".to_owned(),
+            audiences: vec!["pgturnstile".to_owned()],
+            trusted_audiences: vec!["api".to_owned()],
+            authorized_parties: vec!["ci".to_owned()],
+            jwks: config::Jwks::Discover,
+            ca: vec!["ca.pem".into()],
+            algorithms: vec!["EdDSA".to_owned()],
+            types: vec!["jwt".to_owned(), "at+jwt".to_owned()],
+            clock_skew_s: 10,
+            token_age_s_max: 600,
+            groups: None,
+            person: Some("email".to_owned()),
+            keep: vec!["act.sub".to_owned()],
+            place,
+        }
+    }
+
+    #[test]
+    fn the_configuration_is_taken_over_whole() {
+        let settings = IssuerSettings::from_config(&configured()).expect("settings");
+        assert_eq!((settings.name.as_str(), settings.issuer.as_str()), ("corp", "https://id.example.com"));
+        assert_eq!(settings.audiences, ["pgturnstile"]);
+        assert_eq!(settings.trusted_audiences, ["api"]);
+        assert_eq!(settings.authorized_parties, ["ci"]);
+        assert_eq!((settings.jwks, settings.loopback_http), (KeySource::Discover, false));
+        assert_eq!(settings.ca, [PathBuf::from("ca.pem")]);
+        assert_eq!(settings.algorithms, [Algorithm::EdDsa]);
+        assert_eq!(settings.types, ["jwt", "at+jwt"]);
+        assert_eq!((settings.clock_skew_s, settings.token_age_s_max), (10, 600));
+        assert_eq!(settings.groups, None);
+        assert_eq!(settings.person.map(|path| path.to_string()).as_deref(), Some("email"));
+        assert_eq!(settings.keep.len(), 1);
+    }
+
+    #[test]
+    fn plain_http_is_on_only_where_the_configuration_wrote_it() {
+        for (issuer, jwks, plain) in [
+            ("https://id.example.com", config::Jwks::Discover, Ok(false)),
+            ("http://127.0.0.1:1", config::Jwks::Discover, Ok(true)),
+            ("http://127.0.0.1:1", config::Jwks::File("jwks.json".into()), Ok(false)),
+            ("https://id.example.com", config::Jwks::Url("http://127.0.0.1:1/k".to_owned()), Ok(true)),
+            ("http://127.0.0.1:1", config::Jwks::Url("https://id.example.com/k".to_owned()), Ok(false)),
+            ("http://id.example.com", config::Jwks::Discover, Err("issuer")),
+            ("https://id.example.com", config::Jwks::Url("http://10.0.0.1/k".to_owned()), Err("jwks")),
+        ] {
+            let issuer = config::Issuer { issuer: issuer.to_owned(), jwks, ..configured() };
+            let outcome = IssuerSettings::from_config(&issuer);
+            let outcome = outcome.map(|it| it.loopback_http).map_err(|errors| errors[0].key);
+            assert_eq!(outcome, plain, "{issuer:?}");
+        }
+    }
+
+    #[test]
+    fn every_error_of_the_configuration_is_named_in_one_run() {
+        let issuer = config::Issuer {
+            algorithms: vec!["none".to_owned(), "HS256".to_owned()],
+            groups: Some(String::new()),
+            keep: vec!["/a//b".to_owned()],
+            ..configured()
+        };
+        let errors = IssuerSettings::from_config(&issuer).expect_err("errors");
+        let keys: Vec<&str> = errors.iter().map(|error| error.key).collect();
+        assert_eq!(keys, ["groups", "keep", "algorithms", "algorithms", "algorithms"]);
+    }
 
     fn settings(change: impl FnOnce(&mut IssuerSettings)) -> Vec<&'static str> {
         let mut settings = IssuerSettings::new("corp", "https://id.example.com", &["pgturnstile"]);

@@ -214,6 +214,12 @@ impl Issuer {
         // The library has panics of its own for states that cannot be; one of them costs this login, not the shard.
         let theirs = catch_unwind(AssertUnwindSafe(|| self.second_reading(token, &snapshot, now_s)))
             .unwrap_or(Err(Reason::Internal("openidconnect panicked")))
+            .inspect_err(|reason| {
+                // The issuer may have put another key under the same id, or use none: the floor bounds the asking.
+                if matches!(reason, Reason::Signature) {
+                    self.keys.refresh_soon();
+                }
+            })
             .map_err(Denied::new)?;
         agree(&theirs, token, &times).map_err(Denied::new)?;
         times.check(&self.settings, now_s).map_err(Denied::new)?;

@@ -218,6 +218,27 @@ async fn a_flood_of_unknown_kids_is_one_fetch_a_floor() {
 }
 
 #[tokio::test]
+async fn a_key_replaced_under_its_own_id_is_found_after_one_refusal() {
+    let web = Web::plain().await;
+    let (old, mut new) = (identity_of(&web), identity_of(&web));
+    new.state.kid = old.state.kid.clone();
+    publish(&web, &[&old]);
+    let hands = Hands::new();
+    let verifier = verifier(discovering(&web), &hands, None);
+    assert_eq!(kind(&login(&verifier, &old).await), "ok");
+    publish(&web, &[&new]);
+    assert_eq!(kind(&login(&verifier, &new).await), "signature");
+    assert_eq!(web.asked(), 2, "not within the floor");
+    hands.advance_ms(10_000);
+    assert_eq!(kind(&login(&verifier, &new).await), "signature");
+    while verifier.health()[0].age_s != Some(0) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(kind(&login(&verifier, &new).await), "ok");
+    assert_eq!(kind(&login(&verifier, &old).await), "signature");
+}
+
+#[tokio::test]
 async fn waiters_share_one_flight_and_known_keys_do_not_wait_for_it() {
     let web = Web::plain().await;
     let (known, new) = (identity_of(&web), identity_of(&web));
