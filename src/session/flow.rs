@@ -250,7 +250,7 @@ impl Relay {
         let record = run.record;
         run.next_statement();
         if decision.changes_catalog {
-            self.judge.catalog_changed();
+            self.judge.catalog_changed(&decision);
         }
         self.judge.named_done(&decision, index, record, &mut self.names);
     }

@@ -72,6 +72,8 @@ pub struct Decision {
     pub copies_out: bool,
     /// It may change the schema: the catalog is read anew behind it.
     pub changes_catalog: bool,
+    /// It may leave temporary objects, which names then mean first.
+    pub makes_temporary: bool,
     /// It makes, uses or drops names: it cannot be decided once for all.
     pub uses_names: bool,
 }
@@ -108,6 +110,7 @@ impl Decision {
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
+            makes_temporary: false,
             uses_names: false,
         }
     }
@@ -231,9 +234,9 @@ impl Judge {
     }
 
     /// A statement that may have changed the schema was completed.
-    pub fn catalog_changed(&mut self) {
+    pub fn catalog_changed(&mut self, decision: &Decision) {
         self.private_ddl = Some(u64::MAX);
-        self.temp_possible = true;
+        self.temp_possible |= decision.makes_temporary;
     }
 
     /// No transaction is open any more: what this session changed is visible to the next snapshot.
@@ -292,6 +295,7 @@ impl Judge {
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
+            makes_temporary: false,
             uses_names: true,
             facts: Arc::new(facts),
         };
@@ -395,6 +399,7 @@ struct Work<'w> {
     copies_in: usize,
     copies_out: bool,
     changes_catalog: bool,
+    makes_temporary: bool,
     uses_names: bool,
 }
 
@@ -423,6 +428,7 @@ impl<'w> Work<'w> {
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
+            makes_temporary: false,
             uses_names: false,
         }
     }
@@ -531,6 +537,14 @@ impl<'w> Work<'w> {
             || matches!(resolution.code, Code::Named(_)) && !statement.flags.sets_setting;
         self.changes_catalog |= ddl || opaque;
         self.ddl_before |= ddl || opaque;
+        let temporary = statement.class == Class::DdlTemp
+            || statement.acts.iter().any(|act| act.class == Class::DdlTemp)
+            || statement.relations.iter().any(|relation| relation.class == Class::DdlTemp);
+        // What an event trigger, a function or a block does is not in the text.
+        let hidden = !resolution.functions.is_empty()
+            || statement.flags.dynamic
+            || ddl && self.judge.ground.snapshot.event_trigger().is_some();
+        self.makes_temporary |= temporary || hidden;
         // DDL alone moves no names but its own, which need permits in every schema of the path either way.
         let moves_names = statement.flags.dynamic
             || !resolution.functions.is_empty()
@@ -557,6 +571,7 @@ impl<'w> Work<'w> {
             copies_in: self.copies_in,
             copies_out: self.copies_out,
             changes_catalog: self.changes_catalog,
+            makes_temporary: self.makes_temporary,
             uses_names: self.uses_names,
         }
     }

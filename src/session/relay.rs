@@ -70,6 +70,16 @@ pub struct Relay {
     backend_closed: bool,
 }
 
+/// What a session waits for.
+enum Wait {
+    /// Its sockets alone.
+    Sockets,
+    /// A record that is not durable yet, beside them.
+    Durable(Mark),
+    /// Nothing: there is work.
+    Over,
+}
+
 /// What a relay starts from.
 pub struct Parts {
     /// The client's stream, after ReadyForQuery was queued for it in `greeting`.
@@ -139,9 +149,10 @@ impl Relay {
         while self.frontend_frames().await? | self.backend_frames().await? {}
         self.closed()?;
         self.control.set_busy(!self.queue.is_empty());
-        match self.waits_for() {
-            None => poll_fn(|context| self.poll(context)).await,
-            Some(mark) => {
+        match self.waits_for()? {
+            Wait::Over => Ok(()),
+            Wait::Sockets => poll_fn(|context| self.poll(context)).await,
+            Wait::Durable(mark) => {
                 let lane = self.account.lane().clone();
                 let mut durable = lane.until_durable(mark);
                 poll_fn(|context| match Pin::new(&mut durable).poll(context) {
@@ -234,9 +245,20 @@ impl Relay {
         if news { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    /// The mark without which nothing moves: of the held frame, or of the statement whose answer is due.
-    fn waits_for(&self) -> Option<Mark> {
-        self.gate.waits_for().or_else(|| self.queue.front().and_then(Expectation::mark))
+    /// What the session waits for beside its sockets. A record that became durable since the frames were looked at is no
+    /// wait: they are looked at again.
+    fn waits_for(&mut self) -> Result<Wait, End> {
+        if let Some(mark) = self.gate.waits_for() {
+            return Ok(if self.account.durable(mark)? { Wait::Over } else { Wait::Durable(mark) });
+        }
+        let Some(mark) = self.queue.front().and_then(Expectation::mark) else { return Ok(Wait::Sockets) };
+        if !self.account.durable(mark)? {
+            return Ok(Wait::Durable(mark));
+        }
+        if let Some(front) = self.queue.front_mut() {
+            front.release();
+        }
+        Ok(if self.down.unscanned().is_empty() { Wait::Sockets } else { Wait::Over })
     }
 
     /// The last words, in the order that leaves nothing unsaid: what is released, ours, the record, the sockets.
