@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use super::mapping::Origin;
 use crate::backend::catalog::Catalog;
 use crate::backend::settings::Guards;
-use crate::backend::{ClientSettings, DialError, KeyCache, Login, Pooling, StartupParameters, Target, dial, pooler};
+use crate::backend::{
+    ClientSettings, DialError, KeyCache, Login, Pooling, StartupParameters, Target, dial, pooler,
+};
 use crate::net::stream::Stream;
 
 /// How long the control connection may take to be ready.
@@ -93,7 +95,13 @@ impl TargetState {
     fn control_parameters(&self) -> Result<StartupParameters, String> {
         let guards = Guards { read_only: true, ..Guards::default() };
         let client = ClientSettings::default();
-        StartupParameters::build(&self.origin.control.user, self.target.database(), &client, &guards, "catalog")
-            .map_err(|error| error.to_string())
+        StartupParameters::build(
+            &self.origin.control.user,
+            self.target.database(),
+            &client,
+            &guards,
+            "catalog",
+        )
+        .map_err(|error| error.to_string())
     }
 }

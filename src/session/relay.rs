@@ -218,7 +218,10 @@ impl Relay {
                 self.backend_closed = true;
                 news = true;
             }
-            Poll::Ready(Ok(_)) => news = true,
+            Poll::Ready(Ok(count)) => {
+                self.account.read(0, count as u64);
+                news = true;
+            }
             Poll::Ready(Err(error)) => {
                 return Poll::Ready(Err(End::backend(format!(
                     "pgturnstile ended the session: reading from the target failed: {error}. Next: reconnect"
@@ -234,7 +237,10 @@ impl Relay {
                 self.client_closed = true;
                 news = true;
             }
-            Poll::Ready(Ok(_)) => news = true,
+            Poll::Ready(Ok(count)) => {
+                self.account.read(count as u64, 0);
+                news = true;
+            }
             Poll::Ready(Err(error)) => {
                 return Poll::Ready(Err(End::ClientGone(
                     format!("reading from the client failed: {error}").into(),

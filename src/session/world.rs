@@ -152,7 +152,9 @@ impl World {
     pub fn renew(&self, ground: &Ground) -> Result<Arc<Ground>, NoGround> {
         let next = self.ground()?;
         if next.subject.access() != ground.subject.access() {
-            return Err(NoGround::Access("its access entry was changed by a new policy. Next: reconnect".to_owned()));
+            return Err(NoGround::Access(
+                "its access entry was changed by a new policy. Next: reconnect".to_owned(),
+            ));
         }
         Ok(Arc::new(next))
     }
