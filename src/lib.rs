@@ -1,6 +1,6 @@
 //! The gateway: configuration, evidence, identity, sessions, and the command line over them.
 //!
-//! One-way order: `net::{stream, tls}` (the sockets of both legs), [`config`] → `evidence` → `identity`, `backend` →
+//! One-way order: `net::{stream, tls, conduit}` (sockets and buffers), [`config`] → `evidence` → `identity`, `backend` →
 //! `session` → `net` → [`cli`]. A module uses only what stands to its left; a test that parses the sources proves it.
 //! Everything fails closed.
 

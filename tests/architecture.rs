@@ -31,26 +31,47 @@ struct Part {
     uses: &'static [&'static str],
 }
 
-/// `src/`: the sockets of both legs, config, evidence, identity and backend (which do not know each other), session,
-/// net, serve, cli.
+/// `src/`: the sockets of both legs and the buffer between them, config, evidence, identity and backend (which do not know
+/// each other), session, net, serve, cli.
 const GATEWAY: &[Part] = &[
     Part { modules: &["net::stream"], uses: &[] },
     Part { modules: &["net::tls"], uses: &["net::stream"] },
+    // The linear buffer of one direction: knows bytes and positions, nothing of sockets or sessions.
+    Part { modules: &["net::conduit"], uses: &[] },
     Part { modules: &["config"], uses: &[] },
     Part { modules: &["evidence"], uses: &["config"] },
     Part { modules: &["identity"], uses: &["config", "net::stream", "net::tls"] },
     Part { modules: &["backend"], uses: &["config", "net::stream", "net::tls", "evidence"] },
     Part {
         modules: &["session"],
-        uses: &["config", "net::stream", "net::tls", "evidence", "identity", "backend"],
+        uses: &["config", "net::stream", "net::tls", "net::conduit", "evidence", "identity", "backend"],
     },
     Part {
         modules: &["net"],
-        uses: &["config", "net::stream", "net::tls", "evidence", "identity", "backend", "session"],
+        uses: &[
+            "config",
+            "net::stream",
+            "net::tls",
+            "net::conduit",
+            "evidence",
+            "identity",
+            "backend",
+            "session",
+        ],
     },
     Part {
         modules: &["serve"],
-        uses: &["config", "net::stream", "net::tls", "evidence", "identity", "backend", "session", "net"],
+        uses: &[
+            "config",
+            "net::stream",
+            "net::tls",
+            "net::conduit",
+            "evidence",
+            "identity",
+            "backend",
+            "session",
+            "net",
+        ],
     },
     Part {
         modules: &["cli"],

@@ -20,32 +20,9 @@ use crate::config::{self, Config, TargetAddress, TargetTls};
 use crate::identity::{IssuerSettings, Verifier};
 use crate::net::tls::{CertificateFiles, ServerTls};
 
-/// What only both files together can be wrong in.
+/// What only both files together can be wrong in: the errors of [`config::against_policy`], as `check` prints them.
 pub fn check(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
-    let mut findings = Vec::new();
-    for access in &policy.model().accesses {
-        if config.credential(&access.login).is_none() {
-            findings.push(Diagnostic {
-                line: access.place.line as usize,
-                key: format!("access.{}.login", access.id),
-                ..Diagnostic::of_file(
-                    access.place.file.to_string(),
-                    format!("there is no [credential.{}] in {}", access.login, config.file.display()),
-                )
-            });
-        }
-        if !config.targets.iter().any(|target| access.targets.contain(&target.name)) {
-            findings.push(Diagnostic {
-                line: access.place.line as usize,
-                key: format!("access.{}.targets", access.id),
-                ..Diagnostic::of_file(
-                    access.place.file.to_string(),
-                    format!("names no [[target]] of {}", config.file.display()),
-                )
-            });
-        }
-    }
-    findings
+    config::against_policy(config, policy).into_iter().filter(Diagnostic::is_error).collect()
 }
 
 fn at(place: &Place, message: String) -> Diagnostic {
