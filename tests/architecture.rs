@@ -206,7 +206,12 @@ fn attributes(item: &syn::Item) -> &[syn::Attribute] {
         Item::Trait(item) => &item.attrs,
         Item::Type(item) => &item.attrs,
         Item::Use(item) => &item.attrs,
-        _ => &[],
+        Item::ExternCrate(item) => &item.attrs,
+        Item::ForeignMod(item) => &item.attrs,
+        Item::TraitAlias(item) => &item.attrs,
+        Item::Union(item) => &item.attrs,
+        // An item that the parser does not know is judged like shipped code.
+        Item::Verbatim(_) | _ => &[],
     }
 }
 
@@ -264,8 +269,7 @@ fn spread(
     found: &mut Vec<(Vec<String>, usize)>,
 ) -> usize {
     let mut path = prefix.to_vec();
-    loop {
-        let Some((word, _)) = tokens.get(at) else { break };
+    while let Some((word, _)) = tokens.get(at) {
         if word == "{" {
             at += 1;
             while tokens.get(at).is_some_and(|(word, _)| word != "}") {
