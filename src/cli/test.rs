@@ -4,13 +4,14 @@
 //! cannot be run (a missing file, an expectation that nothing can check yet) has failed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use pgturnstile_rules::catalog::Definitions;
 use pgturnstile_rules::policy::fixture;
 use pgturnstile_rules::policy::offline::{Bench, TextVerdict};
-use pgturnstile_rules::policy::{Test, TestPrincipal};
+use pgturnstile_rules::policy::{Policy, Test, TestPrincipal};
 use pgturnstile_rules::statement::on_parser_stack;
 use serde::Serialize;
 
@@ -78,7 +79,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         Ok(loaded) => loaded,
         Err(found) => return Ok(complain(out, &found)),
     };
-    let mut catalogs = HashMap::new();
+    let mut shelf = Shelf::default();
     let chosen = |test: &&Test| args.word.as_ref().is_none_or(|word| test.name.contains(word.as_str()));
     let tests: Vec<Outcome> = loaded
         .policy
@@ -86,7 +87,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         .tests
         .iter()
         .filter(chosen)
-        .map(|test| outcome(test, &loaded, &mut catalogs))
+        .map(|test| outcome(test, &loaded, &mut shelf))
         .collect();
     let failed = tests.iter().filter(|test| !test.passed).count();
     let report = Report { passed: tests.len() - failed, failed, tests };
@@ -117,10 +118,15 @@ fn print(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
     out.line(format_args!("{} passed, {} failed", report.passed, report.failed))
 }
 
-type Catalogs = HashMap<Option<String>, Result<Definitions, String>>;
+/// What several tests share.
+#[derive(Default)]
+struct Shelf {
+    catalogs: HashMap<Option<String>, Result<Definitions, String>>,
+    packs: HashMap<&'static str, Policy>,
+}
 
-fn outcome(test: &Test, loaded: &Loaded, catalogs: &mut Catalogs) -> Outcome {
-    let (reasons, tree) = match judge(test, loaded, catalogs) {
+fn outcome(test: &Test, loaded: &Loaded, shelf: &mut Shelf) -> Outcome {
+    let (reasons, tree) = match judge(test, loaded, shelf) {
         Ok(verdict) => {
             let reasons = compare(test, &verdict);
             let tree = if reasons.is_empty() { String::new() } else { verdict.render() };
@@ -138,7 +144,7 @@ fn outcome(test: &Test, loaded: &Loaded, catalogs: &mut Catalogs) -> Outcome {
 }
 
 /// The verdict, or why the test has failed without one; no reasons at all where being refused was expected.
-fn judge(test: &Test, loaded: &Loaded, catalogs: &mut Catalogs) -> Result<TextVerdict, Vec<String>> {
+fn judge(test: &Test, loaded: &Loaded, shelf: &mut Shelf) -> Result<TextVerdict, Vec<String>> {
     let folder = loaded.policy.folder();
     let claims = match &test.who {
         TestPrincipal::Inline(claims) => Ok(claims.clone()),
@@ -147,7 +153,7 @@ fn judge(test: &Test, loaded: &Loaded, catalogs: &mut Catalogs) -> Result<TextVe
     let principal = claims
         .and_then(|claims| fixture::principal(&claims, &loaded.issuers))
         .map_err(|fault| vec![fault])?;
-    let catalog = catalogs.entry(test.catalog.clone()).or_insert_with(|| {
+    let catalog = shelf.catalogs.entry(test.catalog.clone()).or_insert_with(|| {
         let path = test.catalog.as_deref().map(|file| beside(folder, file));
         read_catalog(path.as_deref())
     });
@@ -155,12 +161,23 @@ fn judge(test: &Test, loaded: &Loaded, catalogs: &mut Catalogs) -> Result<TextVe
     let refusal_expected = |what: String| {
         if test.expect.action == "refuse" && test.expect.rules.is_empty() { Vec::new() } else { vec![what] }
     };
-    let subject = loaded
-        .policy
+    let policy = match test.pack {
+        None => &loaded.policy,
+        Some(pack) => match shelf.packs.entry(pack.name) {
+            Entry::Occupied(held) => &*held.into_mut(),
+            Entry::Vacant(free) => {
+                let bench = pack
+                    .bench()
+                    .map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+                &*free.insert(bench)
+            }
+        },
+    };
+    let subject = policy
         .subject(&principal, &test.target, None)
         .map_err(|refused| refusal_expected(format!("no session: {refused}")))?;
     let bench = Bench {
-        policy: &loaded.policy,
+        policy,
         subject: &subject,
         snapshot: &catalog.snapshot,
         in_transaction: test.in_transaction,
@@ -196,4 +213,147 @@ fn compare(test: &Test, verdict: &TextVerdict) -> Vec<String> {
         reasons.push("`fields` cannot be checked: masking is not built into this version".into());
     }
     reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser as _;
+
+    use super::super::Cli;
+    use super::*;
+    use crate::cli::explain;
+
+    const POLICY: &str = r#"
+version = 1
+include = ["packs/drivers.toml", "packs/admin-guard.toml"]
+[group.agents]
+any = [{ issuer = "corp", groups = ["agents"] }]
+[[access]]
+id = "agents"
+groups = ["agents"]
+targets = ["crm"]
+login = "agent"
+mode = "write"
+guards = { search_path = ["crm"] }
+[[permit]]
+id = "agents.read"
+groups = ["agents"]
+targets = ["crm"]
+classes = ["read.select"]
+on = ["crm.*"]
+[[test]]
+name = "agents read orders"
+as = "claims/agent.json"
+target = "crm"
+catalog = "crm.sql"
+sql = "select * from orders"
+expect = { action = "allow", rules = ["agents.read"] }
+[[test]]
+name = "strangers get no session"
+as = { issuer = "corp", groups = [] }
+target = "crm"
+sql = "select 1"
+expect = { action = "refuse" }
+"#;
+
+    fn folder(policy: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+        write("policy.toml", policy);
+        write("crm.sql", "create schema crm; create table crm.orders (id int);");
+        std::fs::create_dir(folder.path().join("claims")).expect("a folder");
+        write(
+            "claims/agent.json",
+            r#"{ "issuer": "corp", "claims": { "sub": "agent-7", "groups": ["agents"] } }"#,
+        );
+        folder
+    }
+
+    fn words(folder: &Path, words: &[&str]) -> Vec<String> {
+        let at = |word: &str| word.replace("@", &format!("{}/", folder.display()));
+        std::iter::once("pgturnstile".to_owned()).chain(words.iter().map(|word| at(word))).collect()
+    }
+
+    /// Runs `test` or `explain` as the command line would.
+    fn run_words(folder: &Path, arguments: &[&str]) -> (Exit, String, String) {
+        #[derive(Debug, clap::Parser)]
+        enum Commands {
+            Test(Args),
+            Explain(explain::Args),
+        }
+        drop(Cli::try_parse_from(words(folder, arguments)).expect("a command line"));
+        let (mut standard, mut error) = (Vec::new(), Vec::new());
+        let exit = {
+            let mut out = Out::captured(&mut standard, &mut error);
+            let outcome = match Commands::try_parse_from(words(folder, arguments)).expect("a command line") {
+                Commands::Test(args) => run(&args, &mut out),
+                Commands::Explain(args) => explain::run(&args, &mut out),
+            };
+            out.finish(outcome)
+        };
+        (exit, String::from_utf8(standard).expect("text"), String::from_utf8(error).expect("text"))
+    }
+
+    #[test]
+    fn tests_of_policy_and_packs_pass_and_a_wrong_expectation_fails() {
+        let sound = folder(POLICY);
+        let (exit, said, _) = run_words(sound.path(), &["test", "--policy", "@policy.toml"]);
+        assert_eq!(exit, Exit::Yes, "{said}");
+        assert!(said.contains("ok    agents read orders  (policy.toml:19)"), "{said}");
+        assert!(said.contains("ok    drivers: health checks pass"), "{said}");
+        let wrong = folder(&POLICY.replace("from orders\"", "from mart.orders\""));
+        let (exit, said, _) = run_words(wrong.path(), &["test", "--policy", "@policy.toml", "agents"]);
+        assert_eq!(exit, Exit::No, "{said}");
+        assert!(
+            said.contains("expected allow, the policy asks to refuse") && said.contains("0 passed, 1 failed"),
+            "{said}"
+        );
+        let (exit, said, _) =
+            run_words(wrong.path(), &["test", "--policy", "@policy.toml", "--json", "agents"]);
+        let report: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!((exit, &report["failed"]), (Exit::No, &serde_json::json!(1)));
+        let (exit, _, error) = run_words(sound.path(), &["test", "--policy", "@policy.toml", "no such test"]);
+        assert!(exit == Exit::Usage && error.contains("no test was run"), "{error}");
+    }
+
+    #[test]
+    fn explain_answers_by_its_exit_code() {
+        let folder = folder(POLICY);
+        let who = [
+            "--as",
+            "@claims/agent.json",
+            "--target",
+            "crm",
+            "--policy",
+            "@policy.toml",
+            "--catalog",
+            "@crm.sql",
+        ];
+        let explain = |sql: &str, more: &[&str]| {
+            run_words(folder.path(), &[&["explain", sql][..], &who[..], more].concat())
+        };
+        let (exit, said, _) = explain("select * from orders", &[]);
+        assert_eq!(exit, Exit::Yes, "{said}");
+        assert!(said.contains("permit agents.read (policy.toml:14)"), "{said}");
+        let (exit, said, _) = explain("drop table orders", &["--json"]);
+        let answer: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!((exit, &answer["sqlstate"]), (Exit::No, &serde_json::json!("42501")));
+        let (exit, said, _) = explain("selct 1", &[]);
+        assert!(exit == Exit::No && said.starts_with("refuse  42601"), "{said}");
+        let sum = format!("select {}", vec!["1"; 60_000].join("+"));
+        let (exit, said, _) = explain(&sum, &[]);
+        assert!(exit == Exit::No && said.starts_with("refuse  "), "{said}");
+        let (exit, _, error) = run_words(
+            folder.path(),
+            &["explain", "select 1", "--as", "@gone.json", "--target", "crm", "--policy", "@policy.toml"],
+        );
+        assert!(exit == Exit::Usage && error.contains("cannot be read"), "{error}");
+        let (exit, _, error) = run_words(
+            folder.path(),
+            &["explain", "select 1", "--as", "@claims/agent.json", "--target", "crm", "--policy", "@crm.sql"],
+        );
+        assert!(exit == Exit::Usage && error.contains("not valid TOML"), "{error}");
+    }
 }

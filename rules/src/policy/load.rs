@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::document::{Diagnostic, Diagnostics, Document, Located, Shape, Table};
 use crate::policy::model::Model;
-use crate::policy::packs;
+use crate::policy::packs::{self, Pack};
 use crate::policy::read::{Origin, Reader};
 use crate::policy::{Policy, lint};
 
@@ -167,7 +167,7 @@ fn open(include: &Include, folder: Option<&Path>) -> Result<Source, String> {
         let pack = packs::find(name)?;
         return Ok(Source {
             document: Document::from_text(file.as_str(), pack.text),
-            origin: Origin::pack(pack.name, *allow_permits || pack.permits_by_default),
+            origin: Origin::pack(pack, *allow_permits || pack.permits_by_default),
         });
     }
     let folder = folder.ok_or("a policy that was not read from a file includes shipped packs only")?;
@@ -201,14 +201,21 @@ fn hash(sources: &[Source]) -> [u8; 32] {
 
 impl Origin {
     fn main(file: &str) -> Self {
-        Self { file: Arc::from(file), prefix: None, permits: true, top: true }
+        Self { file: Arc::from(file), prefix: None, permits: true, top: true, pack: None }
     }
 
-    fn pack(name: &str, permits: bool) -> Self {
-        Self { file: format!("packs/{name}.toml").into(), prefix: Some(name.to_owned()), permits, top: false }
+    fn pack(pack: &'static Pack, permits: bool) -> Self {
+        let name = pack.name;
+        Self {
+            file: format!("packs/{name}.toml").into(),
+            prefix: Some(name.to_owned()),
+            permits,
+            top: false,
+            pack: Some(pack),
+        }
     }
 
     fn file(file: &str, stem: &str, permits: bool) -> Self {
-        Self { file: Arc::from(file), prefix: Some(stem.to_owned()), permits, top: false }
+        Self { file: Arc::from(file), prefix: Some(stem.to_owned()), permits, top: false, pack: None }
     }
 }

@@ -28,6 +28,7 @@ pub mod packs;
 pub mod place;
 pub mod principal;
 mod read;
+pub mod reference;
 pub mod settings;
 pub mod subject;
 #[cfg(test)]

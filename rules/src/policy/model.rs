@@ -9,6 +9,7 @@ use crate::class::Class;
 use crate::policy::condition::Condition;
 use crate::policy::group::Group;
 use crate::policy::object::{Glob, On, Tier};
+use crate::policy::packs::Pack;
 use crate::policy::place::Place;
 
 /// A whole policy.
@@ -418,12 +419,14 @@ pub struct Observe {
 }
 
 /// `[[test]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Test {
     /// Its name; tests of a pack bear the pack's name in front.
     pub name: String,
     /// Where it stands.
     pub place: Place,
+    /// The shipped pack in which it stands: it is run against that pack alone.
+    pub pack: Option<&'static Pack>,
     /// Who asks.
     pub who: TestPrincipal,
     /// On which target.
@@ -439,15 +442,13 @@ pub struct Test {
 }
 
 /// Who asks in a test.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum TestPrincipal {
     /// A JSON file with claims, relative to the policy.
     File(String),
     /// Claims written in the test.
     Inline(serde_json::Map<String, serde_json::Value>),
 }
-
-impl Eq for TestPrincipal {}
 
 /// What must come out of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -198,7 +198,7 @@ pub enum Kind {
     Temporary,
     /// System catalogs and information_schema without those that carry users' data or secrets.
     Catalog,
-    /// Settings that a client may set for itself ([`Category::Client`]).
+    /// Settings that a client may set for itself ([`Category::Client`]), and pinned ones to the value they have.
     ClientSetting,
     /// Time limits and the like ([`Category::Guard`]).
     GuardSetting,
@@ -249,7 +249,9 @@ impl Kind {
             Kind::Catalog => {
                 "system catalogs and information_schema, never those that carry users' data or secrets"
             }
-            Kind::ClientSetting => "settings that a client may set for itself",
+            Kind::ClientSetting => {
+                "settings that a client may set for itself, pinned ones to the value they have, and RESET"
+            }
             Kind::GuardSetting => "time limits and durability of the session",
             Kind::Show => "any setting, by SHOW",
         }
@@ -291,7 +293,8 @@ impl Kind {
     fn covers_setting(self, category: Category, shown: bool) -> bool {
         match self {
             Kind::Show => shown,
-            Kind::ClientSetting => !shown && category == Category::Client,
+            // A pinned setting only ever passes with the value that it has (settings.rs).
+            Kind::ClientSetting => !shown && matches!(category, Category::Client | Category::Pinned),
             Kind::GuardSetting => !shown && category == Category::Guard,
             Kind::Table
             | Kind::View

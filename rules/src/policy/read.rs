@@ -18,6 +18,7 @@ use crate::policy::model::{
     Mode, Model, Observe, Permit, Record, Restrict, Rule, Targets, Test, TestPrincipal, Then, Vouch,
 };
 use crate::policy::object::{Glob, On, Pattern, Tier, split_parts};
+use crate::policy::packs::Pack;
 use crate::policy::place::Place;
 
 /// Longest `statement_timeout` and the like: what the server takes (int, milliseconds).
@@ -38,6 +39,8 @@ pub(crate) struct Origin {
     pub(crate) permits: bool,
     /// Whether it is the policy itself.
     pub(crate) top: bool,
+    /// The shipped pack that it is.
+    pub(crate) pack: Option<&'static Pack>,
 }
 
 impl Origin {
@@ -173,8 +176,9 @@ impl<'d> Reader<'d> {
             if !origin.top {
                 table.error_here("only the policy itself switches restricts to observe");
             }
-            let Some(id) = table.required_name("rule") else { continue };
+            let id = table.required_name("rule");
             let observe = read_observe(&table);
+            let Some(id) = id else { continue };
             let restrict = self.draft.model.restricts.iter_mut().find(|restrict| *restrict.rule.id == *id);
             match restrict {
                 None => table.error("rule", "names no restrict; rules of a pack are written PACK.ID"),
@@ -250,17 +254,16 @@ impl<'d> Reader<'d> {
         let mask = table.required_choice("mask", Mask::NAMES);
         let entropy_bits = table.integer("entropy_bits", 0..=4096).and_then(|bits| u32::try_from(bits).ok());
         let canonical = table.choice("canonical", Canonical::NAMES);
-        let (Some(column), Some(tier), Some(mask)) = (column, tier, mask) else { return };
-        let parts = match split_parts(&column) {
-            Ok(parts) => {
-                <[Glob; 3]>::try_from(parts).map_err(|_| "must be schema.relation.column".to_owned())
-            }
-            Err(bad) => Err(bad.to_string()),
-        };
-        let parts = match parts {
-            Ok(parts) => parts,
-            Err(message) => return table.error("column", message),
-        };
+        let parts = column.as_deref().and_then(|column| {
+            let parts = match split_parts(column) {
+                Ok(parts) => {
+                    <[Glob; 3]>::try_from(parts).map_err(|_| "must be schema.relation.column".to_owned())
+                }
+                Err(bad) => Err(bad.to_string()),
+            };
+            parts.map_err(|message| table.error("column", message)).ok()
+        });
+        let (Some(column), Some(parts), Some(tier), Some(mask)) = (column, parts, tier, mask) else { return };
         let place = table.place_of("column");
         self.draft.label_places.push(place.clone());
         let place = origin.place(&place);
@@ -421,19 +424,20 @@ impl<'d> Reader<'d> {
             Some(prefix) => format!("{prefix}: {name}"),
             None => name,
         };
-        if self.test_names.claim(&name, &table.place_of("name"), self.diagnostics) {
-            let place = origin.place(&place);
-            self.draft.model.tests.push(Test {
-                name,
-                place,
-                who,
-                target,
-                catalog,
-                sql,
-                in_transaction,
-                expect,
-            });
+        if !self.test_names.claim(&name, &table.place_of("name"), self.diagnostics) {
+            return;
         }
+        self.draft.model.tests.push(Test {
+            name,
+            place: origin.place(&place),
+            pack: origin.pack,
+            who,
+            target,
+            catalog,
+            sql,
+            in_transaction,
+            expect,
+        });
     }
 
     /// Id and place of a rule; ids of all rules and access entries are one name space.

@@ -28,7 +28,7 @@ pub enum Category {
 }
 
 /// Settings of [`Category::Client`], sorted. `enable_*` is added by [`category`].
-const CLIENT: &[&str] = &[
+pub(crate) const CLIENT: &[&str] = &[
     "application_name",
     "bytea_output",
     "check_function_bodies",
@@ -94,7 +94,7 @@ const CLIENT: &[&str] = &[
 ];
 
 /// Settings of [`Category::Guard`], sorted.
-const GUARD: &[&str] = &[
+pub(crate) const GUARD: &[&str] = &[
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
     "lock_timeout",
@@ -104,7 +104,7 @@ const GUARD: &[&str] = &[
 ];
 
 /// Settings of [`Category::Pinned`], sorted.
-const PINNED: &[&str] = &[
+pub(crate) const PINNED: &[&str] = &[
     "client_encoding",
     "default_transaction_read_only",
     "role",
@@ -297,8 +297,33 @@ pub(crate) fn class_in_read_mode(class: Class, reach: Option<Reach>, access: &Ac
         Mode::Write => return Ok(()),
         Mode::Read => {}
     }
-    let temporary = reach == Some(Reach::Temporary);
-    let what = match class {
+    let own = reach == Some(Reach::Temporary) && writes_rows(class);
+    match escapes_read_mode(class) {
+        Some(what) if !own => Err(read_mode(access, what)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether a session with `mode = "read"` may do it at all.
+pub(crate) fn passes_read_mode(class: Class) -> bool {
+    escapes_read_mode(class).is_none()
+}
+
+/// Classes that a read-only transaction allows on the session's own temporary relations.
+fn writes_rows(class: Class) -> bool {
+    matches!(
+        class,
+        Class::WriteInsert
+            | Class::WriteUpdate
+            | Class::WriteDelete
+            | Class::WriteMerge
+            | Class::ImportCopyIn
+    )
+}
+
+/// What a class does that a read-only session may not; `None` where it may.
+fn escapes_read_mode(class: Class) -> Option<&'static str> {
+    Some(match class {
         Class::ReadSelect
         | Class::ReadFetch
         | Class::ReadExplain
@@ -311,16 +336,7 @@ pub(crate) fn class_in_read_mode(class: Class, reach: Option<Reach>, access: &Ac
         | Class::ExportCopyOut
         | Class::ExportBulk
         | Class::ExportLargeObject
-        | Class::CallFunction => return Ok(()),
-        Class::WriteInsert
-        | Class::WriteUpdate
-        | Class::WriteDelete
-        | Class::WriteMerge
-        | Class::ImportCopyIn
-            if temporary =>
-        {
-            return Ok(());
-        }
+        | Class::CallFunction => return None,
         Class::WriteInsert
         | Class::WriteUpdate
         | Class::WriteDelete
@@ -353,8 +369,7 @@ pub(crate) fn class_in_read_mode(class: Class, reach: Option<Reach>, access: &Ac
         | Class::AdminSubscription
         | Class::AdminServer => "changes the server",
         Class::Unknown => "is not known to be a read",
-    };
-    Err(read_mode(access, what))
+    })
 }
 
 fn read_mode(access: &Access, what: &str) -> BuiltIn {

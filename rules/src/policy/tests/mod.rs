@@ -1,7 +1,9 @@
 //! The policy as a whole: what loads, what is told of what does not, and what comes out.
 
 mod load;
+mod offline;
 mod properties;
+mod reference;
 mod settings;
 mod support;
 mod twin;
