@@ -134,7 +134,7 @@ fn statements_of_real_texts() {
         ("update orders set state = 'x' where id = 3", Action::Allow),
         ("update orders set state = 'x'", Action::Refuse),
         ("delete from orders where true", Action::Refuse),
-        ("insert into orders values (1) on conflict (id) do update set state = 'x'", Action::Refuse),
+        ("insert into orders values (1) on conflict (id) do update set state = 'x'", Action::Allow),
         ("copy orders to stdout", Action::Refuse),
         ("copy (select * from orders) to stdout", Action::Refuse),
         ("create table crm.t (x int)", Action::Refuse),
@@ -156,8 +156,11 @@ fn statements_of_real_texts() {
     ] {
         let verdict =
             judge(&policy, &subject, &catalog, sql).unwrap_or_else(|fault| panic!("{sql}: {fault}"));
-        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
+        if verdict.judgement.action != action {
+            failed.push(format!("{sql}\n{}", verdict.render()));
+        }
     }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[test]
