@@ -5,15 +5,16 @@
 
 mod timeline;
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json, json};
 
 use crate::evidence::describe::{Value, describe, hex, is_deceptive};
-use crate::evidence::format::{FLAG_GATED, REFERS_TO_NONE, RecordView};
+use crate::evidence::format::{FLAG_CLOSES, FLAG_GATED, REFERS_TO_NONE, RecordView};
 use crate::evidence::read::Position;
-use crate::evidence::record;
+use crate::evidence::record::{self, Kind};
 use crate::evidence::verify::{Report, verify};
 
 use super::verify::rfc3339;
@@ -50,7 +51,8 @@ pub fn run_evidence(args: &EvidenceArgs, out: &mut Out<'_>) -> io::Result<Exit> 
 Show the records: a timeline of every session, or one JSON object a line.
 
 The evidence is verified as it is read; only sound records are shown, and the first bad one ends it. Sessions are shown \
-whole, in the order in which they ended; those without an end come last.",
+whole, in the order in which they ended; those without an end come last. In JSON a statement's payload also holds what \
+stands in the judged text that it points to.",
     after_help = "\
 Examples:
   pgturnstile evidence show evidence
@@ -81,6 +83,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     let wanted = args.session.as_deref().unwrap_or("").to_ascii_lowercase();
     let mut timeline = Timeline::default();
+    let mut texts = Texts::default();
     let mut written = Ok(());
     let mut visit = |position: Position, record: &RecordView<'_>| {
         let session = hex(&record.header().stream);
@@ -88,7 +91,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
             return;
         }
         written = if args.json {
-            write_json(position, record, &session, out)
+            write_json(position, record, &session, &mut texts, out)
         } else {
             timeline.take(record, &session, out)
         };
@@ -129,7 +132,31 @@ fn to_json(value: Value) -> Json {
     }
 }
 
-fn record_json(position: Position, record: &RecordView<'_>, session: &str) -> Json {
+/// Payloads of judged texts, by session and number: a statement is shown with the text that it points to.
+#[derive(Default)]
+struct Texts(HashMap<String, HashMap<u64, Map<String, Json>>>);
+
+impl Texts {
+    /// Fills a statement's payload with what stands in its judged text; keeps judged texts until their session ends.
+    fn join(&mut self, kind: Kind, record: &RecordView<'_>, session: &str, payload: &mut Map<String, Json>) {
+        let header = record.header();
+        if kind == Kind::JudgedText {
+            let texts = self.0.entry(session.to_owned()).or_default();
+            texts.insert(header.stream_sequence, payload.clone());
+        }
+        if kind == Kind::Statement
+            && let Some(judged) = payload.get("judged").and_then(Json::as_u64)
+            && let Some(text) = self.0.get(session).and_then(|texts| texts.get(&judged))
+        {
+            payload.extend(text.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        if header.flags & FLAG_CLOSES != 0 {
+            self.0.remove(session);
+        }
+    }
+}
+
+fn record_json(position: Position, record: &RecordView<'_>, session: &str, texts: &mut Texts) -> Json {
     let header = record.header();
     let mut object = Map::new();
     object.insert("sequence".to_owned(), json!(record.sequence()));
@@ -145,10 +172,9 @@ fn record_json(position: Position, record: &RecordView<'_>, session: &str) -> Js
     if let Ok((kind, payload)) = record::payload(record) {
         object.insert("kind".to_owned(), json!(kind.name()));
         let fields = describe(&payload).into_iter();
-        object.insert(
-            "payload".to_owned(),
-            Json::Object(fields.map(|(name, value)| (name.to_owned(), to_json(value))).collect()),
-        );
+        let mut payload = fields.map(|(name, value)| (name.to_owned(), to_json(value))).collect();
+        texts.join(kind, record, session, &mut payload);
+        object.insert("payload".to_owned(), Json::Object(payload));
     }
     object.insert("segment".to_owned(), json!(position.segment));
     object.insert("offset".to_owned(), json!(position.offset));
@@ -180,9 +206,10 @@ fn write_json(
     position: Position,
     record: &RecordView<'_>,
     session: &str,
+    texts: &mut Texts,
     out: &mut Out<'_>,
 ) -> io::Result<()> {
-    writeln!(out, "{}", json_line(&record_json(position, record, session)))
+    writeln!(out, "{}", json_line(&record_json(position, record, session, texts)))
 }
 
 #[cfg(test)]

@@ -114,6 +114,12 @@ impl Shown for [u8; 32] {
     }
 }
 
+impl Shown for ArchivedBox<[u8; 32]> {
+    fn shown(&self) -> Value {
+        Value::Text(hex(self.get()))
+    }
+}
+
 impl<T: Shown> Shown for ArchivedOption<T> {
     fn shown(&self) -> Value {
         self.as_ref().map_or(Value::Null, Shown::shown)
@@ -200,9 +206,9 @@ fields! {
         target, endpoint, database, tls, access, login, user, mode, durability, search_path, server_version,
         application_name, backend_process, policy_hash, catalog_epoch,
     }
-    ArchivedStatement<'_> {
-        protocol, name, portal, text, text_bytes, text_commitment, parameters, parameter_digest, facts, action, rule,
-        policy_hash, catalog_epoch,
+    ArchivedJudgedText<'_> { text, facts, action, rule, policy_hash, catalog_epoch }
+    ArchivedJudgedStatement<'_> {
+        judged, protocol, action, parameters, name, portal, text_bytes, text_commitment, parameter_digest,
     }
     ArchivedStatementResult<'_> {
         outcome, tag, sqlstate, rows, bytes, bytes_in, digest, started_ns, first_row_ns, ended_ns,
@@ -226,6 +232,7 @@ pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
         Payload::AuthenticationDenied(payload) => payload.shown(),
         Payload::TargetChosen(payload) => payload.shown(),
         Payload::Statement(payload) => payload.shown(),
+        Payload::JudgedText(payload) => payload.shown(),
         Payload::StatementResult(payload) => payload.shown(),
         Payload::Refusal(payload) => payload.shown(),
         Payload::CancelRequested(payload) => payload.shown(),

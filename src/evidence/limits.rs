@@ -42,6 +42,10 @@ pub const SPACE_CHECK_INTERVAL_MS: u64 = 1_000;
 pub const ZERO_FILL_BYTES: usize = 1 << 20;
 /// First read buffer of the reader; it grows to the longest frame.
 pub const READ_BUFFER_BYTES: usize = 1 << 20;
+/// Judged texts of a session that its next statements are compared with; a text that is not among them is recorded anew.
+pub const RECENT_TEXTS_MAX: usize = 8;
+/// Longest text that is kept for this comparison.
+pub const RECENT_TEXT_BYTES_MAX: usize = 4 << 10;
 /// How long an ordered end waits for records that hold credits but were not queued yet.
 pub const FINISH_LIMIT_MS: u64 = 1_000;
 /// Statements of one session that may be without their result at once; one more is refused.

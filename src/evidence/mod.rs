@@ -6,8 +6,8 @@
 //! digests of the rest). Fails closed: a write or sync that fails stops evidence for everybody, for good.
 //!
 //! Two halves. `chain`, `format`, `record`, `read`, `verify`, `describe` compile with std, blake3 and rkyv alone (README
-//! decision 17). `ring`, `session`, `writer`, `log`, `disk`,
-//! `recover`, `keys`, `facts` make the evidence.
+//! decision 17). `ring`, `session`, `recent`, `writer`, `log`, `disk`,
+//! `recover`, `keys` make the evidence.
 
 pub mod chain;
 pub mod describe;
@@ -19,15 +19,14 @@ pub mod read;
 pub mod record;
 pub mod verify;
 
-mod facts;
 mod log;
 mod open;
+mod recent;
 mod recover;
 mod ring;
 mod session;
 mod writer;
 
-pub use facts::facts;
 pub use open::{Evidence, OpenError, Run, Settings, open};
 pub use recover::Cut;
 pub use ring::{Lane, Mark, State, Stopped, UntilDurable};

@@ -247,7 +247,7 @@ fn record_start(
     let mut next = 0;
     let mut append = |log: &mut Log, entry: Entry<'_>| -> Result<(), OpenError> {
         let stamp = Stamp { lane: 0, stream: id, stream_sequence: next, wall_ns: wall_ns(), monotonic_ns: 0 };
-        let mut record = entry.encode(&stamp, How::GATED)?;
+        let mut record = entry.encode(&stamp, How::GATED, 0)?;
         log.append(&mut record).map_err(OpenError::Write)?;
         next += 1;
         Ok(())

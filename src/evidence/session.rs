@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::keys::SessionKeys;
 use super::limits::UNANSWERED_MAX;
 use super::log::wall_ns;
+use super::recent::{Recent, RecentTexts};
 use super::record::v1::{Outcome, SessionClosed, StatementResult};
 use super::record::{Durability, EncodeError, Entry, How, Stamp};
 use super::ring::{Lane, Mark, State, Stopped, Unplaced};
@@ -96,6 +97,7 @@ pub struct SessionLog {
     keys: SessionKeys,
     next: u64,
     unanswered: VecDeque<u64>,
+    recent: RecentTexts,
     closed: bool,
     /// The gateway's own stream stays open when it is dropped: only an ordered stop closes it.
     gateway: bool,
@@ -103,7 +105,16 @@ pub struct SessionLog {
 
 impl SessionLog {
     pub(crate) fn new(lane: Lane, id: [u8; 16], keys: SessionKeys, next: u64, gateway: bool) -> SessionLog {
-        SessionLog { lane, id, keys, next, unanswered: VecDeque::new(), closed: false, gateway }
+        SessionLog {
+            lane,
+            id,
+            keys,
+            next,
+            unanswered: VecDeque::new(),
+            recent: RecentTexts::default(),
+            closed: false,
+            gateway,
+        }
     }
 
     /// The session's id.
@@ -127,7 +138,8 @@ impl SessionLog {
     }
 
     /// Records an entry, in order. It is serialized and hashed before this returns; the future is ready at once unless
-    /// byte credits are short, and holds nothing of `entry`. Cancelling it records nothing.
+    /// byte credits are short, and holds nothing of `entry`. A statement whose text, facts or verdict the session has not
+    /// recorded lately brings a record of these before its own. Cancelling the future leaves at most that one.
     ///
     /// # Errors
     /// See [`AppendError`]. New work ([`Entry::begins_work`]) is refused while space is short; what ends work is not.
@@ -139,22 +151,35 @@ impl SessionLog {
         let expects = entry.expects_answer();
         let encoded = self.encode(&entry, how);
         async move {
-            let record = encoded?;
+            let Encoded { shared, record } = encoded?;
+            if let Some(shared) = shared {
+                self.lane.submit(shared.record, false).await?;
+                self.took_shared(shared.recent);
+            }
             let ticket = self.lane.submit(record, how.durability == Durability::Gated).await?;
             Ok(self.took(ticket, how, expects))
         }
     }
 
-    /// The same without waiting: `Ok(None)` where credits are short, and nothing was recorded.
+    /// The same without waiting: `Ok(None)` where credits are short, and the entry was not recorded.
+    ///
+    /// # Errors
+    /// As [`SessionLog::append`].
     pub fn try_append(&mut self, entry: &Entry<'_>, how: How) -> Result<Option<Mark>, AppendError> {
-        let record = self.encode(entry, how)?;
+        let Encoded { shared, record } = self.encode(entry, how)?;
+        if let Some(shared) = shared {
+            if self.lane.try_submit(shared.record, false)?.is_err() {
+                return Ok(None);
+            }
+            self.took_shared(shared.recent);
+        }
         match self.lane.try_submit(record, how.durability == Durability::Gated)? {
             Ok(ticket) => Ok(Some(self.took(ticket, how, entry.expects_answer()))),
             Err(_record) => Ok(None),
         }
     }
 
-    fn encode(&self, entry: &Entry<'_>, how: How) -> Result<Vec<u8>, AppendError> {
+    fn encode(&self, entry: &Entry<'_>, how: How) -> Result<Encoded, AppendError> {
         if self.closed {
             return Err(AppendError::Closed);
         }
@@ -168,18 +193,40 @@ impl SessionLog {
         if self.unanswered.len() >= UNANSWERED_MAX && entry.expects_answer() {
             return Err(AppendError::Unanswered);
         }
-        let stamp = Stamp {
+        let mut stamp = Stamp {
             lane: self.lane.index(),
             stream: self.id,
             stream_sequence: self.next,
             wall_ns: wall_ns(),
             monotonic_ns: self.lane.monotonic_ns(),
         };
-        let record = entry.encode(&stamp, how)?;
+        let Entry::Statement(statement) = entry else {
+            return Ok(Encoded { shared: None, record: self.bounded(entry.encode(&stamp, how, 0)?)? });
+        };
+        let text = statement.shared();
+        let (shared, judged) = match self.recent.find(&text) {
+            Some(judged) => (None, judged),
+            None => {
+                let record = self.bounded(Entry::JudgedText(text).encode(&stamp, How::QUEUED, 0)?)?;
+                stamp.stream_sequence += 1;
+                (Some(Shared { record, recent: Recent::of(&text) }), self.next)
+            }
+        };
+        Ok(Encoded { shared, record: self.bounded(entry.encode(&stamp, how, judged)?)? })
+    }
+
+    fn bounded(&self, record: Vec<u8>) -> Result<Vec<u8>, AppendError> {
         if record.len() as u64 > self.lane.record_bytes_max() {
             return Err(AppendError::Encode(EncodeError::TooLong(record.len())));
         }
         Ok(record)
+    }
+
+    fn took_shared(&mut self, recent: Option<Recent>) {
+        if let Some(recent) = recent {
+            self.recent.remember(recent, self.next);
+        }
+        self.next += 1;
     }
 
     fn took(&mut self, ticket: u64, how: How, expects: bool) -> Mark {
@@ -230,6 +277,18 @@ impl SessionLog {
         };
         self.try_append(&Entry::SessionClosed(closed), How::QUEUED).map(|_| ())
     }
+}
+
+/// An entry as records, not yet numbered for good.
+struct Encoded {
+    /// The judged text that the entry's record points to, where it must be recorded first.
+    shared: Option<Shared>,
+    record: Vec<u8>,
+}
+
+struct Shared {
+    record: Vec<u8>,
+    recent: Option<Recent>,
 }
 
 fn unknown_result(now: u64) -> StatementResult<'static> {

@@ -18,7 +18,7 @@ use super::format::{
     FLAG_CLOSES, FLAG_EXPECTS, FLAG_OPENS, FLAG_SETTLES, Flaw, REFERS_TO_NONE, RecordHeader, RecordView,
 };
 use super::read::{Bad, Expected, Position, Walk, scan_tail, segment_index, segment_name, walk_segment};
-use super::record::{self, Kind};
+use super::record::{self, Kind, Payload};
 
 /// Why a directory could not be verified at all.
 #[derive(Debug)]
@@ -105,6 +105,8 @@ struct Stream {
     opened_at: u64,
     next: u64,
     unanswered: HashSet<u64>,
+    /// Numbers of its judged texts.
+    texts: HashSet<u64>,
     run: u64,
     gateway: bool,
 }
@@ -129,7 +131,7 @@ fn order(text: String) -> Flaw {
 impl Streams {
     fn take(&mut self, position: Position, record: &RecordView<'_>) -> Result<(), Flaw> {
         let header = record.header();
-        let (kind, _payload) = record::payload(record)?;
+        let (kind, payload) = record::payload(record)?;
         if header.flags & (FLAG_OPENS | FLAG_CLOSES) != kind.flags() {
             return Err(Flaw::Flags(header.flags));
         }
@@ -150,6 +152,7 @@ impl Streams {
         }
         stream.next += 1;
         stream.answer(&header)?;
+        stream.text(&header, &payload)?;
         if header.flags & FLAG_CLOSES != 0 {
             self.closed(&header)?;
         }
@@ -175,6 +178,7 @@ impl Streams {
             opened_at: position.sequence,
             next: 0,
             unanswered: HashSet::new(),
+            texts: HashSet::new(),
             run: self.runs,
             gateway,
         };
@@ -219,6 +223,39 @@ impl Streams {
 }
 
 impl Stream {
+    /// Notes a judged text, and holds a statement to one that stands before it.
+    fn text(&mut self, header: &RecordHeader, payload: &Payload<'_>) -> Result<(), Flaw> {
+        match payload {
+            Payload::JudgedText(_) => {
+                self.texts.insert(header.stream_sequence);
+            }
+            Payload::Statement(statement) if !self.texts.contains(&statement.judged.to_native()) => {
+                return Err(order(format!(
+                    "statement {} of session {} points to record {}, which holds no judged text",
+                    header.stream_sequence,
+                    hex(&header.stream),
+                    statement.judged
+                )));
+            }
+            Payload::Statement(_)
+            | Payload::GatewayStarted(_)
+            | Payload::GatewayStopped(_)
+            | Payload::DocumentLoaded(_)
+            | Payload::Recovered(_)
+            | Payload::SessionOpened(_)
+            | Payload::Authenticated(_)
+            | Payload::AuthenticationDenied(_)
+            | Payload::TargetChosen(_)
+            | Payload::StatementResult(_)
+            | Payload::Refusal(_)
+            | Payload::CancelRequested(_)
+            | Payload::SettingMoved(_)
+            | Payload::ProtocolViolation(_)
+            | Payload::SessionClosed(_) => {}
+        }
+        Ok(())
+    }
+
     /// Notes what a record expects and what it answers.
     fn answer(&mut self, header: &RecordHeader) -> Result<(), Flaw> {
         if header.refers != REFERS_TO_NONE && header.refers >= header.stream_sequence {

@@ -154,7 +154,8 @@ impl Writer {
     /// Rests until the next look is due or somebody wakes it.
     fn rest(&self, idle: u32) {
         let unsynced = self.log.unsynced_bytes() > 0;
-        let stragglers = self.lanes.iter().fold(false, |any, lane| lane.ring.wake_one() || any);
+        // Every lane is looked at, whatever another one said.
+        let stragglers = self.lanes.iter().filter(|lane| lane.ring.wake_one()).count() > 0;
         let watched = unsynced || stragglers || !self.is_unconstrained();
         let rest = if idle < DOZES_UNTIL_SLEEP || watched { Rest::Dozing } else { Rest::Asleep };
         self.hub.rest(rest);

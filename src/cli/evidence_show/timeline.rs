@@ -18,6 +18,8 @@ const TEXT_CHARS_MAX: usize = 2_000;
 /// A session on its way.
 struct Open {
     order: u64,
+    /// Judged texts, by number in the session.
+    texts: HashMap<u64, Fields>,
     started_ns: u64,
     lines: Vec<String>,
 }
@@ -106,7 +108,7 @@ fn millis(ns: u64) -> String {
 }
 
 /// The lines of one record, without the time before them.
-fn lines(kind: Kind, header: &RecordHeader, fields: &Fields) -> Vec<String> {
+fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64, Fields>) -> Vec<String> {
     let text = |name: &str| fields.text(name);
     match kind {
         Kind::GatewayStarted => vec![format!(
@@ -173,7 +175,9 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields) -> Vec<String> {
                 short(&text("policy_hash"))
             ),
         ],
-        Kind::Statement => statement(header, fields),
+        // Told with the statements that point to it.
+        Kind::JudgedText => Vec::new(),
+        Kind::Statement => statement(header, fields, texts),
         Kind::StatementResult => vec![result(header, fields)],
         Kind::Refusal => vec![format!(
             "   refused #{} with {} by {} ({}): {}",
@@ -228,29 +232,24 @@ fn authenticated(fields: &Fields) -> Vec<String> {
     lines
 }
 
-fn statement(header: &RecordHeader, fields: &Fields) -> Vec<String> {
+fn statement(header: &RecordHeader, fields: &Fields, texts: &HashMap<u64, Fields>) -> Vec<String> {
     let text = |name: &str| fields.text(name);
-    let shown = match fields.value("text") {
-        Value::Map(held) => held.iter().map(|(how, value)| match *how {
-            "lifted" => plain(value),
-            other => format!("({other}: {}; {} bytes)", plain(value), fields.number("text_bytes")),
-        }),
-        other @ (Value::Null
-        | Value::Bool(_)
-        | Value::Unsigned(_)
-        | Value::Signed(_)
-        | Value::Text(_)
-        | Value::List(_)) => return vec![plain(other)],
-    }
-    .collect::<String>();
-    let action = match fields.value("action") {
-        Value::Text(action) if action == "allow" => "allow".to_owned(),
-        other => plain(other).to_uppercase(),
+    let judged = texts.get(&fields.number("judged"));
+    let of_text = |name: &str| judged.map_or_else(|| "?".to_owned(), |judged| judged.text(name));
+    let shown = match judged.map(|judged| judged.value("text")) {
+        Some(Value::Map(held)) => match held.first() {
+            Some(("lifted", lifted)) => plain(lifted),
+            Some((how, why)) => format!("({how}: {}; {} bytes)", plain(why), fields.number("text_bytes")),
+            None => String::new(),
+        },
+        Some(_) | None => String::new(),
     };
+    let action = text("action");
     let mut lines = vec![format!(
-        "#{} {action} by {} [{}{}] {shown}",
+        "#{} {} by {} [{}{}] {shown}",
         header.stream_sequence,
-        text("rule"),
+        if action == "allow" { action } else { action.to_uppercase() },
+        of_text("rule"),
         text("protocol"),
         if fields.number("parameters") > 0 {
             format!(", {} parameter(s)", text("parameters"))
@@ -258,7 +257,7 @@ fn statement(header: &RecordHeader, fields: &Fields) -> Vec<String> {
             String::new()
         }
     )];
-    let reach = reach(fields.value("facts"));
+    let reach = judged.map(|judged| reach(judged.value("facts"))).unwrap_or_default();
     if !reach.is_empty() {
         lines.push(format!("   reaches {reach}"));
     }
@@ -298,26 +297,29 @@ impl Timeline {
         // The walk has decoded it already: what cannot be decoded never comes here.
         let Ok((kind, payload)) = record::payload(record) else { return Ok(()) };
         let fields = Fields(describe(&payload));
-        let lines = lines(kind, &header, &fields);
         if matches!(
             kind,
             Kind::GatewayStarted | Kind::GatewayStopped | Kind::DocumentLoaded | Kind::Recovered
         ) {
-            for line in lines {
+            for line in lines(kind, &header, &fields, &HashMap::new()) {
                 out.line(format_args!("{}  {line}", rfc3339(header.wall_ns)))?;
             }
             return Ok(());
         }
         let open = self.open.entry(session.to_owned()).or_insert_with(|| Open {
             order: record.sequence(),
+            texts: HashMap::new(),
             started_ns: header.wall_ns,
             lines: Vec::new(),
         });
         let since = header.wall_ns.saturating_sub(open.started_ns);
-        for (at, line) in lines.into_iter().enumerate() {
+        for (at, line) in lines(kind, &header, &fields, &open.texts).into_iter().enumerate() {
             // A record's time stands before its first line only.
             let time = if at == 0 { format!("+{}", millis(since)) } else { String::new() };
             open.lines.push(format!("  {time:>16}  {line}"));
+        }
+        if kind == Kind::JudgedText {
+            open.texts.insert(header.stream_sequence, fields);
         }
         if header.flags & FLAG_CLOSES != 0
             && let Some(open) = self.open.remove(session)

@@ -19,7 +19,7 @@ use super::format::{
 use super::limits::RECORD_BYTES_MAX;
 
 macro_rules! kinds {
-    ($( $(#[$doc:meta])* $kind:ident = $code:literal, $name:literal, flags: $flags:expr; )*) => {
+    ($( $(#[$doc:meta])* $kind:ident($payload:ident) = $code:literal, $name:literal, flags: $flags:expr; )*) => {
         /// What a record is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Kind { $( $(#[$doc])* $kind, )* }
@@ -54,7 +54,7 @@ macro_rules! kinds {
             }
         }
 
-        /// What is to be recorded: a payload that borrows from the session.
+        /// What is to be recorded; it borrows from the session.
         #[derive(Clone, Copy, Debug)]
         pub enum Entry<'a> { $( $(#[$doc])* $kind(v1::$kind<'a>), )* }
 
@@ -64,22 +64,24 @@ macro_rules! kinds {
                 match self { $( Entry::$kind(_) => Kind::$kind, )* }
             }
 
-            fn serialize(&self, buffer: Vec<u8>, arena: &mut Arena) -> Result<Vec<u8>, Failure> {
+            fn serialize(&self, judged: u64, buffer: Vec<u8>, arena: &mut Arena) -> Result<Vec<u8>, Failure> {
                 let mut serializer = Serializer::new(buffer, arena.acquire(), ());
                 let strategy = Strategy::<_, Failure>::wrap(&mut serializer);
-                match self { $( Entry::$kind(payload) => rkyv::api::serialize_using(payload, strategy)?, )* };
+                match self { $(
+                    Entry::$kind(entry) => rkyv::api::serialize_using(&v1::$payload::of(entry, judged), strategy)?,
+                )* };
                 Ok(serializer.into_writer())
             }
         }
 
         /// A checked payload, in place.
         #[derive(Clone, Copy)]
-        pub enum Payload<'b> { $( $(#[$doc])* $kind(&'b <v1::$kind<'b> as rkyv::Archive>::Archived), )* }
+        pub enum Payload<'b> { $( $(#[$doc])* $kind(&'b <v1::$payload<'b> as rkyv::Archive>::Archived), )* }
 
         impl<'b> Payload<'b> {
             fn access(kind: Kind, bytes: &'b [u8]) -> Result<Payload<'b>, Failure> {
                 match kind { $(
-                    Kind::$kind => rkyv::access::<<v1::$kind<'b> as rkyv::Archive>::Archived, Failure>(bytes)
+                    Kind::$kind => rkyv::access::<<v1::$payload<'b> as rkyv::Archive>::Archived, Failure>(bytes)
                         .map(Payload::$kind),
                 )* }
             }
@@ -87,37 +89,56 @@ macro_rules! kinds {
     };
 }
 
+/// The payload that an entry becomes: itself, or what is its own where texts are shared.
+trait Of<'a, E> {
+    fn of(entry: &'a E, judged: u64) -> Self;
+}
+
+impl<'a, P: Copy> Of<'a, P> for P {
+    fn of(entry: &'a P, _judged: u64) -> P {
+        *entry
+    }
+}
+
+impl<'a> Of<'a, v1::Statement<'a>> for v1::JudgedStatement<'a> {
+    fn of(entry: &'a v1::Statement<'a>, judged: u64) -> v1::JudgedStatement<'a> {
+        entry.own(judged)
+    }
+}
+
 kinds! {
     /// The gateway started; opens the run's stream.
-    GatewayStarted = 1, "gateway-started", flags: FLAG_OPENS;
+    GatewayStarted(GatewayStarted) = 1, "gateway-started", flags: FLAG_OPENS;
     /// The gateway stopped in order.
-    GatewayStopped = 2, "gateway-stopped", flags: FLAG_CLOSES;
+    GatewayStopped(GatewayStopped) = 2, "gateway-stopped", flags: FLAG_CLOSES;
     /// Configuration or policy was loaded or refused.
-    DocumentLoaded = 3, "document-loaded", flags: 0;
+    DocumentLoaded(DocumentLoaded) = 3, "document-loaded", flags: 0;
     /// A torn tail was cut at the start.
-    Recovered = 4, "recovered", flags: 0;
+    Recovered(Recovered) = 4, "recovered", flags: 0;
     /// A client connected; opens the session's stream.
-    SessionOpened = 16, "session-opened", flags: FLAG_OPENS;
+    SessionOpened(SessionOpened) = 16, "session-opened", flags: FLAG_OPENS;
     /// A client proved who it is.
-    Authenticated = 17, "authenticated", flags: 0;
+    Authenticated(Authenticated) = 17, "authenticated", flags: 0;
     /// A client could not prove who it is.
-    AuthenticationDenied = 18, "authentication-denied", flags: 0;
+    AuthenticationDenied(AuthenticationDenied) = 18, "authentication-denied", flags: 0;
     /// The session got its target and login.
-    TargetChosen = 19, "target-chosen", flags: 0;
+    TargetChosen(TargetChosen) = 19, "target-chosen", flags: 0;
     /// A statement was judged.
-    Statement = 20, "statement", flags: 0;
+    Statement(JudgedStatement) = 20, "statement", flags: 0;
     /// What came back for it.
-    StatementResult = 21, "result", flags: 0;
+    StatementResult(StatementResult) = 21, "result", flags: 0;
     /// What a refused client was told.
-    Refusal = 22, "refusal", flags: 0;
+    Refusal(Refusal) = 22, "refusal", flags: 0;
     /// A cancel request came.
-    CancelRequested = 23, "cancel-requested", flags: 0;
+    CancelRequested(CancelRequested) = 23, "cancel-requested", flags: 0;
     /// A guarded setting moved.
-    SettingMoved = 24, "setting-moved", flags: 0;
+    SettingMoved(SettingMoved) = 24, "setting-moved", flags: 0;
     /// A peer broke the protocol.
-    ProtocolViolation = 25, "protocol-violation", flags: 0;
+    ProtocolViolation(ProtocolViolation) = 25, "protocol-violation", flags: 0;
     /// The session ended.
-    SessionClosed = 26, "session-closed", flags: FLAG_CLOSES;
+    SessionClosed(SessionClosed) = 26, "session-closed", flags: FLAG_CLOSES;
+    /// The text, facts and verdict that statements share.
+    JudgedText(JudgedText) = 27, "judged-text", flags: 0;
 }
 
 /// Version of every payload that this program writes.
@@ -223,6 +244,7 @@ impl Entry<'_> {
             | Entry::CancelRequested(_)
             | Entry::SettingMoved(_)
             | Entry::ProtocolViolation(_)
+            | Entry::JudgedText(_)
             | Entry::SessionClosed(_) => false,
         }
     }
@@ -233,7 +255,9 @@ impl Entry<'_> {
     }
 
     /// The finished record, but for its global sequence: header, payload, hash.
-    pub fn encode(&self, stamp: &Stamp, how: How) -> Result<Vec<u8>, EncodeError> {
+    ///
+    /// `judged` is, for a statement, the stream sequence of its [`v1::JudgedText`]; other entries ignore it.
+    pub fn encode(&self, stamp: &Stamp, how: How, judged: u64) -> Result<Vec<u8>, EncodeError> {
         let mut flags = self.kind().flags();
         if how.durability == Durability::Gated {
             flags |= FLAG_GATED;
@@ -257,17 +281,17 @@ impl Entry<'_> {
             monotonic_ns: stamp.monotonic_ns,
         };
         // One allocation for ordinary records: head, fixed part and short strings fit, a long text is added.
-        let mut buffer = Vec::with_capacity(768 + self.text_bytes());
+        let mut buffer = Vec::with_capacity(384 + self.text_bytes());
         format::begin_record(&mut buffer, &header);
-        let mut buffer = rkyv::util::with_arena(|arena| self.serialize(buffer, arena))
+        let mut buffer = rkyv::util::with_arena(|arena| self.serialize(judged, buffer, arena))
             .map_err(|_: Failure| EncodeError::Serialize)?;
         format::finish_record(&mut buffer).map_err(EncodeError::TooLong)?;
         Ok(buffer)
     }
 
     fn text_bytes(&self) -> usize {
-        if let Entry::Statement(v1::Statement { text: v1::TextHeld::Lifted(text), .. }) = self {
-            text.len()
+        if let Entry::JudgedText(v1::JudgedText { text: v1::TextHeld::Lifted(text), .. }) = self {
+            512 + text.len()
         } else {
             0
         }

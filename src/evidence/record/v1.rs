@@ -302,27 +302,44 @@ pub struct Facts {
     pub unproven: Option<String>,
 }
 
-/// A statement was judged.
-#[derive(Archive, Serialize, Clone, Copy, Debug)]
+/// A statement was judged: what a session hands in. It is no payload itself: what a session says again and again (text,
+/// facts, rule) becomes one [`JudgedText`], the rest a short [`JudgedStatement`] that points to it.
+#[derive(Clone, Copy, Debug)]
 pub struct Statement<'a> {
     /// Which frame brought it.
     pub protocol: Protocol,
     /// The prepared statement's name; empty for the unnamed one and for simple queries.
-    #[rkyv(with = InlineAsBox)]
     pub name: &'a str,
     /// The portal's name; empty for the unnamed one and for simple queries.
-    #[rkyv(with = InlineAsBox)]
     pub portal: &'a str,
     /// What is held of its text.
     pub text: TextHeld<'a>,
     /// Length of the exact text, bytes.
     pub text_bytes: u64,
-    /// Commitment to the exact text, keyed per session.
+    /// Commitment to the exact text, keyed per session; zeros where the Parse that it refers to holds it.
     pub text_commitment: Hash,
     /// Bound parameters.
     pub parameters: u16,
     /// Digest over formats, lengths and bytes of the parameters, keyed per session; `None` without any.
     pub parameter_digest: Option<Hash>,
+    /// Facts, one for each statement of the text.
+    pub facts: &'a [Facts],
+    /// The verdict.
+    pub action: Action,
+    /// The rule that decided it.
+    pub rule: &'a str,
+    /// Hash of the policy that holds that rule.
+    pub policy_hash: Hash,
+    /// Epoch of the catalog snapshot that resolved the names.
+    pub catalog_epoch: u64,
+}
+
+/// A text, what it reaches, and what the policy says of it: the part that statements of a session share. Statements whose
+/// literals alone differ share it too.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct JudgedText<'a> {
+    /// What is held of the text.
+    pub text: TextHeld<'a>,
     /// Facts, one for each statement of the text.
     #[rkyv(with = InlineAsBox)]
     pub facts: &'a [Facts],
@@ -335,6 +352,61 @@ pub struct Statement<'a> {
     pub policy_hash: Hash,
     /// Epoch of the catalog snapshot that resolved the names.
     pub catalog_epoch: u64,
+}
+
+/// One statement: which text, with which literals and parameters.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct JudgedStatement<'a> {
+    /// Number in the session of the [`JudgedText`] that holds its text, facts, rule and policy.
+    pub judged: u64,
+    /// Which frame brought it.
+    pub protocol: Protocol,
+    /// The verdict.
+    pub action: Action,
+    /// Bound parameters.
+    pub parameters: u16,
+    /// The prepared statement's name; empty for the unnamed one and for simple queries.
+    #[rkyv(with = InlineAsBox)]
+    pub name: &'a str,
+    /// The portal's name; empty for the unnamed one and for simple queries.
+    #[rkyv(with = InlineAsBox)]
+    pub portal: &'a str,
+    /// Length of the exact text, bytes.
+    pub text_bytes: u64,
+    /// Commitment to the exact text, keyed per session; zeros where the Parse that it refers to holds it.
+    pub text_commitment: Hash,
+    /// Digest over formats, lengths and bytes of the parameters, keyed per session; `None` without any.
+    #[rkyv(with = Map<InlineAsBox>)]
+    pub parameter_digest: Option<&'a Hash>,
+}
+
+impl<'a> Statement<'a> {
+    /// The part that other statements may share.
+    pub const fn shared(&self) -> JudgedText<'a> {
+        JudgedText {
+            text: self.text,
+            facts: self.facts,
+            action: self.action,
+            rule: self.rule,
+            policy_hash: self.policy_hash,
+            catalog_epoch: self.catalog_epoch,
+        }
+    }
+
+    /// The part of its own.
+    pub const fn own(&'a self, judged: u64) -> JudgedStatement<'a> {
+        JudgedStatement {
+            judged,
+            protocol: self.protocol,
+            action: self.action,
+            parameters: self.parameters,
+            name: self.name,
+            portal: self.portal,
+            text_bytes: self.text_bytes,
+            text_commitment: self.text_commitment,
+            parameter_digest: self.parameter_digest.as_ref(),
+        }
+    }
 }
 
 /// How the work on a statement ended.

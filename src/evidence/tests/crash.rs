@@ -51,7 +51,7 @@ fn record(number: u64) -> Vec<u8> {
         process: 0,
         shards: 1,
     });
-    entry.encode(&stamp, How::QUEUED).unwrap()
+    entry.encode(&stamp, How::QUEUED, 0).unwrap()
 }
 
 /// Every record of a disk, by the reader; panics where anything is wrong.
@@ -335,14 +335,14 @@ fn a_record_that_no_segment_takes_is_refused_before_it_is_queued() {
     session.try_append(&samples::opened(), How::QUEUED).unwrap().unwrap();
     let error = session.try_append(&samples::statement(&facts), How::GATED).unwrap_err();
     assert_eq!(error.sqlstate(), "54000");
-    // Its number was not spent.
+    // Its numbers were not spent: text 1, statement 2.
     assert_eq!(
         session
             .try_append(&samples::statement(&samples::facts()), How::GATED)
             .unwrap()
             .unwrap()
             .stream_sequence,
-        1
+        2
     );
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::samples;
 use crate::evidence::read::{Bad, segment_name};
-use crate::evidence::record::How;
+use crate::evidence::record::{How, Kind};
 use crate::evidence::verify::{Report, verify};
 use crate::evidence::{Evidence, Lane, OpenError, Run, Settings, open};
 
@@ -54,7 +54,9 @@ fn what_was_recorded_verifies_and_counts() {
     assert_eq!(report.bad, None);
     assert!(!report.live && report.sound());
     assert_eq!((report.runs, report.sessions, report.sessions_closed), (1, 3, 3));
-    assert_eq!(report.records, 2 + 3 * (2 + 2 * 4));
+    // Every session says its text once, whatever number of statements shares it.
+    assert_eq!(report.records, 2 + 3 * (3 + 2 * 4));
+    assert!(report.kinds.contains(&(Kind::JudgedText, 3)) && report.kinds.contains(&(Kind::Statement, 12)));
     assert!(report.open.is_empty());
 }
 
@@ -71,7 +73,7 @@ fn runs_follow_one_another_in_one_log() {
 #[test]
 fn segments_rotate_and_stay_one_chain() {
     let directory = tempfile::tempdir().unwrap();
-    record_sessions(directory.path(), 20, 150);
+    record_sessions(directory.path(), 20, 300);
     let report = check(directory.path());
     assert_eq!(report.bad, None);
     assert!(report.segments > 2, "{} segments", report.segments);

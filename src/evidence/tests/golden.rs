@@ -30,7 +30,7 @@ fn same(name: &str, content: &[u8]) {
     assert!(found == content, "{name} is not what is written today: a published version was changed");
 }
 
-/// Records of one run with every kind, every optional part once present and once absent.
+/// Records of one run, each statement right behind its judged text, with every kind, every optional part once present and once absent.
 struct Script {
     chain: Chain,
     content: Vec<u8>,
@@ -45,10 +45,17 @@ impl Script {
         self.stamp.stream_sequence = number;
         self.stamp.wall_ns += 1_000_000;
         self.stamp.monotonic_ns += 1_000_000;
-        let mut record = entry.encode(&self.stamp, how).unwrap();
+        let mut record = entry.encode(&self.stamp, how, number.saturating_sub(1)).unwrap();
         format::set_sequence(&mut record, self.chain.next_sequence());
         self.chain.push(&format::carried_hash(&record));
         self.content.extend_from_slice(&record);
+    }
+
+    /// A statement of session 3, with its judged text before it.
+    fn statement(&mut self, number: u64, entry: &Entry<'_>) {
+        let Entry::Statement(statement) = entry else { panic!("{entry:?} is no statement") };
+        self.put(3, number, &Entry::JudgedText(statement.shared()), How::QUEUED);
+        self.put(3, number + 1, entry, How::GATED);
     }
 
     fn seal(&mut self) {
@@ -208,11 +215,10 @@ fn session(script: &mut Script) {
         settings: vec!["set search_path".into()],
         unproven: Some("it writes".into()),
     }];
-    script.put(3, 3, &samples::statement(&samples::facts()), How::GATED);
-    script.put(3, 4, &samples::result(), How::QUEUED.answering(3));
-    script.put(
-        3,
-        5,
+    script.statement(3, &samples::statement(&samples::facts()));
+    script.put(3, 5, &samples::result(), How::QUEUED.answering(4));
+    script.statement(
+        6,
         &Entry::Statement(Statement {
             protocol: Protocol::Execute,
             name: "s1",
@@ -228,35 +234,34 @@ fn session(script: &mut Script) {
             policy_hash: [13; 32],
             catalog_epoch: 5,
         }),
-        How::GATED,
     );
     script.put(
         3,
-        6,
+        8,
         &Entry::Refusal(Refusal {
             sqlstate: "42501",
             rule: "any.blind-write",
             message: "refused",
             how: "local",
         }),
-        How::QUEUED.answering(5),
+        How::QUEUED.answering(7),
     );
     script.put(
         3,
-        7,
+        9,
         &Entry::CancelRequested(CancelRequested { peer: "192.0.2.9:1", outcome: "idle" }),
         How::QUEUED,
     );
     script.put(
         3,
-        8,
+        10,
         &Entry::SettingMoved(SettingMoved { name: "role", expected: "none", seen: "dba", how: "re-read" }),
         How::QUEUED,
     );
     let totals = Totals { statements: 2, refused: 1, rows: 1, client_bytes: 100, server_bytes: 200 };
     script.put(
         3,
-        9,
+        11,
         &Entry::SessionClosed(SessionClosed {
             reason: "a guarded setting moved",
             by: "client",
@@ -310,7 +315,7 @@ fn version_1_is_written_byte_for_byte_as_it_was_published() {
 fn version_1_reads_as_it_was_published() {
     let report = check(&golden());
     assert_eq!(report.bad, None);
-    assert_eq!((report.sessions_closed, report.records), (2, 19));
+    assert_eq!((report.sessions_closed, report.records), (2, 21));
     let mut told = String::new();
     verify(&golden(), &mut |_, _| {}, &mut |position, record| {
         let (kind, payload) = record::payload(record).unwrap();
