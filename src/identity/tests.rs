@@ -9,6 +9,7 @@ mod tokens;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use pgturnstile_rules::policy::principal::Principal;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -18,6 +19,7 @@ use tokio::runtime::Handle;
 
 use super::clock::{Clock, Source};
 use super::dev::{DevIdentity, Wish};
+use super::verify::Time;
 use super::{Denied, IssuerSettings, KeySource, KeyTiming, Verifier};
 
 pub(super) const ISSUER: &str = "https://id.example.com";
@@ -119,8 +121,14 @@ pub(super) fn verifier(
     hands: &Arc<Hands>,
     previous: Option<&Verifier>,
 ) -> Verifier {
+    Verifier::with_time(vec![settings], 65_536, &Handle::current(), previous, time(hands))
+        .expect("a verifier")
+}
+
+/// The test's clocks, and a patience that a busy machine does not exhaust.
+pub(super) fn time(hands: &Arc<Hands>) -> Time {
     let clock = Clock::of(Arc::clone(hands) as Arc<dyn Source>);
-    Verifier::with_clock(vec![settings], 65_536, &Handle::current(), previous, clock).expect("a verifier")
+    Time { clock, fetch_timeout: Duration::from_secs(300) }
 }
 
 pub(super) fn header(identity: &DevIdentity) -> Value {

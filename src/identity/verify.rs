@@ -59,6 +59,13 @@ struct Issuer {
     keys: KeyCache,
 }
 
+/// What tests set to their own.
+pub(super) struct Time {
+    pub(super) clock: Clock,
+    /// For one HTTP exchange.
+    pub(super) fetch_timeout: Duration,
+}
+
 /// How an issuer's keys stand, for health and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyHealth {
@@ -85,26 +92,27 @@ impl Verifier {
         runtime: &Handle,
         previous: Option<&Verifier>,
     ) -> Result<Verifier, SetupError> {
-        Verifier::with_clock(issuers, token_bytes_max, runtime, previous, Clock::system())
+        let time = Time { clock: Clock::system(), fetch_timeout: FETCH_TIMEOUT };
+        Verifier::with_time(issuers, token_bytes_max, runtime, previous, time)
     }
 
-    pub(super) fn with_clock(
+    pub(super) fn with_time(
         issuers: Vec<IssuerSettings>,
         token_bytes_max: usize,
         runtime: &Handle,
         previous: Option<&Verifier>,
-        clock: Clock,
+        time: Time,
     ) -> Result<Verifier, SetupError> {
         check(&issuers)?;
         let mut by_url = HashMap::with_capacity(issuers.len());
         for settings in issuers {
-            let issuer = Issuer::new(settings, runtime, &clock)?;
+            let issuer = Issuer::new(settings, runtime, &time)?;
             if let Some(old) = previous.and_then(|old| old.issuers.get(&issuer.settings.issuer)) {
                 issuer.keys.inherit(&old.keys);
             }
             by_url.insert(issuer.settings.issuer.clone(), issuer);
         }
-        Ok(Verifier { issuers: by_url, clock, token_bytes_max })
+        Ok(Verifier { issuers: by_url, clock: time.clock, token_bytes_max })
     }
 
     /// Verifies a token as it arrived. May wait for a fetch of keys, which is bounded; the fetch itself runs on the
@@ -174,7 +182,7 @@ fn check(issuers: &[IssuerSettings]) -> Result<(), SetupError> {
 }
 
 impl Issuer {
-    fn new(settings: IssuerSettings, runtime: &Handle, clock: &Clock) -> Result<Issuer, SetupError> {
+    fn new(settings: IssuerSettings, runtime: &Handle, time: &Time) -> Result<Issuer, SetupError> {
         let wrong = |key, what: String| {
             SetupError::Settings(vec![SettingsError { issuer: settings.name.clone(), key, what }])
         };
@@ -187,9 +195,10 @@ impl Issuer {
                 JsonWebTokenType::new(typ.clone()).normalize().map_err(|why| wrong("types", why.to_string()))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let client = Client::new(&settings.ca, settings.loopback_http, FETCH_TIMEOUT)
+        let client = Client::new(&settings.ca, settings.loopback_http, time.fetch_timeout)
             .map_err(|source| SetupError::Roots { issuer: settings.name.clone(), source })?;
-        let keys = KeyCache::new(&settings.name, place, client, settings.timing(), clock.clone(), runtime);
+        let keys =
+            KeyCache::new(&settings.name, place, client, settings.timing(), time.clock.clone(), runtime);
         Ok(Issuer { settings, url, types, keys })
     }
 
