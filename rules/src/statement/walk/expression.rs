@@ -6,6 +6,7 @@
 use pg_query::protobuf as pb;
 use pg_query::protobuf::node::Node as N;
 
+use super::functions::is_regclass;
 use super::name;
 use super::{Walker, kind};
 use crate::class::Class;
@@ -130,14 +131,17 @@ impl<'t> Walker<'t> {
         };
         let count = args.len() + if *agg_within_group { agg_order.len() } else { 0 };
         let arguments = if *func_variadic || *agg_star { None } else { u16::try_from(count).ok() };
-        let mut constants: Vec<Option<String>> = args.iter().map(|a| name::constant(Some(a))).collect();
+        // An argument given by name may stand anywhere: from there on no position is known.
+        let by_position = |a: &&pb::Node| !matches!(kind(Some(a)), Some(N::NamedArgExpr(_)));
+        let mut constants: Vec<Option<String>> =
+            args.iter().take_while(by_position).map(|a| name::constant(Some(a))).collect();
         if constants.iter().all(Option::is_none) {
             constants = Vec::new();
         }
         let implied = pb::CoercionForm::try_from(*funcformat) == Ok(pb::CoercionForm::CoerceSqlSyntax);
         let offset = usize::try_from(*location).ok();
         let function = FunctionUse { name, arguments, constants, implied, offset };
-        self.function_effect(&function);
+        self.function_effect(&function, args);
         self.function(function);
     }
 
@@ -180,8 +184,7 @@ impl<'t> Walker<'t> {
         }
         if let Some(to) = type_name {
             self.type_name(to);
-            let last = to.names.last().and_then(name::string);
-            if last == Some("regclass") && to.array_bounds.is_empty() {
+            if is_regclass(Some(to)) {
                 self.relation_constant(arg.as_deref());
             }
         }

@@ -4,8 +4,10 @@
 //! Owns: the table by name. May not: say that a function is harmless (that is the catalog's reviewed list). Names match
 //! unqualified or in pg_catalog; extensions' functions in any schema.
 
-use super::Walker;
-use super::name;
+use pg_query::protobuf as pb;
+use pg_query::protobuf::node::Node as N;
+
+use super::{Walker, kind, name};
 use crate::class::Class;
 use crate::statement::facts::{FunctionUse, NameUse, ObjectKind, Predicate, SettingAction, SettingUse};
 
@@ -92,8 +94,8 @@ fn by_prefix(name: &str) -> Effect {
 }
 
 impl Walker<'_> {
-    /// Adds what the call does beyond calling. `local` is the third argument of set_config, where it is a constant.
-    pub(super) fn function_effect(&mut self, function: &FunctionUse) {
+    /// Adds what the call does beyond calling.
+    pub(super) fn function_effect(&mut self, function: &FunctionUse, arguments: &[pb::Node]) {
         let NameUse { catalog: _, schema, name } = &function.name;
         let effect = effect(name);
         let extension = name.starts_with("dblink")
@@ -102,7 +104,6 @@ impl Walker<'_> {
         if effect == Effect::Nothing || !(extension || schema.as_deref().is_none_or(|s| s == "pg_catalog")) {
             return;
         }
-        let first = function.constants.first().cloned().flatten();
         let object = Some(function.name.clone());
         match effect {
             Effect::Setting => self.set_config(function),
@@ -123,8 +124,8 @@ impl Walker<'_> {
             Effect::Replication => {
                 self.act(Class::ExportReplication, object, ObjectKind::Function, "a replication function");
             }
-            Effect::SequenceWrite => self.sequence(first, Class::WriteUpdate),
-            Effect::SequenceRead => self.sequence(first, Class::ReadSelect),
+            Effect::SequenceWrite => self.sequence(arguments, Class::WriteUpdate),
+            Effect::SequenceRead => self.sequence(arguments, Class::ReadSelect),
             Effect::Nothing => {}
         }
     }
@@ -142,7 +143,14 @@ impl Walker<'_> {
     }
 
     /// A sequence named by the constant of a regclass argument; where the text does not fix it, the call writes unseen.
-    fn sequence(&mut self, constant: Option<String>, class: Class) {
+    fn sequence(&mut self, arguments: &[pb::Node], class: Class) {
+        let constant = match arguments.first().and_then(|a| kind(Some(a))) {
+            // 's.q'::regclass; the cast has listed it as read.
+            Some(N::TypeCast(cast)) if is_regclass(cast.type_name.as_ref()) => {
+                name::constant(cast.arg.as_deref())
+            }
+            Some(_) | None => arguments.first().and_then(|a| name::constant(Some(a))),
+        };
         if class == Class::WriteUpdate {
             self.facts.flags.effects = true;
         }
@@ -152,4 +160,10 @@ impl Walker<'_> {
             self.act(class, None, ObjectKind::None, "a sequence that the text does not name");
         }
     }
+}
+
+/// The type regclass itself, in pg_catalog or unqualified.
+pub(super) fn is_regclass(of: Option<&pb::TypeName>) -> bool {
+    let parts = of.filter(|of| of.array_bounds.is_empty()).and_then(|of| name::strings(&of.names));
+    matches!(parts.as_deref(), Some(["regclass"] | ["pg_catalog", "regclass"]))
 }

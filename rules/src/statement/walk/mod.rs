@@ -71,6 +71,13 @@ enum Locking<'t> {
     Named(Rc<HashSet<&'t str>>),
 }
 
+/// How much was in scope before a WITH clause.
+#[derive(Clone, Copy)]
+struct Outer {
+    names: usize,
+    withs: usize,
+}
+
 /// A list without repeats that stays quick when a text is made to name thousands of things.
 struct Once<T> {
     items: Vec<T>,
@@ -114,7 +121,9 @@ pub(super) struct Walker<'t> {
     purpose: Purpose,
     /// Names of the WITH queries in scope, innermost last.
     ctes: Vec<&'t str>,
-    /// The same, counted.
+    /// The WITH clauses in scope, whole.
+    withs: Vec<&'t pb::WithClause>,
+    /// The names again, counted.
     hidden: HashMap<&'t str, usize>,
     acts: Once<Act>,
     relations: Once<RelationUse>,
@@ -141,6 +150,7 @@ impl<'t> Walker<'t> {
             access: class,
             purpose: Purpose::Run,
             ctes: Vec::new(),
+            withs: Vec::new(),
             hidden: HashMap::new(),
             acts: Once::new(),
             relations: Once::new(),
@@ -223,9 +233,14 @@ impl<'t> Walker<'t> {
         *self.hidden.entry(name).or_default() += 1;
     }
 
-    /// Leaves the scopes entered since there were `outer` names.
-    fn leave_ctes(&mut self, outer: usize) {
-        for name in self.ctes.drain(outer..) {
+    fn withs(&self) -> impl Iterator<Item = &'t pb::WithClause> + use<'t, '_> {
+        self.withs.iter().copied()
+    }
+
+    /// Leaves the scopes entered since.
+    fn leave_ctes(&mut self, outer: Outer) {
+        self.withs.truncate(outer.withs);
+        for name in self.ctes.drain(outer.names..) {
             if let Some(count) = self.hidden.get_mut(name) {
                 *count -= 1;
             }

@@ -44,7 +44,8 @@ pub(super) fn bare(name: &str) -> NameUse {
     NameUse { catalog: None, schema: None, name: name.to_owned() }
 }
 
-/// The text of a constant (string, number, boolean, bits), looked at through casts; `None` for anything else and NULL.
+/// The text of a constant (string, number, boolean, bits), looked at through casts that change
+/// nothing; `None` for anything else and NULL.
 #[allow(clippy::wildcard_enum_match_arm, reason = "what is no constant has no text, whatever it is")]
 pub(super) fn constant(node: Option<&pb::Node>) -> Option<String> {
     match kind(node)? {
@@ -55,11 +56,24 @@ pub(super) fn constant(node: Option<&pb::Node>) -> Option<String> {
             Val::Boolval(pb::Boolean { boolval }) => Some(boolval.to_string()),
             Val::Bsval(pb::BitString { bsval }) => Some(bsval.clone()),
         },
-        N::TypeCast(cast) => constant(cast.arg.as_deref()),
-        N::NamedArgExpr(named) => constant(named.arg.as_deref()),
+        // Any other cast may change the value ('rolex'::char(4)).
+        N::TypeCast(cast) if cast.type_name.as_ref().is_some_and(keeps_text) => constant(cast.arg.as_deref()),
         N::CollateClause(clause) => constant(clause.arg.as_deref()),
         _ => None,
     }
+}
+
+/// Casts that leave a constant's text as it is.
+fn keeps_text(of: &pb::TypeName) -> bool {
+    let parts = strings(&of.names).unwrap_or_default();
+    let plain = [
+        &["text"][..],
+        &["pg_catalog", "text"],
+        &["pg_catalog", "varchar"],
+        &["bool"],
+        &["pg_catalog", "bool"],
+    ];
+    of.typmods.is_empty() && of.array_bounds.is_empty() && plain.contains(&parts.as_slice())
 }
 
 /// Splits a name inside a string constant (`'s."T"'::regclass`) as the server's stringToQualifiedNameList does: folded

@@ -1,9 +1,12 @@
-//! Whether a write is restricted: README of config.md's `predicate = "absent"`, by form alone.
+//! Whether a write is restricted: config.md's `predicate = "absent"`, by form alone.
 //!
 //! Owns: one question, "does this condition look at the target's rows and is it not true by its form?". May not: prove
 //! anything about data. True by form are: no condition; no column of the target in it; an expression compared with itself
 //! (also through a self-join); IS NOT NULL; LIKE '%'; an OR with such; an AND of such only. Fails closed: a column whose
 //! owner the text does not show counts as no column of the target.
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 use pg_query::protobuf as pb;
 use pg_query::protobuf::a_const::Val;
@@ -14,6 +17,57 @@ use crate::statement::generated::{self, Visitor};
 
 /// Comparisons between arms of one OR.
 const COMPARED_ARMS_MAX: usize = 65_536;
+/// WITH queries in scope that are told apart; a name beyond them counts as a blind reading of the target.
+const CTES_MAX: usize = 64;
+/// Nodes that reading one write's condition may visit, since nested readings of the target multiply; then it counts as
+/// one that holds always.
+const VISITS_MAX: u32 = 2_000_000;
+
+/// What stands around a condition: WITH queries, and what is left of the work.
+#[derive(Clone)]
+struct Scope<'t> {
+    /// Name, and whether the query yields every row of the target. Innermost last.
+    ctes: Vec<(&'t str, bool)>,
+    overflow: bool,
+    left: Rc<Cell<u32>>,
+}
+
+impl<'t> Scope<'t> {
+    fn of(relation: (&'t str, &'t str), withs: impl Iterator<Item = &'t pb::WithClause>) -> Self {
+        let mut scope = Scope { ctes: Vec::new(), overflow: false, left: Rc::new(Cell::new(VISITS_MAX)) };
+        withs.for_each(|with| scope.enter(relation, with));
+        scope
+    }
+
+    fn enter(&mut self, relation: (&'t str, &'t str), with: &'t pb::WithClause) {
+        for item in &with.ctes {
+            let Some(N::CommonTableExpr(item)) = kind(Some(item)) else { continue };
+            if self.ctes.len() >= CTES_MAX {
+                self.overflow = true;
+                return;
+            }
+            let blind = match kind(item.ctequery.as_deref()) {
+                Some(N::SelectStmt(query)) => !chooses(relation, None, self, query),
+                // What it changes was graded by itself.
+                Some(_) | None => false,
+            };
+            self.ctes.push((item.ctename.as_str(), blind));
+        }
+    }
+
+    /// Whether an unqualified name is a WITH query, and then whether a blind one.
+    fn cte(&self, name: &str) -> Option<bool> {
+        let known = self.ctes.iter().rev().find(|(n, _)| *n == name).map(|(_, blind)| *blind);
+        known.or(self.overflow.then_some(true))
+    }
+
+    /// Takes one visit; `false` when none is left.
+    fn spend(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
+}
 
 /// The target of a write and the names that columns of it may carry.
 pub(super) struct Target<'t> {
@@ -26,21 +80,28 @@ pub(super) struct Target<'t> {
     twins: Vec<&'t str>,
     /// The rows to insert come out of the relation itself.
     fed_by_itself: bool,
+    scope: Scope<'t>,
 }
 
 impl<'t> Target<'t> {
-    /// `others` is FROM, USING or MERGE's source; `source` what INSERT inserts.
-    pub(super) fn of(target: &'t pb::RangeVar, others: &'t [pb::Node], source: Option<&'t pb::Node>) -> Self {
+    /// `others` is FROM, USING or MERGE's source; `source` what INSERT inserts; `withs` the WITH clauses in scope.
+    pub(super) fn of(
+        target: &'t pb::RangeVar,
+        others: &'t [pb::Node],
+        source: Option<&'t pb::Node>,
+        withs: impl Iterator<Item = &'t pb::WithClause>,
+    ) -> Self {
         let relation = (target.schemaname.as_str(), target.relname.as_str());
         let alias = target.alias.as_ref().map_or(target.relname.as_str(), |a| a.aliasname.as_str());
-        let mut from = From { relation, twins: Vec::new(), named: false };
+        let scope = Scope::of(relation, withs);
+        let mut from = From { relation, scope: &scope, twins: Vec::new(), named: false };
         from.nodes(others);
-        let mut inserted = From { relation, twins: Vec::new(), named: false };
-        if let Some(source) = source {
-            inserted.node(source);
-        }
         let twins = from.twins;
-        Target { alias, relation, joined: !others.is_empty(), twins, fed_by_itself: inserted.named }
+        let fed_by_itself = match kind(source) {
+            Some(N::SelectStmt(query)) => !chooses(relation, None, &scope, query),
+            Some(_) | None => false,
+        };
+        Target { alias, relation, joined: !others.is_empty(), twins, fed_by_itself, scope }
     }
 
     /// Whether the rows to insert are read from the target.
@@ -64,32 +125,41 @@ impl<'t> Target<'t> {
     }
 }
 
-/// Finds the relation again among FROM items.
-struct From<'t> {
+/// Finds readings of the whole relation among FROM items.
+struct From<'a, 't> {
     relation: (&'t str, &'t str),
+    scope: &'a Scope<'t>,
     twins: Vec<&'t str>,
     named: bool,
 }
 
-impl<'t> Visitor<'t> for From<'t> {
+impl<'t> From<'_, 't> {
+    fn twin(&mut self, alias: Option<&'t pb::Alias>, name: Option<&'t str>) {
+        self.named = true;
+        self.twins.extend(alias.map(|a| a.aliasname.as_str()).or(name));
+    }
+}
+
+impl<'t> Visitor<'t> for From<'_, 't> {
     fn refused(&mut self, _: &'static str) {}
 
     fn range_var(&mut self, n: &'t pb::RangeVar) {
         let (schema, relation) = self.relation;
+        let cte = if n.schemaname.is_empty() { self.scope.cte(&n.relname) } else { None };
         let schemas_agree = schema.is_empty() || n.schemaname.is_empty() || n.schemaname == schema;
-        if n.relname == relation && schemas_agree {
-            self.named = true;
-            self.twins.push(n.alias.as_ref().map_or(n.relname.as_str(), |a| a.aliasname.as_str()));
+        if cte.unwrap_or(n.relname == relation && schemas_agree) {
+            self.twin(n.alias.as_ref(), Some(&n.relname));
         }
     }
 
+    /// A sub-select goes by its alias; one that leaves rows out is another relation.
     fn range_subselect(&mut self, n: &'t pb::RangeSubselect) {
-        let before = self.twins.len();
-        generated::walk_range_subselect(self, n);
-        if self.twins.len() > before {
-            // Seen from outside, the relation inside goes by the sub-select's alias.
-            self.twins.truncate(before);
-            self.twins.extend(n.alias.as_ref().map(|a| a.aliasname.as_str()));
+        let blind = match kind(n.subquery.as_deref()) {
+            Some(N::SelectStmt(query)) => !chooses(self.relation, None, self.scope, query),
+            Some(_) | None => true,
+        };
+        if blind {
+            self.twin(n.alias.as_ref(), None);
         }
     }
 }
@@ -106,7 +176,7 @@ pub(super) fn restricts<'t>(target: &Target<'t>, condition: Option<&'t pb::Node>
     reason = "an expression of any other kind restricts if it looks at the rows"
 )]
 fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
-    let Some(node) = kind(Some(node)) else { return false };
+    let Some(node) = kind(Some(node)).filter(|_| target.scope.spend()) else { return false };
     match node {
         N::BoolExpr(bool_expr) => {
             let pb::BoolExpr { xpr: _, boolop, args, location: _ } = &**bool_expr;
@@ -222,28 +292,41 @@ fn sublink<'t>(target: &Target<'t>, n: &'t pb::SubLink) -> bool {
         return false;
     }
     match kind(Some(subselect)) {
-        Some(N::SelectStmt(select)) => chooses(target, select),
+        Some(N::SelectStmt(query)) => chooses(target.relation, Some(target.alias), &target.scope, query),
         Some(_) | None => false,
     }
 }
 
-/// Whether a query that may read the target itself leaves rows of it out.
-fn chooses<'t>(target: &Target<'t>, select: &'t pb::SelectStmt) -> bool {
-    if let (Some(left), Some(right)) = (&select.larg, &select.rarg) {
-        return chooses(target, left) && chooses(target, right);
+/// Whether a query that may read the target itself leaves rows of it out; `outer` is the alias of the row outside.
+fn chooses<'t>(
+    relation: (&'t str, &'t str),
+    outer: Option<&'t str>,
+    scope: &Scope<'t>,
+    select: &'t pb::SelectStmt,
+) -> bool {
+    if !scope.spend() {
+        return false;
     }
-    let mut from = From { relation: target.relation, twins: Vec::new(), named: false };
+    let mut scope = scope.clone();
+    if let Some(with) = &select.with_clause {
+        scope.enter(relation, with);
+    }
+    if let (Some(left), Some(right)) = (&select.larg, &select.rarg) {
+        return chooses(relation, outer, &scope, left) && chooses(relation, outer, &scope, right);
+    }
+    let mut from = From { relation, scope: &scope, twins: Vec::new(), named: false };
     from.nodes(&select.from_clause);
     let limited = select.limit_count.as_deref().is_some_and(|l| !is_null(l));
     if !from.named || limited || select.having_clause.is_some() {
         return true;
     }
-    let joined =
-        !matches!(select.from_clause.as_slice(), [one] if !matches!(kind(Some(one)), Some(N::JoinExpr(_))));
-    let twins: Vec<&'t str> = from.twins.iter().copied().chain([target.alias]).collect();
-    from.twins.iter().any(|alias| {
-        let (relation, twins) = (target.relation, twins.clone());
-        let inner = Target { alias, relation, joined, twins, fed_by_itself: false };
+    let single =
+        matches!(select.from_clause.as_slice(), [one] if !matches!(kind(Some(one)), Some(N::JoinExpr(_))));
+    let aliases = from.twins;
+    let twins: Vec<&'t str> = aliases.iter().copied().chain(outer).collect();
+    aliases.iter().any(|alias| {
+        let (twins, scope) = (twins.clone(), scope.clone());
+        let inner = Target { alias, relation, joined: !single, twins, fed_by_itself: false, scope };
         restricts(&inner, select.where_clause.as_deref())
     })
 }
@@ -321,6 +404,12 @@ struct Search<'a, 't> {
 impl<'t> Visitor<'t> for Search<'_, 't> {
     fn refused(&mut self, _: &'static str) {}
 
+    fn node(&mut self, node: &'t pb::Node) {
+        if !self.found && self.target.scope.spend() {
+            generated::dispatch(self, node);
+        }
+    }
+
     fn column_ref(&mut self, n: &'t pb::ColumnRef) {
         let unqualified = n.fields.len() == 1;
         let theirs = self.shadowed || (self.inner && unqualified);
@@ -366,8 +455,8 @@ fn strict(operator: &[pb::Node]) -> bool {
     operator.last().and_then(name::string).is_some_and(|o| matches!(o, "<" | ">" | "<>" | "!="))
 }
 
-/// Whether two expressions are the same by form: equal but for positions and for how a column of the target is qualified. With
-/// `twin`, columns of the same relation beside the target count as its own.
+/// Whether two expressions are the same by form: equal but for positions and for how a column of the target is
+/// qualified. With `twin`, columns of the same relation beside the target count as its own.
 fn same<'t>(target: &Target<'t>, twin: bool, a: &'t pb::Node, b: &'t pb::Node) -> bool {
     let (Some(a), Some(b)) = (kind(Some(a)), kind(Some(b))) else { return false };
     let all = |x: &'t [pb::Node], y: &'t [pb::Node]| {

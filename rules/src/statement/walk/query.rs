@@ -11,7 +11,7 @@ use pg_query::protobuf as pb;
 use pg_query::protobuf::node::Node as N;
 
 use super::predicate::{self, Target};
-use super::{Locking, Walker, kind, name};
+use super::{Locking, Outer, Walker, kind, name};
 use crate::class::Class;
 use crate::statement::facts::{FunctionUse, ObjectKind, Predicate};
 use crate::statement::generated::{self, Visitor};
@@ -50,9 +50,11 @@ impl<'t> Walker<'t> {
     }
 
     /// Visits WITH and leaves its names in scope; the result restores the outer scope by `leave_ctes`.
-    fn enter_with(&mut self, with: Option<&'t pb::WithClause>) -> usize {
-        let outer = self.ctes.len();
-        let Some(pb::WithClause { ctes, recursive, location: _ }) = with else { return outer };
+    fn enter_with(&mut self, with: Option<&'t pb::WithClause>) -> Outer {
+        let outer = Outer { names: self.ctes.len(), withs: self.withs.len() };
+        let Some(clause) = with else { return outer };
+        let pb::WithClause { ctes, recursive, location: _ } = clause;
+        self.withs.push(clause);
         let items = ctes.iter().map(|node| match kind(Some(node)) {
             Some(N::CommonTableExpr(item)) => Some(&**item),
             Some(_) | None => None,
@@ -293,7 +295,7 @@ impl<'t> Walker<'t> {
         use pb::OnConflictAction as A;
         match A::try_from(*action).unwrap_or(A::Undefined) {
             A::OnconflictUpdate => {
-                let own = Target::of(target, &[], source);
+                let own = Target::of(target, &[], source, self.withs());
                 let restricted = !own.fed_by_itself() || predicate::restricts(&own, where_clause.as_deref());
                 self.relation(target, Class::WriteUpdate, graded(restricted));
             }
@@ -331,7 +333,7 @@ impl<'t> Walker<'t> {
         let outer = self.enter_with(with_clause.as_ref());
         match relation {
             Some(target) => {
-                let own = Target::of(target, from_clause, None);
+                let own = Target::of(target, from_clause, None, self.withs());
                 let restricted = predicate::restricts(&own, where_clause.as_deref());
                 self.relation(target, Class::WriteUpdate, graded(restricted));
                 self.returning(target, returning_clause.as_ref());
@@ -353,7 +355,7 @@ impl<'t> Walker<'t> {
         let outer = self.enter_with(with_clause.as_ref());
         match relation {
             Some(target) => {
-                let own = Target::of(target, using_clause, None);
+                let own = Target::of(target, using_clause, None, self.withs());
                 let restricted = predicate::restricts(&own, where_clause.as_deref());
                 self.relation(target, Class::WriteDelete, graded(restricted));
                 self.returning(target, returning_clause.as_ref());
@@ -381,8 +383,8 @@ impl<'t> Walker<'t> {
         let outer = self.enter_with(with_clause.as_ref());
         match relation {
             Some(target) => {
-                let own =
-                    Target::of(target, source_relation.as_deref().map_or(&[], std::slice::from_ref), None);
+                let source = source_relation.as_deref().map_or(&[][..], std::slice::from_ref);
+                let own = Target::of(target, source, None, self.withs());
                 self.relation(target, Class::WriteMerge, Predicate::NotApplicable);
                 let joined = predicate::restricts(&own, join_condition.as_deref());
                 for clause in merge_when_clauses {
