@@ -3,8 +3,10 @@
 //! Every function of a user in the hostile database leaves a trace that no rollback takes back (it moves a sequence), so
 //! that a statement which is resolved as code-free and yet moves it fails the test, whatever the table beside it expects.
 
+use std::path::Path;
+
 use pgturnstile_rules::catalog::builtins;
-use pgturnstile_rules::catalog::{Event, LoadError, Rows, Snapshot, queries, system};
+use pgturnstile_rules::catalog::{Definitions, Event, LoadError, Rows, Snapshot, queries, system};
 use pgturnstile_rules::class::Class;
 use pgturnstile_rules::resolve::{Code, Reach, Resolution, SessionView};
 use pgturnstile_tests::Postgres;
@@ -17,27 +19,7 @@ fn start() -> Postgres {
 }
 
 /// The schema of an ordinary application: nothing in it runs code of a user.
-const ORDINARY: &str = r#"
-CREATE SCHEMA crm;
-CREATE TYPE crm.mood AS ENUM ('sad', 'glad');
-CREATE TYPE crm.address AS (street text, city text);
-CREATE DOMAIN crm.percent AS numeric CHECK (VALUE BETWEEN 0 AND 100);
-CREATE TABLE crm.customers (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL UNIQUE, name varchar(80), mood crm.mood DEFAULT 'glad',
-    home crm.address, discount crm.percent DEFAULT 0, tags text[] NOT NULL DEFAULT '{}', extra jsonb DEFAULT '{}'::jsonb,
-    made timestamptz NOT NULL DEFAULT now(), key uuid DEFAULT gen_random_uuid(), span tstzrange,
-    low text GENERATED ALWAYS AS (lower(email)) STORED, CHECK (char_length(email) < 200));
-CREATE INDEX ON crm.customers (lower(email));
-CREATE INDEX ON crm.customers USING gin (extra);
-CREATE TABLE crm.orders (id serial PRIMARY KEY, customer bigint REFERENCES crm.customers ON DELETE CASCADE, total numeric(10, 2), placed date);
-CREATE TABLE crm.events (at timestamptz NOT NULL, body jsonb) PARTITION BY RANGE (at);
-CREATE TABLE crm.events_2026 PARTITION OF crm.events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
-ALTER TABLE crm.orders ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own ON crm.orders USING (customer = current_setting('app.customer', true)::bigint AND EXISTS (SELECT FROM crm.customers c WHERE c.id = customer));
-CREATE VIEW crm.totals AS SELECT customer, sum(total) FROM crm.orders GROUP BY 1;
-CREATE MATERIALIZED VIEW crm.daily AS SELECT placed, sum(total) FROM crm.orders GROUP BY 1;
-CREATE TABLE public.customers (id int);
-"#;
+const ORDINARY: &str = include_str!("fixtures/ordinary.sql");
 
 /// Statements of ordinary applications that are code-free; those marked `true` are also proven.
 const FREE: &[(bool, &str)] = &[
@@ -116,6 +98,30 @@ fn ordinary_applications_are_code_free() {
     }
 }
 
+/// The offline reader, given what `pg_dump --schema-only` of PostgreSQL 15 says of the same schema, judges the same.
+#[test]
+fn a_dump_says_what_the_server_says() {
+    let dump = include_str!("fixtures/ordinary.dump.sql");
+    let read = Definitions::from_text(dump, Path::new("ordinary.dump.sql")).unwrap();
+    assert!(read.notes.is_empty(), "{:?}", read.notes);
+    for (proven, sql) in FREE {
+        let resolution = resolution(&read.snapshot, &PATH, &SessionView::default(), sql);
+        assert!(resolution.functions.is_empty(), "{sql}: {:?}", resolution.functions);
+        // It takes every foreign key as one that cascades, and knows no more of a sub-select than that it stands there.
+        assert_eq!(
+            (resolution.code == Code::Free, resolution.proven()),
+            (true, *proven),
+            "{sql}: {:?}",
+            resolution.code
+        );
+    }
+    assert_eq!(
+        resolution(&read.snapshot, &PATH, &SessionView::default(), "SELECT * FROM crm.totals").relations[0]
+            .reach,
+        Reach::View
+    );
+}
+
 #[test]
 fn names_are_looked_up_in_every_schema_of_the_path() {
     let server = start();
@@ -176,62 +182,7 @@ fn names_are_looked_up_in_every_schema_of_the_path() {
 }
 
 /// Functions of users that leave a trace, and every way the author knows to have them run without being called.
-const HOSTILE: &str = r#"
-CREATE SCHEMA crm; CREATE SCHEMA lab;
-CREATE SEQUENCE lab.hits;
-CREATE FUNCTION lab.yes(anyelement) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM nextval('lab.hits'); RETURN true; END$$;
-CREATE FUNCTION lab.word(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM nextval('lab.hits'); RETURN $1; END$$;
-CREATE FUNCTION lab.number(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM nextval('lab.hits'); RETURN $1; END$$;
-CREATE FUNCTION lab.fire() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END$$;
-
-CREATE TABLE crm.plain (id int PRIMARY KEY, name varchar, other text);
-INSERT INTO crm.plain VALUES (1, 'a', 'b');
-CREATE TABLE crm.on_insert (id int); CREATE TRIGGER t BEFORE INSERT ON crm.on_insert FOR EACH ROW EXECUTE FUNCTION lab.fire();
-CREATE TABLE crm.on_delete (id int); INSERT INTO crm.on_delete VALUES (1); CREATE TRIGGER t AFTER DELETE ON crm.on_delete FOR EACH STATEMENT EXECUTE FUNCTION lab.fire();
-CREATE TABLE crm.on_truncate (id int); CREATE TRIGGER t AFTER TRUNCATE ON crm.on_truncate FOR EACH STATEMENT EXECUTE FUNCTION lab.fire();
-CREATE TABLE crm.defaulted (id int, x text DEFAULT lab.word('d'));
-CREATE TABLE crm.generated (id int, x int GENERATED ALWAYS AS (lab.number(id)) STORED);
-CREATE TABLE crm.checked (id int CHECK (lab.yes(id)));
-CREATE TABLE crm.indexed (id int, name text); CREATE INDEX ON crm.indexed (lab.word(name));
-CREATE TABLE crm.partly (id int, name text); CREATE INDEX ON crm.partly (id) WHERE lab.yes(name);
-CREATE TABLE crm.secured (id int); ALTER TABLE crm.secured ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON crm.secured USING (lab.yes(id)); INSERT INTO crm.secured VALUES (1);
-CREATE TABLE crm.secured_by_other (id int); ALTER TABLE crm.secured_by_other ENABLE ROW LEVEL SECURITY;
-CREATE VIEW crm.looking AS SELECT id FROM crm.plain WHERE lab.yes(id);
-CREATE POLICY p ON crm.secured_by_other USING (EXISTS (SELECT FROM crm.looking)); INSERT INTO crm.secured_by_other VALUES (1);
-CREATE TABLE crm.parted (id int, part int) PARTITION BY LIST (part);
-CREATE TABLE crm.parted_1 PARTITION OF crm.parted FOR VALUES IN (1); CREATE TABLE crm.parted_2 PARTITION OF crm.parted FOR VALUES IN (2);
-INSERT INTO crm.parted VALUES (1, 1); CREATE TRIGGER t BEFORE INSERT ON crm.parted_2 FOR EACH ROW EXECUTE FUNCTION lab.fire();
-CREATE TABLE crm.keyed (id int) PARTITION BY LIST (lab.number(id)); CREATE TABLE crm.keyed_1 PARTITION OF crm.keyed FOR VALUES IN (1);
-CREATE TABLE crm.parent (id int); CREATE TABLE crm.child (CHECK (lab.yes(id))) INHERITS (crm.parent);
-CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere; CREATE FOREIGN TABLE crm.far (id int) SERVER nowhere;
-CREATE TABLE crm.near (id int); CREATE FOREIGN TABLE crm.far_child () INHERITS (crm.near) SERVER nowhere;
-CREATE TABLE crm.ruled (id int); CREATE RULE r AS ON INSERT TO crm.ruled DO ALSO SELECT lab.number(1);
-CREATE TABLE crm.owner (id int PRIMARY KEY); INSERT INTO crm.owner VALUES (1);
-CREATE TABLE crm.owned (id int REFERENCES crm.owner ON DELETE CASCADE); INSERT INTO crm.owned VALUES (1);
-CREATE TRIGGER t AFTER DELETE ON crm.owned FOR EACH ROW EXECUTE FUNCTION lab.fire();
-CREATE DOMAIN crm.email AS text CHECK (lab.yes(VALUE));
-CREATE DOMAIN crm.deep AS crm.email;
-CREATE TYPE crm.pair AS (one int, two crm.deep);
-CREATE TABLE crm.domained (id int, at crm.email); CREATE TABLE crm.nested (id int, at crm.pair[]);
-CREATE TYPE crm.mood AS ENUM ('sad', 'glad'); CREATE TABLE crm.moody (id int, mood crm.mood); INSERT INTO crm.moody VALUES (1, 'sad');
-CREATE FUNCTION lab.mood_is(crm.mood, crm.mood) RETURNS bool LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); RETURN true; END$$;
-CREATE OPERATOR public.= (LEFTARG = crm.mood, RIGHTARG = crm.mood, FUNCTION = lab.mood_is);
-CREATE FUNCTION lab.glue(text, varchar) RETURNS text LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); RETURN $1; END$$;
-CREATE OPERATOR public.|| (LEFTARG = text, RIGHTARG = varchar, FUNCTION = lab.glue);
-CREATE FUNCTION public.upper(varchar) RETURNS text LANGUAGE sql AS $$SELECT lab.word($1)$$;
-CREATE FUNCTION public.abs(crm.mood) RETURNS text LANGUAGE sql AS $$SELECT lab.word('m')$$;
-CREATE FUNCTION public.ltrim(int, int, int) RETURNS int LANGUAGE sql AS $$SELECT lab.number($1)$$;
-CREATE DOMAIN public.initcap AS varchar CHECK (lab.yes(VALUE));
-CREATE FUNCTION crm.fullname(crm.plain) RETURNS text LANGUAGE sql AS $$SELECT lab.word($1.name)$$;
-CREATE AGGREGATE public.best (int) (SFUNC = int4larger, STYPE = int);
-CREATE FUNCTION lab.mood_number(crm.mood) RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); RETURN 1; END$$;
-CREATE CAST (crm.mood AS int) WITH FUNCTION lab.mood_number(crm.mood) AS IMPLICIT;
-CREATE TYPE crm.color AS ENUM ('red'); CREATE TABLE crm.colors (id int, color crm.color);
-CREATE FUNCTION lab.color(text) RETURNS crm.color LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('lab.hits'); RETURN 'red'; END$$;
-CREATE CAST (text AS crm.color) WITH FUNCTION lab.color(text) AS ASSIGNMENT;
-CREATE TABLE crm.counted (id int, name text); CREATE STATISTICS crm.counts ON (lab.word(name)), id FROM crm.counted;
-CREATE ROLE agent; GRANT ALL ON SCHEMA crm, lab, public TO agent; GRANT ALL ON ALL TABLES IN SCHEMA crm TO agent; GRANT ALL ON ALL SEQUENCES IN SCHEMA lab TO agent;
-"#;
+const HOSTILE: &str = include_str!("fixtures/hostile.sql");
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Expect {
@@ -437,6 +388,55 @@ fn commit_runs_what_was_deferred() {
     assert_eq!(grade(&resolution(&after, &PATH, &SessionView::default(), "ROLLBACK")), Free);
     let ddl = resolution(&after, &PATH, &SessionView::default(), "CREATE TABLE crm.x (id int)");
     assert!(ddl.code.reason().is_some_and(|reason| reason.contains("event trigger watch")), "{:?}", ddl.code);
+}
+
+#[test]
+fn commit_checks_deferred_keys_and_exclusions() {
+    let server = start();
+    for (name, script) in [
+        (
+            "keys",
+            "CREATE TABLE one (id int PRIMARY KEY, x int); CREATE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+             CREATE INDEX ON one (f(x)); CREATE TABLE many (id int REFERENCES one DEFERRABLE INITIALLY DEFERRED);",
+        ),
+        (
+            "exclusion",
+            "CREATE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+             CREATE TABLE one (x int, EXCLUDE USING btree (f(x) WITH =) DEFERRABLE INITIALLY DEFERRED);",
+        ),
+    ] {
+        server.create_database(name);
+        server.execute(name, script);
+        let snapshot = snapshot(&server, name);
+        assert_eq!(grade(&resolution(&snapshot, &PATH, &SessionView::default(), "COMMIT")), Through, "{name}");
+    }
+}
+
+#[test]
+fn temporary_objects_come_first() {
+    let server = start();
+    server.create_database("temporary");
+    server.execute("temporary", ORDINARY);
+    let session = server.session("temporary");
+    session.run(queries::GREET);
+    let before = session.query(queries::FINGERPRINT);
+    let other = server.session("temporary");
+    other.run("SET search_path TO crm");
+    other.run("CREATE TEMP TABLE below () INHERITS (crm.orders)");
+    other.run("CREATE DOMAIN pg_temp.text AS varchar CHECK (length(VALUE) < 3)");
+    assert!(
+        other.try_query("SELECT 'long'::text").is_err(),
+        "a temporary domain catches the name of a built-in type"
+    );
+    assert_ne!(session.query(queries::FINGERPRINT), before, "a temporary child of a permanent table");
+    let snapshot = snapshot(&server, "temporary");
+    assert_eq!(
+        grade(&resolution(&snapshot, &PATH, &SessionView::default(), "SELECT * FROM crm.orders")),
+        Through
+    );
+    let temp = SessionView { temp_possible: true, ..SessionView::default() };
+    assert_eq!(grade(&resolution(&snapshot, &PATH, &temp, "SELECT 'x'::text")), Named);
+    assert_eq!(grade(&resolution(&snapshot, &PATH, &temp, "SELECT 'x'::pg_catalog.text")), Free);
 }
 
 #[test]

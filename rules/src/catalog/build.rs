@@ -80,6 +80,7 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
     graph.seed(&raw, &functions, &types);
     graph.link(&raw);
     graph.spread();
+    graph.defer(&raw);
 
     let everywhere = raw.everywhere.iter().find_map(|entry| match entry {
         RawEverywhere::Any(reason) => Some(Arc::from(reason.as_str())),
@@ -487,7 +488,7 @@ impl Graph {
         for link in &raw.links {
             match *link {
                 RawLink::Child { parent, child, partitioned } => self.link_child(parent, child, partitioned),
-                RawLink::Key { referenced, referencing, on_delete, on_update } => {
+                RawLink::Key { referenced, referencing, on_delete, on_update, deferrable: _ } => {
                     self.link_key(referenced, referencing, on_delete, on_update);
                 }
             }
@@ -545,6 +546,20 @@ impl Graph {
                 if self.reasons[before].is_none() {
                     self.reasons[before].clone_from(&reason);
                     queue.push_back(before);
+                }
+            }
+        }
+    }
+
+    /// A deferred foreign key queries both of its tables at COMMIT.
+    fn defer(&mut self, raw: &Raw) {
+        for link in &raw.links {
+            let RawLink::Key { referenced, referencing, deferrable: true, .. } = *link else { continue };
+            for oid in [referenced, referencing] {
+                let Some(place) = self.places.get(&oid).copied() else { continue };
+                if let Some(reason) = &self.reasons[Self::node(place, Event::Read)] {
+                    self.at_commit
+                        .get_or_insert_with(|| format!("a deferrable foreign key, and {reason}").into());
                 }
             }
         }

@@ -100,6 +100,7 @@ impl Definitions {
     /// As [`Definitions::from_file`].
     pub fn from_text(text: &str, path: &Path) -> Result<Self, FixtureError> {
         let limits = Limits { text_bytes_max: FIXTURE_BYTES_MAX };
+        let text = &without_meta_commands(text);
         let read = on_parser_stack(|| {
             with_tree_here(text.as_bytes(), &limits, |tree, facts| Reader::read(tree, &facts.statements))
         });
@@ -114,6 +115,19 @@ impl Definitions {
         let notes = notes.into_iter().map(|(offset, what)| format!("line {}: {what}", line_of(text, offset)));
         Ok(Self { snapshot, notes: notes.collect() })
     }
+}
+
+/// A text without the two commands to psql that `pg_dump` frames its output with; offsets and lines stay as they are.
+fn without_meta_commands(text: &str) -> String {
+    let lines = text.split_inclusive('\n').map(|line| {
+        if line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ") {
+            let blank = |c: char| if c == '\n' { '\n' } else { ' ' };
+            line.chars().map(blank).collect::<String>()
+        } else {
+            line.to_owned()
+        }
+    });
+    lines.collect()
 }
 
 /// The line of a statement's first word; its range begins behind the statement before it.
@@ -324,7 +338,13 @@ impl Reader {
             if let Some(referenced) = self.relations.get(&of_use(&used.name)).copied()
                 && referenced != referencing
             {
-                self.raw.links.push(RawLink::Key { referenced, referencing, on_delete: 'c', on_update: 'c' });
+                self.raw.links.push(RawLink::Key {
+                    referenced,
+                    referencing,
+                    on_delete: 'c',
+                    on_update: 'c',
+                    deferrable: false,
+                });
             }
         }
     }

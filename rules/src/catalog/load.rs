@@ -119,7 +119,7 @@ pub(super) enum Named {
 /// Inheritance or a foreign key.
 pub(super) enum RawLink {
     Child { parent: u32, child: u32, partitioned: bool },
-    Key { referenced: u32, referencing: u32, on_delete: char, on_update: char },
+    Key { referenced: u32, referencing: u32, on_delete: char, on_update: char, deferrable: bool },
 }
 
 /// Code that no relation leads to.
@@ -389,6 +389,7 @@ fn link(row: &Row<'_>) -> Result<RawLink, LoadError> {
             referencing: row.number(2)?,
             on_delete: row.letter(3, "arcnd")?,
             on_update: row.letter(4, "arcnd")?,
+            deferrable: row.flag(5)?,
         }),
         other => Err(row.bad(0, format_args!("{other:?} is neither child nor key"))),
     }

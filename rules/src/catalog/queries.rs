@@ -131,11 +131,11 @@ WHERE c.oid >= 16384",
     Query { name: "expressions", columns: 6, sql: EXPRESSIONS },
     Query {
         name: "inheritance and foreign keys",
-        columns: 5,
-        sql: r"SELECT 'child', i.inhparent, i.inhrelid, c.relkind::pg_catalog.text, ''
+        columns: 6,
+        sql: r"SELECT 'child', i.inhparent, i.inhrelid, c.relkind::pg_catalog.text, '', false
 FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent WHERE c.relkind IN ('r', 'p', 'f')
 UNION ALL
-SELECT DISTINCT 'key', k.confrelid, k.conrelid, k.confdeltype::pg_catalog.text, k.confupdtype::pg_catalog.text
+SELECT DISTINCT 'key', k.confrelid, k.conrelid, k.confdeltype::pg_catalog.text, k.confupdtype::pg_catalog.text, k.condeferrable
 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'",
     },
     Query {
@@ -221,7 +221,7 @@ SELECT 'r', p.polrelid, 1, pg_catalog.format('row security policy %I', p.polname
   pg_catalog.concat(p.polqual::pg_catalog.text, p.polwithcheck::pg_catalog.text)
 FROM pg_catalog.pg_policy p
 UNION ALL
-SELECT 'r', i.indrelid, 1, pg_catalog.format('index %I', c.relname),
+SELECT 'r', i.indrelid, 1 + CASE WHEN i.indimmediate THEN 0 ELSE 64 END, pg_catalog.format('index %I', c.relname),
   pg_catalog.concat(i.indexprs::pg_catalog.text, i.indpred::pg_catalog.text)
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
 UNION ALL
@@ -244,7 +244,8 @@ WHERE m[2] <> '' AND m[2]::pg_catalog.int8 <> 0
   AND (m[2]::pg_catalog.int8 >= 16384 OR m[1] IN ('funcid', 'aggfnoid', 'winfnoid', 'tsmhandler', 'relid'))";
 
 /// One row of one text: it differs once the catalog differs in anything that a snapshot holds. Rows are known by oid and
-/// xmin (lineage.md 4.4): ANALYZE does not disturb it, and temporary objects are left out. Asked every two seconds.
+/// xmin (lineage.md 4.4): ANALYZE does not disturb it, and temporary
+/// objects are left out, save temporary children of permanent tables: what they hold is reached through their parents. Asked every two seconds.
 pub const FINGERPRINT: &str = r"SELECT pg_catalog.current_setting('server_version_num') OPERATOR(pg_catalog.||) ':' OPERATOR(pg_catalog.||)
   pg_catalog.string_agg(s.name OPERATOR(pg_catalog.||) s.rows OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) coalesce(s.hash, 0), ':' ORDER BY s.name)
 FROM (
@@ -261,7 +262,7 @@ UNION ALL SELECT 'y', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 <<
 UNION ALL SELECT 'b', count(*), bit_xor(pg_catalog.hashint8extended(k.oid::int8 << 32 | k.xmin::text::int8, 9)) FROM pg_catalog.pg_constraint k LEFT JOIN pg_catalog.pg_class c ON c.oid = k.conrelid WHERE k.oid >= 16384 AND c.relpersistence IS DISTINCT FROM 't'
 UNION ALL SELECT 'd', count(*), bit_xor(pg_catalog.hashint8extended(d.oid::int8 << 32 | d.xmin::text::int8, 10)) FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_class c ON c.oid = d.adrelid WHERE c.relpersistence <> 't'
 UNION ALL SELECT 'i', count(*), bit_xor(pg_catalog.hashint8extended(i.indexrelid::int8 << 32 | i.xmin::text::int8, 11)) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indexrelid >= 16384 AND c.relpersistence <> 't' AND c.relnamespace <> 99
-UNION ALL SELECT 'h', count(*), bit_xor(pg_catalog.hashint8extended(i.inhrelid::int8 << 32 | i.xmin::text::int8, i.inhparent::int8)) FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relpersistence <> 't'
+UNION ALL SELECT 'h', count(*), bit_xor(pg_catalog.hashint8extended(i.inhrelid::int8 << 32 | i.xmin::text::int8, i.inhparent::int8)) FROM pg_catalog.pg_inherits i
 UNION ALL SELECT 'q', count(*), bit_xor(pg_catalog.hashint8extended(partrelid::int8 << 32 | xmin::text::int8, 12)) FROM pg_catalog.pg_partitioned_table
 UNION ALL SELECT 's', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 13)) FROM pg_catalog.pg_statistic_ext
 UNION ALL SELECT 'e', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 14)) FROM pg_catalog.pg_event_trigger
