@@ -106,7 +106,7 @@ impl Definitions {
         });
         let read =
             read.map_err(|error| FixtureError::Unparsable { path: path.into(), message: error.to_string() })?;
-        let (raw, notes) = read.map_err(|(offset, what)| {
+        let Reader { raw, notes, .. } = read.map_err(|(offset, what)| {
             let line = line_of(text, offset);
             FixtureError::Statement { path: path.into(), line, what }
         })?;
@@ -147,10 +147,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(
-        tree: &pb::ParseResult,
-        facts: &[StatementFacts],
-    ) -> Result<(Raw, Vec<(usize, String)>), (usize, String)> {
+    fn read(tree: &pb::ParseResult, facts: &[StatementFacts]) -> Result<Self, (usize, String)> {
         let mut reader = Self {
             raw: Raw {
                 server_version_num: FIXTURE_VERSION_NUM,
@@ -181,7 +178,7 @@ impl Reader {
             let node = node.ok_or((facts.range.start, "an empty statement".to_owned()))?;
             reader.statement(node, facts).map_err(|what| (facts.range.start, what))?;
         }
-        Ok((reader.raw, reader.notes))
+        Ok(reader)
     }
 
     fn system_relations(&mut self) {
