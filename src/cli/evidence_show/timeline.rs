@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 
 use crate::evidence::describe::{Value, describe, escaped};
-use crate::evidence::format::{FLAG_CLOSES, RecordHeader, RecordView};
+use crate::evidence::format::{FLAG_CLOSES, REFERS_TO_NONE, RecordHeader, RecordView};
 use crate::evidence::record::{self, Kind};
 
 use super::super::Out;
@@ -111,82 +111,21 @@ fn millis(ns: u64) -> String {
 fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64, Fields>) -> Vec<String> {
     let text = |name: &str| fields.text(name);
     match kind {
-        Kind::GatewayStarted => vec![format!(
-            "gateway started: pgturnstile {} on {}, process {}, {} shard(s), policy {}",
-            text("version"),
-            text("host"),
-            text("process"),
-            text("shards"),
-            short(&text("policy_hash"))
-        )],
+        Kind::GatewayStarted => vec![started(fields)],
         Kind::GatewayStopped => vec![format!("gateway stopped: {}", text("reason"))],
-        Kind::DocumentLoaded => vec![format!(
-            "{} {}: {} -> {}, by {}; {}",
-            text("document"),
-            if *fields.value("in_force") == Value::Bool(true) {
-                "loaded"
-            } else {
-                "REFUSED, the old one stays"
-            },
-            short(&text("old_hash")),
-            short(&text("new_hash")),
-            text("by"),
-            text("detail")
-        )],
-        Kind::Recovered => vec![format!(
-            "RECOVERED: segment {} was cut at {} ({} bytes: {}); {} records stand before it",
-            text("segment"),
-            text("offset"),
-            text("bytes_cut"),
-            text("flaw"),
-            text("next_sequence")
-        )],
+        Kind::DocumentLoaded => vec![loaded(fields)],
+        Kind::Recovered => vec![recovered(fields)],
         Kind::SessionOpened => {
             vec![format!("from {} through {}, TLS {}", text("peer"), text("listener"), text("tls"))]
         }
         Kind::Authenticated => authenticated(fields),
-        Kind::AuthenticationDenied => vec![
-            format!("DENIED {}: {}", text("sqlstate"), text("reason")),
-            format!(
-                "claimed user {}, database {}; token {}; told: {}",
-                text("claimed_user"),
-                text("claimed_database"),
-                text("token_thumbprint"),
-                text("told")
-            ),
-        ],
-        Kind::TargetChosen => vec![
-            format!(
-                "target {} ({}, database {}, TLS {}) as {} by access {}, {}, {}",
-                text("target"),
-                text("endpoint"),
-                text("database"),
-                text("tls"),
-                text("user"),
-                text("access"),
-                text("mode"),
-                text("durability")
-            ),
-            format!(
-                "search_path {}; server {}, backend process {}; policy {}",
-                text("search_path"),
-                text("server_version"),
-                text("backend_process"),
-                short(&text("policy_hash"))
-            ),
-        ],
+        Kind::AuthenticationDenied => denied(fields),
+        Kind::TargetChosen => target(fields),
         // Told with the statements that point to it.
         Kind::JudgedText => Vec::new(),
         Kind::Statement => statement(header, fields, texts),
         Kind::StatementResult => vec![result(header, fields)],
-        Kind::Refusal => vec![format!(
-            "   refused #{} with {} by {} ({}): {}",
-            header.refers,
-            text("sqlstate"),
-            text("rule"),
-            text("how"),
-            text("message")
-        )],
+        Kind::Refusal => vec![refusal(header, fields)],
         Kind::CancelRequested => vec![format!("cancel from {}: {}", text("peer"), text("outcome"))],
         Kind::SettingMoved => vec![format!(
             "SETTING MOVED: {} is {}, must be {} ({})",
@@ -202,6 +141,97 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
             vec![format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))]
         }
     }
+}
+
+fn started(fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    format!(
+        "gateway started: pgturnstile {} on {}, process {}, {} shard(s), policy {}",
+        text("version"),
+        text("host"),
+        text("process"),
+        text("shards"),
+        short(&text("policy_hash"))
+    )
+}
+
+fn loaded(fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    let in_force = *fields.value("in_force") == Value::Bool(true);
+    format!(
+        "{} {}: {} -> {}, by {}; {}",
+        text("document"),
+        if in_force { "loaded" } else { "REFUSED, the old one stays" },
+        short(&text("old_hash")),
+        short(&text("new_hash")),
+        text("by"),
+        text("detail")
+    )
+}
+
+fn recovered(fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    format!(
+        "RECOVERED: segment {} was cut at {} ({} bytes: {}); {} records stand before it",
+        text("segment"),
+        text("offset"),
+        text("bytes_cut"),
+        text("flaw"),
+        text("next_sequence")
+    )
+}
+
+fn denied(fields: &Fields) -> Vec<String> {
+    let text = |name: &str| fields.text(name);
+    vec![
+        format!("DENIED {}: {}", text("sqlstate"), text("reason")),
+        format!(
+            "claimed user {}, database {}; token {}; told: {}",
+            text("claimed_user"),
+            text("claimed_database"),
+            text("token_thumbprint"),
+            text("told")
+        ),
+    ]
+}
+
+fn target(fields: &Fields) -> Vec<String> {
+    let text = |name: &str| fields.text(name);
+    vec![
+        format!(
+            "target {} ({}, database {}, TLS {}) as {} by access {}, {}, {}",
+            text("target"),
+            text("endpoint"),
+            text("database"),
+            text("tls"),
+            text("user"),
+            text("access"),
+            text("mode"),
+            text("durability")
+        ),
+        format!(
+            "search_path {}; server {}, backend process {}; policy {}",
+            text("search_path"),
+            text("server_version"),
+            text("backend_process"),
+            short(&text("policy_hash"))
+        ),
+    ]
+}
+
+fn refusal(header: &RecordHeader, fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    let what = match header.refers {
+        REFERS_TO_NONE => String::new(),
+        statement => format!(" #{statement}"),
+    };
+    format!(
+        "   refused{what} with {} by {} ({}): {}",
+        text("sqlstate"),
+        text("rule"),
+        text("how"),
+        text("message")
+    )
 }
 
 /// The first digits of a hash.
