@@ -47,6 +47,8 @@ pub struct Conduit {
     splices: VecDeque<Splice>,
     /// Bytes of splices not yet written: bounds what the gateway itself queues.
     inserted_bytes: usize,
+    /// Received bytes below `cleared` that splices skip.
+    skipped_bytes: usize,
 }
 
 impl Default for Conduit {
@@ -67,6 +69,7 @@ impl Conduit {
             filled: 0,
             splices: VecDeque::new(),
             inserted_bytes: 0,
+            skipped_bytes: 0,
         }
     }
 
@@ -87,7 +90,7 @@ impl Conduit {
 
     /// Bytes that wait to be written.
     pub fn outgoing_bytes(&self) -> usize {
-        (self.cleared - self.sent) + self.inserted_bytes
+        (self.cleared - self.sent) - self.skipped_bytes + self.inserted_bytes
     }
 
     /// Free space behind `filled`, after making some: moves what is live to the front, and grows up to
@@ -154,6 +157,7 @@ impl Conduit {
             return;
         }
         self.inserted_bytes += insert.len();
+        self.skipped_bytes += count;
         self.splices.push_back(Splice {
             at: self.base + self.scanned as u64,
             insert,
@@ -216,6 +220,7 @@ impl Conduit {
                 break;
             }
             self.sent = at + splice.skip;
+            self.skipped_bytes -= splice.skip;
             self.splices.pop_front();
         }
         self.rest();
@@ -233,6 +238,7 @@ impl Conduit {
         self.base += self.filled as u64;
         self.splices.clear();
         self.inserted_bytes = 0;
+        self.skipped_bytes = 0;
         (self.sent, self.cleared, self.scanned, self.filled) = (0, 0, 0, 0);
     }
 

@@ -8,10 +8,12 @@
 use pgturnstile_proto::BackendTag;
 use pgturnstile_proto::backend::{self, Message, TransactionStatus};
 
+use super::copy_in::CopyPhase;
 use super::denial::{self, GUARDED, SYNTAX_ERROR};
 use super::end::End;
 use super::expect::{self, Expectation, Run};
-use super::gate::{CopyPhase, Skip, Step};
+use super::gate::Step;
+use super::refuse::Skip;
 use super::relay::Relay;
 use crate::net::conduit::CAPACITY_BULK_BYTES;
 
@@ -454,7 +456,7 @@ impl Relay {
         self.up.insert(denial::guard_read());
         self.queue
             .push_back(Expectation::GuardRead { values: Vec::with_capacity(GUARDED.len()), failed: false });
-        self.gate.fence = self.gate.fence.take().or_else(|| Some(super::gate::Fence::reading()));
+        self.gate.fence = self.gate.fence.take().or_else(|| Some(super::fence::Fence::reading()));
     }
 
     async fn on_guards(&mut self, values: &[Option<Box<[u8]>>], failed: bool) -> Result<(), End> {

@@ -22,11 +22,14 @@ use pgturnstile_proto::frontend::{self, Message, ObjectKind};
 use pgturnstile_proto::{FrontendTag, backend::TransactionStatus, encode};
 
 use super::account::Unrecorded;
+use super::copy_in::CopyPhase;
 use super::denial::{self, PROTOCOL_VIOLATION, Refusal};
 use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
+use super::fence::{Fence, behind_the_fence, fence_admits_text, owed};
 use super::judge::{Decision, Fence as FenceKind, Verdict};
-use super::names::{Lookup, NAME_BYTES_MAX, Portal, Prepared};
+use super::names::{Lookup, Portal, Prepared};
+use super::refuse::{Skip, Stand, absent, bad_name, too_many_names};
 use super::relay::Relay;
 use crate::evidence::Mark;
 
@@ -44,51 +47,6 @@ pub(super) enum Step {
     Blocked,
 }
 
-/// COPY from the client, as far as the gate cares.
-///
-/// ```text
-///   None ──COPY … FROM STDIN forwarded──► Awaited ──CopyInResponse──► Active ──CopyDone, CopyFail──► None
-///     ▲                                      │ error                     │ error
-///     └──────────────────────────────────────┴──────── first other frame ◄ Over (stray copy frames are dropped)
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CopyPhase {
-    None,
-    Awaited,
-    Active,
-    Over,
-}
-
-/// Why frames up to the next Sync go nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Skip {
-    /// They do not.
-    No,
-    /// The refusal was answered here; the Sync is answered here too.
-    AnsweredHere,
-    /// The server skips to the Sync, which is forwarded.
-    ServerSkips,
-}
-
-/// The barrier of decision 6 while it stands.
-#[derive(Debug)]
-pub(super) struct Fence {
-    kind: FenceKind,
-    /// Record of the statement that raised it: its own Bind, once, and Execute may follow.
-    own: u64,
-    /// That Bind was forwarded.
-    bound: bool,
-    /// A Sync or the end of a Query stands behind it: nothing moves until the server is ready and the guards are read.
-    closed: bool,
-}
-
-impl Fence {
-    /// Stands while owed guards are read, behind no statement of its own.
-    pub(super) fn reading() -> Self {
-        Self { kind: FenceKind::Full, own: u64::MAX, bound: true, closed: true }
-    }
-}
-
 /// State of the frontend gate.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -98,9 +56,9 @@ pub(super) struct Gate {
     pub(super) copies_left: usize,
     pub(super) fence: Option<Fence>,
     /// A frame that is scanned, recorded, and waits for its record to be durable.
-    held: Option<(Mark, Expectation)>,
+    pub(super) held: Option<(Mark, Expectation)>,
     /// Rest of a CopyData frame that is larger than the buffer.
-    stream_left: usize,
+    pub(super) stream_left: usize,
     /// Frames were forwarded since the last Sync or Query.
     pub(super) batch_open: bool,
     /// A fence fell in a failed transaction: the guards are read as soon as a statement can run again.
@@ -140,13 +98,6 @@ impl Gate {
     pub(super) fn waits_for(&self) -> Option<Mark> {
         self.held.as_ref().map(|(mark, _)| *mark)
     }
-}
-
-/// Which stand-in a refused frame needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
-    Query,
-    Extended,
 }
 
 impl Relay {
@@ -239,42 +190,6 @@ impl Relay {
                 "pgturnstile ended the session: a password message after login. Next: report this to the driver's authors",
             )),
             FrontendTag::CopyData => Ok(Step::Blocked),
-        }
-    }
-
-    /// Frames that may not stand where they stand.
-    fn check_place(&mut self, tag: FrontendTag) -> Result<(), End> {
-        match self.gate.copy {
-            CopyPhase::Active => match tag {
-                FrontendTag::CopyData
-                | FrontendTag::CopyDone
-                | FrontendTag::CopyFail
-                | FrontendTag::Flush
-                | FrontendTag::Sync
-                | FrontendTag::Terminate => Ok(()),
-                FrontendTag::Query
-                | FrontendTag::Parse
-                | FrontendTag::Bind
-                | FrontendTag::Execute
-                | FrontendTag::Describe
-                | FrontendTag::Close
-                | FrontendTag::FunctionCall
-                | FrontendTag::Password => Err(End::client(
-                    PROTOCOL_VIOLATION,
-                    format!(
-                        "pgturnstile ended the session: a {} message during COPY FROM STDIN. Next: end the copy \
-                         with CopyDone or CopyFail first",
-                        tag.name()
-                    ),
-                )),
-            },
-            CopyPhase::Over => {
-                if !matches!(tag, FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail) {
-                    self.gate.copy = CopyPhase::None;
-                }
-                Ok(())
-            }
-            CopyPhase::None | CopyPhase::Awaited => Ok(()),
         }
     }
 
@@ -566,149 +481,11 @@ impl Relay {
         Ok(Step::Done)
     }
 
-    fn on_plain(&mut self, len: usize) -> Result<Step, End> {
+    pub(super) fn on_plain(&mut self, len: usize) -> Result<Step, End> {
         let frame = self.up.unscanned().get(..len).unwrap_or_default();
         Message::parse(frame).map_err(|fault| End::client_fault(&fault))?;
         self.up.pass(len);
         Ok(Step::Done)
-    }
-
-    fn on_copy_data(&mut self, len: usize) -> Result<Step, End> {
-        let here = self.up.unscanned().len().min(len);
-        match self.gate.copy {
-            CopyPhase::Active => {
-                self.account.copied_in(len);
-                self.up.pass(here);
-                self.gate.stream_left = len - here;
-                Ok(Step::Done)
-            }
-            CopyPhase::Over => {
-                self.up.swallow(here);
-                self.gate.stream_left = len - here;
-                Ok(Step::Done)
-            }
-            CopyPhase::Awaited => Ok(Step::Blocked),
-            CopyPhase::None => Err(End::client(
-                PROTOCOL_VIOLATION,
-                "pgturnstile ended the session: CopyData outside COPY FROM STDIN. Next: report this to the driver's authors",
-            )),
-        }
-    }
-
-    fn stream_copy_data(&mut self) -> Step {
-        let bytes = self.up.unscanned();
-        let here = bytes.len().min(self.gate.stream_left);
-        if here == 0 {
-            return Step::NeedBytes;
-        }
-        if self.gate.copy == CopyPhase::Active {
-            self.up.pass(here);
-        } else {
-            self.up.swallow(here);
-        }
-        self.gate.stream_left -= here;
-        Step::Done
-    }
-
-    fn on_copy_end(&mut self, len: usize) -> Result<Step, End> {
-        match self.gate.copy {
-            CopyPhase::Active => {
-                self.on_plain(len)?;
-                self.gate.copies_left = self.gate.copies_left.saturating_sub(1);
-                // A text may hold several: the next asks for its data in its turn.
-                self.gate.copy = if self.gate.copies_left > 0 { CopyPhase::Awaited } else { CopyPhase::None };
-                Ok(Step::Done)
-            }
-            CopyPhase::Over => {
-                self.up.swallow(len);
-                Ok(Step::Done)
-            }
-            CopyPhase::Awaited => Ok(Step::Blocked),
-            CopyPhase::None => Err(End::client(
-                PROTOCOL_VIOLATION,
-                "pgturnstile ended the session: the end of a copy outside COPY FROM STDIN. Next: report this to the \
-                 driver's authors",
-            )),
-        }
-    }
-
-    /// Answers here where the server stands idle and owes nothing; substitutes everywhere else.
-    async fn refuse(
-        &mut self,
-        len: usize,
-        stand: Stand,
-        refusal: Refusal,
-        decision: Option<Arc<Decision>>,
-    ) -> Result<Step, End> {
-        let idle = self.queue.is_empty() && !self.gate.batch_open && self.status == TransactionStatus::Idle;
-        let frame = self.up.unscanned().get(..len).unwrap_or_default();
-        let text = match Message::parse(frame) {
-            Ok(Message::Query(query)) => Some(query.text()),
-            Ok(Message::Parse(parse)) => Some(parse.text()),
-            Ok(_) | Err(_) => None,
-        };
-        let how = if idle { "local" } else { "substituted" };
-        let reference = self.account.refusal(&refusal, decision.as_deref(), text, how).await?;
-        let refusal = Arc::new(refusal);
-        if idle {
-            let mut answer = denial::error(&refusal, &reference);
-            match stand {
-                Stand::Query => encode::ready_for_query(&mut answer, TransactionStatus::Idle),
-                Stand::Extended => self.gate.skip = Skip::AnsweredHere,
-            }
-            self.up.swallow(len);
-            self.down.insert(answer);
-            return Ok(Step::Done);
-        }
-        match stand {
-            Stand::Query => {
-                self.up.replace(len, denial::substitute_query(&reference));
-                self.batch += 1;
-                self.gate.batch_open = false;
-                self.queue.push_back(Expectation::RefusedQuery { refusal, reference, rewritten: false });
-                if let Some(fence) = &mut self.gate.fence {
-                    fence.closed = true;
-                }
-            }
-            Stand::Extended => {
-                self.up.replace(len, denial::substitute_parse(&reference));
-                self.gate.batch_open = true;
-                self.gate.skip = Skip::ServerSkips;
-                self.queue.push_back(Expectation::RefusedParse { refusal, reference });
-            }
-        }
-        Ok(Step::Done)
-    }
-
-    /// A Bind of the statement with this record stands behind the frames so far. A fence only ever gets stronger.
-    fn raise_fence(&mut self, kind: FenceKind, own: u64) {
-        match &mut self.gate.fence {
-            Some(fence) => {
-                if kind == FenceKind::Full {
-                    fence.kind = FenceKind::Full;
-                    fence.own = own;
-                }
-                fence.bound = true;
-            }
-            None if kind != FenceKind::None => {
-                self.gate.fence = Some(Fence { kind, own, bound: true, closed: false });
-            }
-            None => {}
-        }
-    }
-
-    fn fence_admits_bind(&self, statement: &Prepared) -> bool {
-        self.gate.fence.as_ref().is_none_or(|fence| match fence.kind {
-            FenceKind::None | FenceKind::Relaxed => true,
-            FenceKind::Full => fence.own == statement.record && !fence.bound,
-        })
-    }
-
-    fn fence_admits_execute(&self, portal: &Portal) -> bool {
-        self.gate.fence.as_ref().is_none_or(|fence| match fence.kind {
-            FenceKind::None | FenceKind::Relaxed => true,
-            FenceKind::Full => fence.own == portal.statement.record,
-        })
     }
 
     fn run_of(&self, decision: Arc<Decision>, record: u64, mark: Option<Mark>) -> Box<Run> {
@@ -736,69 +513,4 @@ fn text_of(frame: &[u8]) -> &[u8] {
         Ok(Message::Query(query)) => query.text(),
         Ok(_) | Err(_) => b"",
     }
-}
-
-fn fence_admits_text(fence: Option<&Fence>, text: &[u8]) -> bool {
-    match fence.map(|fence| fence.kind) {
-        None | Some(FenceKind::None) => true,
-        Some(FenceKind::Relaxed) => pgturnstile_rules::statement::is_plain(text),
-        Some(FenceKind::Full) => false,
-    }
-}
-
-fn bad_name(name: &[u8], what: &str) -> Option<Refusal> {
-    if name.len() > NAME_BYTES_MAX {
-        return Some(Refusal::built_in(
-            "42622",
-            "built-in: name-length",
-            format!(
-                "pgturnstile refused a {what} name of {} bytes: SQL cuts names at {NAME_BYTES_MAX} bytes, and two \
-                 readings of one name are none. Next: use a shorter name",
-                name.len()
-            ),
-        ));
-    }
-    name.starts_with(denial::RESERVED_PREFIX).then(|| {
-        Refusal::built_in(
-            "42939",
-            "built-in: reserved-name",
-            format!("pgturnstile refused a {what} name that begins with \"pgturnstile.\": it is reserved. Next: use another name"),
-        )
-    })
-}
-
-fn absent(sqlstate: &'static str, what: &str, name: &[u8]) -> Refusal {
-    Refusal::built_in(
-        sqlstate,
-        "built-in: unknown-name",
-        format!("{what} \"{}\" does not exist in this session", name.escape_ascii()),
-    )
-}
-
-fn behind_the_fence() -> Refusal {
-    Refusal::built_in(
-        denial::REFUSED,
-        "built-in: barrier",
-        "pgturnstile refused a statement that was sent behind one that may change how it is read (it runs code of the \
-         database's users, or sets a setting), with no ReadyForQuery between them. Next: end the batch with Sync \
-         behind such a statement, and send what follows after its ReadyForQuery",
-    )
-}
-
-fn owed() -> Refusal {
-    Refusal::built_in(
-        denial::REFUSED,
-        "built-in: guards-unread",
-        "pgturnstile refused a statement: the transaction failed behind one that may have moved a guarded setting, \
-         and the settings cannot be read before it ends. Next: send ROLLBACK by itself",
-    )
-}
-
-fn too_many_names() -> Refusal {
-    Refusal::built_in(
-        "53400",
-        "built-in: names",
-        "pgturnstile refused one more prepared statement or portal: this session holds as many as it may. Next: \
-         close some, or DEALLOCATE ALL",
-    )
 }

@@ -14,20 +14,18 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::backend::TransactionStatus;
-use pgturnstile_rules::class::Class;
 use pgturnstile_rules::policy::{self, Action};
-use pgturnstile_rules::resolve::{Code, Resolution, SessionView, resolve, resolve_carrying};
 use pgturnstile_rules::statement::Unparsable;
-use pgturnstile_rules::statement::facts::{CopyUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
+use pgturnstile_rules::statement::facts::{NamedUse, StatementFacts, TextFacts, TransactionControl};
 
 use super::decisions::ShardMemory;
 use super::denial::{self, Refusal};
 use super::end::End;
-use super::names::{Batch, Lookup, Names, Portal, Prepared};
+use super::names::{Batch, Names, Portal, Prepared};
 use super::summary;
+use super::work::{Stop, Work};
 use super::world::{Ground, NoGround, World};
 use crate::evidence::record::v1;
 
@@ -131,16 +129,16 @@ pub enum Verdict {
 pub struct Judge {
     world: Arc<World>,
     memory: Arc<ShardMemory>,
-    ground: Arc<Ground>,
+    pub(super) ground: Arc<Ground>,
     /// Names the principal for the fairness of the parser's queue.
     queue_key: u64,
     statement_bytes_max: usize,
     /// DDL of this session that the snapshot does not know yet: the reading of the catalog that will. The largest
     /// number while its transaction is open.
-    private_ddl: Option<u64>,
-    temp_possible: bool,
+    pub(super) private_ddl: Option<u64>,
+    pub(super) temp_possible: bool,
     /// A cursor was declared in this transaction: COMMIT may run the rest of it.
-    held_cursor: bool,
+    pub(super) held_cursor: bool,
 }
 
 impl Judge {
@@ -375,219 +373,6 @@ impl Judge {
     }
 }
 
-/// Why the work on a text ends early.
-enum Stop {
-    Wait,
-    Refuse(Refusal),
-}
-
-/// One text under judgement.
-struct Work<'w> {
-    judge: &'w Judge,
-    digest: &'w [u8; 32],
-    types: &'w [u32],
-    names: &'w Names,
-    batch: Batch,
-    in_transaction: bool,
-    /// A statement before this one may have moved what names mean.
-    code_before: bool,
-    /// A statement before this one may have changed the catalog.
-    ddl_before: bool,
-    summary: Vec<v1::Facts>,
-    proven: bool,
-    fence: Fence,
-    copies_in: usize,
-    copies_out: bool,
-    changes_catalog: bool,
-    makes_temporary: bool,
-    uses_names: bool,
-}
-
-impl<'w> Work<'w> {
-    fn new(
-        judge: &'w Judge,
-        digest: &'w [u8; 32],
-        types: &'w [u32],
-        names: &'w Names,
-        batch: Batch,
-        status: Option<TransactionStatus>,
-    ) -> Self {
-        Self {
-            judge,
-            digest,
-            types,
-            names,
-            batch,
-            // Where frames are in flight it is not known: a condition that asks counts it as open.
-            in_transaction: status != Some(TransactionStatus::Idle),
-            code_before: false,
-            ddl_before: false,
-            summary: Vec::new(),
-            proven: true,
-            fence: Fence::None,
-            copies_in: 0,
-            copies_out: false,
-            changes_catalog: false,
-            makes_temporary: false,
-            uses_names: false,
-        }
-    }
-
-    fn statement(&mut self, statement: &StatementFacts) -> Result<policy::Judgement, Stop> {
-        let carried = self.carried(statement)?;
-        self.check_order(statement)?;
-        let ground = &self.judge.ground;
-        let view = SessionView {
-            temp_possible: self.judge.temp_possible,
-            private_catalog: self.judge.private_ddl.is_some() || self.ddl_before,
-            held_cursor: self.judge.held_cursor,
-            parameter_types: self.types,
-        };
-        let mut judgement: Option<policy::Judgement> = None;
-        match &carried {
-            None => {
-                let resolution = resolve(statement, &ground.snapshot, &ground.path, &view);
-                judgement = Some(self.judged(statement, &resolution));
-            }
-            Some(prepared) => {
-                for inner in &prepared.decision.facts.statements {
-                    let resolution =
-                        resolve_carrying(statement, inner, &ground.snapshot, &ground.path, &view);
-                    let both = self.judged(statement, &resolution).and(self.judged(inner, &resolution));
-                    judgement = Some(match judgement {
-                        None => both,
-                        Some(earlier) => earlier.and(both),
-                    });
-                }
-                self.proven = false;
-            }
-        }
-        self.uses_names |= statement.named.is_some();
-        self.copies_in += usize::from(statement.copy == Some(CopyUse::In));
-        self.copies_out |= statement.copy == Some(CopyUse::Out);
-        // A prepared text that holds no statement runs nothing.
-        judgement.ok_or_else(|| Stop::Refuse(empty_prepared()))
-    }
-
-    /// What EXECUTE and FETCH bring in.
-    fn carried(&self, statement: &StatementFacts) -> Result<Option<Arc<Prepared>>, Stop> {
-        match &statement.named {
-            Some(NamedUse::Execute(name)) => match self.names.statement(name.as_bytes(), self.batch) {
-                Lookup::Known(prepared) => Ok(Some(prepared)),
-                Lookup::Pending => Err(Stop::Wait),
-                Lookup::Absent => Err(Stop::Refuse(unknown("26000", "prepared statement", name))),
-            },
-            Some(NamedUse::Fetch(name)) => match self.names.portal(name.as_bytes(), self.batch) {
-                Lookup::Known(portal) => Ok(Some(Arc::clone(&portal.statement))),
-                Lookup::Pending => Err(Stop::Wait),
-                Lookup::Absent => Err(Stop::Refuse(unknown("34000", "cursor", name))),
-            },
-            None
-            | Some(
-                NamedUse::Prepare(_)
-                | NamedUse::Deallocate(_)
-                | NamedUse::Declare(_)
-                | NamedUse::Close(_)
-                | NamedUse::DiscardAll,
-            ) => Ok(None),
-        }
-    }
-
-    /// Behind a statement that runs code, in the same text, a bare name may mean another object.
-    fn check_order(&self, statement: &StatementFacts) -> Result<(), Stop> {
-        let bare = statement.relations.iter().any(|relation| relation.name.schema.is_none())
-            || matches!(&statement.named, Some(NamedUse::Execute(_)));
-        if self.code_before && bare {
-            return Err(Stop::Refuse(Refusal::built_in(
-                denial::REFUSED,
-                "built-in: order",
-                "pgturnstile refused a text in which a statement with unqualified names stands behind one that runs \
-                 code of the database's users: that code may change what the names mean. Next: send them as separate \
-                 queries, or qualify the names with their schemas",
-            )));
-        }
-        Ok(())
-    }
-
-    fn judged(&mut self, statement: &StatementFacts, resolution: &Resolution) -> policy::Judgement {
-        let ground = &self.judge.ground;
-        let context =
-            policy::Context { in_transaction: self.in_transaction, text_digest: self.digest, now_s: now_s() };
-        let judgement = ground.policy.judge(&ground.subject, statement, resolution, &context);
-        self.consequences(statement, resolution);
-        self.summary.push(summary::facts(statement, resolution));
-        judgement
-    }
-
-    fn consequences(&mut self, statement: &StatementFacts, resolution: &Resolution) {
-        self.proven &= resolution.proven();
-        let mut fence = match &resolution.code {
-            Code::Free => Fence::None,
-            Code::ThroughRelations(_) => Fence::Relaxed,
-            Code::Named(_) => Fence::Full,
-        };
-        if statement.flags.sets_setting || statement.named.as_ref().is_some_and(changes_names) {
-            fence = Fence::Full;
-        }
-        self.fence = self.fence.max(fence);
-        let ddl = statement.class.covered_by("ddl")
-            || statement.acts.iter().any(|act| act.class.covered_by("ddl"))
-            || statement.relations.iter().any(|relation| relation.class.covered_by("ddl"));
-        let opaque = statement.flags.dynamic
-            || matches!(resolution.code, Code::Named(_)) && !statement.flags.sets_setting;
-        self.changes_catalog |= ddl || opaque;
-        self.ddl_before |= ddl || opaque;
-        let temporary = statement.class == Class::DdlTemp
-            || statement.acts.iter().any(|act| act.class == Class::DdlTemp)
-            || statement.relations.iter().any(|relation| relation.class == Class::DdlTemp);
-        // What an event trigger, a function or a block does is not in the text.
-        let hidden = !resolution.functions.is_empty()
-            || statement.flags.dynamic
-            || ddl && self.judge.ground.snapshot.event_trigger().is_some();
-        self.makes_temporary |= temporary || hidden;
-        // DDL alone moves no names but its own, which need permits in every schema of the path either way.
-        let moves_names = statement.flags.dynamic
-            || !resolution.functions.is_empty()
-            || matches!(resolution.code, Code::ThroughRelations(_))
-            || statement.class == Class::CallProcedure;
-        self.code_before |= moves_names;
-        if let Some(control) = statement.transaction {
-            self.in_transaction = matches!(control, TransactionControl::Begin { .. });
-        }
-    }
-
-    fn conclude(self, facts: Arc<TextFacts>, rule: String) -> Decision {
-        let ground = &self.judge.ground;
-        Decision {
-            facts,
-            summary: self.summary,
-            rule,
-            policy_hash: ground.policy.hash(),
-            epoch: ground.snapshot.epoch,
-            ground: ground.number,
-            types: self.types.to_vec(),
-            proven: self.proven,
-            fence: self.fence,
-            copies_in: self.copies_in,
-            copies_out: self.copies_out,
-            changes_catalog: self.changes_catalog,
-            makes_temporary: self.makes_temporary,
-            uses_names: self.uses_names,
-        }
-    }
-}
-
-fn changes_names(named: &NamedUse) -> bool {
-    match named {
-        NamedUse::Prepare(_)
-        | NamedUse::Deallocate(_)
-        | NamedUse::Declare(_)
-        | NamedUse::Close(_)
-        | NamedUse::DiscardAll => true,
-        NamedUse::Execute(_) | NamedUse::Fetch(_) => false,
-    }
-}
-
 fn refusal_of(judgement: &policy::Judgement) -> Option<Refusal> {
     match judgement.action {
         Action::Allow => None,
@@ -598,32 +383,6 @@ fn refusal_of(judgement: &policy::Judgement) -> Option<Refusal> {
             rule: judgement.rule.as_ref().map_or_else(|| "no permit".to_owned(), summary::named),
         }),
     }
-}
-
-fn now_s() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
-
-fn unknown(sqlstate: &'static str, what: &str, name: &str) -> Refusal {
-    Refusal::built_in(
-        sqlstate,
-        "built-in: unknown-name",
-        format!(
-            "pgturnstile refused to use the {what} \"{}\": this session did not make it through the gateway, so what \
-             it runs is not known. Next: make it in this session first",
-            name.escape_default()
-        ),
-    )
-}
-
-fn empty_prepared() -> Refusal {
-    Refusal::built_in(
-        denial::REFUSED,
-        "built-in: empty-prepared",
-        "pgturnstile refused to execute a prepared statement that holds no statement. Next: prepare one",
-    )
 }
 
 fn too_long(bytes: usize, limit: usize) -> Refusal {

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`greeting`] | the bytes before the client is known |
 //! | [`relay`] | the loop, back-pressure, last words |
-//! | [`gate`] | what a client's frame does, and when it may go on |
+//! | [`gate`], `copy_in`, `fence`, `refuse` | what a client's frame does, and when it may go on |
 //! | [`flow`] | what a backend's frame closes, and when it may go on |
 //! | [`expect`] | what the backend owes |
 //! | [`names`] | prepared statements and portals |
@@ -22,18 +22,22 @@
 
 pub mod account;
 pub mod control;
+mod copy_in;
 pub mod decisions;
 pub mod denial;
 pub mod end;
 pub mod expect;
+mod fence;
 pub mod flow;
 pub mod gate;
 pub mod greeting;
 pub mod judge;
 pub mod names;
 pub mod pinned;
+mod refuse;
 pub mod relay;
 pub mod summary;
+mod work;
 pub mod world;
 
 pub use account::{Account, Durability};

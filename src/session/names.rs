@@ -59,7 +59,7 @@ enum Change {
     Portal { name: Box<[u8]>, before: Option<Arc<Portal>> },
 }
 
-/// What a name stands for now.
+/// What a name stands for at this moment.
 #[derive(Debug)]
 pub enum Lookup<T> {
     /// This.

@@ -1,0 +1,124 @@
+//! Refusing a frame of the client.
+//!
+//! Owns: whether a refusal is answered here or substituted (README decision 7), and the refusals that the gate makes by
+//! itself. May not: send a frame on. Fails closed: a refusal that cannot be recorded refuses all the same.
+
+use std::sync::Arc;
+
+use pgturnstile_proto::backend::TransactionStatus;
+use pgturnstile_proto::encode;
+use pgturnstile_proto::frontend::Message;
+
+use super::denial::{self, Refusal};
+use super::end::End;
+use super::expect::Expectation;
+use super::gate::Step;
+use super::judge::Decision;
+use super::names::NAME_BYTES_MAX;
+use super::relay::Relay;
+
+/// Why frames up to the next Sync go nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skip {
+    /// They do not.
+    No,
+    /// The refusal was answered here; the Sync is answered here too.
+    AnsweredHere,
+    /// The server skips to the Sync, which is forwarded.
+    ServerSkips,
+}
+
+/// Which stand-in a refused frame needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stand {
+    Query,
+    Extended,
+}
+
+impl Relay {
+    /// Answers here where the server stands idle and owes nothing; substitutes everywhere else.
+    pub(super) async fn refuse(
+        &mut self,
+        len: usize,
+        stand: Stand,
+        refusal: Refusal,
+        decision: Option<Arc<Decision>>,
+    ) -> Result<Step, End> {
+        let idle = self.queue.is_empty() && !self.gate.batch_open && self.status == TransactionStatus::Idle;
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        let text = match Message::parse(frame) {
+            Ok(Message::Query(query)) => Some(query.text()),
+            Ok(Message::Parse(parse)) => Some(parse.text()),
+            Ok(_) | Err(_) => None,
+        };
+        let how = if idle { "local" } else { "substituted" };
+        let reference = self.account.refusal(&refusal, decision.as_deref(), text, how).await?;
+        let refusal = Arc::new(refusal);
+        if idle {
+            let mut answer = denial::error(&refusal, &reference);
+            match stand {
+                Stand::Query => encode::ready_for_query(&mut answer, TransactionStatus::Idle),
+                Stand::Extended => self.gate.skip = Skip::AnsweredHere,
+            }
+            self.up.swallow(len);
+            self.down.insert(answer);
+            return Ok(Step::Done);
+        }
+        match stand {
+            Stand::Query => {
+                self.up.replace(len, denial::substitute_query(&reference));
+                self.batch += 1;
+                self.gate.batch_open = false;
+                self.queue.push_back(Expectation::RefusedQuery { refusal, reference, rewritten: false });
+                if let Some(fence) = &mut self.gate.fence {
+                    fence.closed = true;
+                }
+            }
+            Stand::Extended => {
+                self.up.replace(len, denial::substitute_parse(&reference));
+                self.gate.batch_open = true;
+                self.gate.skip = Skip::ServerSkips;
+                self.queue.push_back(Expectation::RefusedParse { refusal, reference });
+            }
+        }
+        Ok(Step::Done)
+    }
+}
+
+pub(super) fn bad_name(name: &[u8], what: &str) -> Option<Refusal> {
+    if name.len() > NAME_BYTES_MAX {
+        return Some(Refusal::built_in(
+            "42622",
+            "built-in: name-length",
+            format!(
+                "pgturnstile refused a {what} name of {} bytes: SQL cuts names at {NAME_BYTES_MAX} bytes, and two \
+                 readings of one name are none. Next: use a shorter name",
+                name.len()
+            ),
+        ));
+    }
+    name.starts_with(denial::RESERVED_PREFIX).then(|| {
+        Refusal::built_in(
+            "42939",
+            "built-in: reserved-name",
+            format!("pgturnstile refused a {what} name that begins with \"pgturnstile.\": it is reserved. Next: use another name"),
+        )
+    })
+}
+
+pub(super) fn absent(sqlstate: &'static str, what: &str, name: &[u8]) -> Refusal {
+    Refusal::built_in(
+        sqlstate,
+        "built-in: unknown-name",
+        format!("{what} \"{}\" does not exist in this session", name.escape_ascii()),
+    )
+}
+
+pub(super) fn too_many_names() -> Refusal {
+    Refusal::built_in(
+        "53400",
+        "built-in: names",
+        "pgturnstile refused one more prepared statement or portal: this session holds as many as it may. Next: \
+         close some, or DEALLOCATE ALL",
+    )
+}
