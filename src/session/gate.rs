@@ -130,7 +130,9 @@ impl Relay {
         if self.gate.stream_left > 0 {
             return Ok(self.stream_copy_data());
         }
-        if self.gate.fence_closed() || self.queue.len() >= EXPECTATIONS_MAX {
+        // The data of a fenced COPY belongs to the statement itself: nothing else may stand among it.
+        let own_copy = self.gate.copy == CopyPhase::Active;
+        if (self.gate.fence_closed() && !own_copy) || self.queue.len() >= EXPECTATIONS_MAX {
             return Ok(Step::Blocked);
         }
         let Some(header) = frontend::Header::peek(self.up.unscanned(), &self.limits)
