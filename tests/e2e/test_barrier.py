@@ -1,0 +1,209 @@
+"""The barrier of README decision 6: nothing is judged by another reading than the server's.
+
+The group `power` logs in as a superuser and may do everything, so that only the gateway's own guard stands in the way.
+Each attack moves a guarded setting and sends, behind it, a text that would read or resolve otherwise. Either the
+statement that moves it is refused, or the session ends with FATAL; never is the text behind it run.
+"""
+
+import itertools
+
+import pytest
+
+import wire
+from wire import FLUSH, SYNC, Client, Closed, Refused, bind, describe, errors, execute, fields, parse, query, row
+
+MOVES = {
+    "client_encoding": "SJIS",
+    "standard_conforming_strings": "off",
+    "role": "boss",
+    "search_path": "evil",
+    "row_security": "off",
+    "session_replication_role": "replica",
+    "session_authorization": "boss",
+}
+_number = itertools.count()
+
+
+class Attack:
+    """One session whose last text must not run: it would write a mark that the superuser looks for."""
+
+    def __init__(self, gate, database):
+        self.gate, self.database = gate, database
+        self.mark = f"barrier-{next(_number)}"
+        self.client = Client(gate, "power")
+        self.after = f"INSERT INTO shop.notes (test) VALUES ('{self.mark}')"
+
+    def outcome(self):
+        """FATAL, or the errors that were said; reads until the gateway has nothing more to say."""
+        said = []
+        try:
+            self.client.send(SYNC, query("SELECT 'end of the attack'"))
+        except OSError:
+            pass
+        try:
+            while True:
+                tag, body = self.client.read()
+                if tag == "E":
+                    said.append(fields(body))
+                if tag == "D" and row(body) == (b"end of the attack",):
+                    break
+        except Closed:
+            pass
+        self.client.sock.close()
+        return said
+
+    def defeated(self):
+        said = self.outcome()
+        assert said, "nothing was refused"
+        assert self.database.one("SELECT count(*) FROM shop.notes WHERE test = %s", self.mark) == 0, said
+        self.gate.served()
+        return said
+
+
+@pytest.fixture
+def attack(gate, database):
+    return Attack(gate, database)
+
+
+def move(setting):
+    return f"SELECT pg_catalog.set_config('{setting}', '{MOVES[setting]}', false)"
+
+
+@pytest.mark.parametrize("setting", MOVES)
+def test_bind_execute_flush_next_parse(attack, setting):
+    """Behind Execute and Flush no ParameterStatus has come yet: an empty reply queue proves nothing (facts.md 3.9)."""
+    attack.client.send(
+        parse("SELECT pg_catalog.set_config($1, $2, false)"), bind(setting, MOVES[setting]), execute(), FLUSH,
+    )
+    attack.client.send(parse(attack.after), bind(), execute())
+    attack.defeated()
+
+
+@pytest.mark.parametrize("setting", MOVES)
+def test_waiting_for_the_answers_changes_nothing(attack, setting):
+    client = attack.client
+    client.send(parse("SELECT pg_catalog.set_config($1, $2, false)"), bind(setting, MOVES[setting]), execute(), FLUSH)
+    for _ in range(4):
+        if client.read()[0] == "E":
+            break
+    client.send(parse(attack.after), bind(), execute())
+    attack.defeated()
+
+
+@pytest.mark.parametrize("setting", MOVES)
+def test_a_query_behind_sync(attack, setting):
+    attack.client.send(
+        parse("SELECT pg_catalog.set_config($1, $2, false)"), bind(setting, MOVES[setting]), execute(), SYNC,
+        query(attack.after),
+    )
+    attack.defeated()
+
+
+@pytest.mark.parametrize("setting", MOVES)
+def test_a_query_behind_a_query(attack, setting):
+    attack.client.send(query(move(setting)), query(attack.after))
+    attack.defeated()
+
+
+@pytest.mark.parametrize("setting", MOVES)
+@pytest.mark.parametrize("how", ["SET {0} = '{1}'", "SET SESSION {0} TO '{1}'", "BEGIN; SET LOCAL {0} = '{1}'"])
+def test_plain_set(attack, setting, how):
+    attack.client.send(query(how.format(setting, MOVES[setting])), query(attack.after + " -- behind SET"))
+    said = attack.outcome()
+    assert said and attack.database.one("SELECT count(*) FROM shop.notes WHERE test = %s", attack.mark) == 0 or (
+        said and said[0]["V"] == "ERROR" and said[0]["C"] == "42501"
+    ), said
+
+
+@pytest.mark.parametrize("setting", MOVES)
+@pytest.mark.parametrize("by", ["trigger", "operator", "view"])
+@pytest.mark.parametrize("protocol", ["simple", "extended", "flush"])
+def test_moved_by_code_that_no_text_names(attack, database, setting, by, protocol):
+    value = MOVES[setting]
+    if by == "view":
+        database.one("DELETE FROM shop.moves RETURNING 1")
+        database.one("INSERT INTO shop.moves VALUES (%s, %s) RETURNING 1", setting, value)
+    sql = {
+        "trigger": f"INSERT INTO shop.trapped (setting, value) VALUES ('{setting}', '{value}')",
+        "operator": f"SELECT '{setting}'::text OPERATOR(shop.<~~>) '{value}'::text",
+        "view": "SELECT moved FROM shop.moving",
+    }[by]
+    # Not plain by is_plain: a backslash reads otherwise where strings do.
+    after = attack.after[:-1] + r" || replace('\', '\', ''))"
+    if protocol == "simple":
+        attack.client.send(query(sql), query(after))
+    elif protocol == "extended":
+        attack.client.send(parse(sql), bind(), execute(), SYNC, query(after))
+    else:
+        attack.client.send(parse(sql), bind(), execute(), FLUSH, parse(after), bind(), execute())
+    attack.defeated()
+
+
+@pytest.mark.parametrize("setting", ["role", "search_path", "row_security", "session_replication_role"])
+def test_a_move_without_any_report_ends_the_session(attack, setting):
+    """The server reports none of these on 15: the gateway reads them itself, and says which one moved."""
+    with pytest.raises(Refused) as caught:
+        attack.client.ask(query(move(setting)))
+        attack.client.ask(query("SELECT 1"))
+    assert caught.value.fields["V"] == "FATAL"
+    assert setting in caught.value.fields["M"]
+
+
+@pytest.mark.parametrize("setting", ["client_encoding", "standard_conforming_strings"])
+def test_a_reported_move_ends_the_session(attack, setting):
+    with pytest.raises(Refused) as caught:
+        attack.client.ask(query(move(setting)))
+        attack.client.ask(query("SELECT 1"))
+    assert setting in caught.value.fields["M"]
+
+
+def test_a_move_inside_a_transaction(attack):
+    client = attack.client
+    client.ask(query("BEGIN"))
+    with pytest.raises((Refused, Closed, OSError)):
+        client.ask(query("SELECT pg_catalog.set_config('search_path', 'evil', true)"))
+        client.ask(query(attack.after))
+        client.ask(query("COMMIT"))
+        assert attack.database.one("SELECT count(*) FROM shop.notes WHERE test = %s", attack.mark) == 0
+        raise Closed("everything was refused")
+    assert attack.database.one("SELECT count(*) FROM shop.notes WHERE test = %s", attack.mark) == 0
+
+
+def test_a_move_in_a_transaction_that_fails_is_read_behind_it(attack):
+    """In a failed transaction nothing can be read: until it ends, only its end passes, and then the guards are read."""
+    client = attack.client
+    client.ask(query("BEGIN"))
+    out = client.ask(query("SELECT shop.move_by_operator('search_path', 'evil'), 1 / (random() * 0)::int"))
+    assert errors(out)
+    out = client.ask(query("SELECT 1"))
+    assert errors(out)
+    client.ask(query("ROLLBACK"))
+    # Rolled back, the setting stands where it stood.
+    assert client.rows("SELECT 5") == [(b"5",)]
+
+
+def test_what_moves_nothing_goes_on(attack):
+    client = attack.client
+    client.ask(query("SELECT pg_catalog.set_config('search_path', 'shop', false)"))
+    assert client.rows("SELECT count(*) FROM items") == [(b"1000",)]
+    client.ask(query("SELECT pg_catalog.set_config('work_mem', '8MB', false)"))
+    client.ask(query("SELECT shop.shout('x')"))
+    assert client.rows("SELECT count(*) FROM items") == [(b"1000",)]
+    client.sock.close()
+
+
+def test_reset_and_discard_return_to_the_guards(attack):
+    client = attack.client
+    for sql in ("RESET search_path", "RESET ALL", "DISCARD ALL"):
+        client.ask(query(sql))
+    assert client.rows("SHOW search_path") == [(b"shop",)]
+    client.sock.close()
+
+
+def test_many_steps_in_one_batch_without_code_pay_nothing(attack):
+    """Ordinary work is no barrier: a batch of plain reads and writes goes through without a Sync between."""
+    client = attack.client
+    out = client.ask(*[parse("SELECT name FROM shop.items WHERE id = $1") + bind(n) + describe("P") + execute()
+                       for n in range(1, 50)], SYNC)
+    assert wire.tags(out) == "12TDC" * 49 + "Z"
+    client.sock.close()
