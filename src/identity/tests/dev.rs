@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
+use crate::identity::dev::server::DevServer;
 use crate::identity::dev::{DevError, RESERVED_CLAIMS, TTL_S_MAX};
 
 #[tokio::test]
@@ -70,4 +73,67 @@ fn reserved_claims_and_endless_lives_are_refused() {
         let wish = Wish { ttl_s, ..wish() };
         assert!(matches!(identity.mint(&wish, NOW_S), Err(DevError::Ttl(_))), "{ttl_s}");
     }
+}
+
+/// One request to the provider, as text; the answer's status and body.
+async fn ask(server: std::net::SocketAddr, request: String) -> (u16, Value) {
+    let mut stream = tokio::net::TcpStream::connect(server).await.expect("a connection");
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let status = answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
+    let body = answer.split_once("\r\n\r\n").expect("a body").1;
+    (status, serde_json::from_str(body).expect("JSON"))
+}
+
+fn post(more: &str, form: &str) -> String {
+    let length = form.len();
+    format!("POST /token HTTP/1.1\r\nconnection: close\r\n{more}content-length: {length}\r\n\r\n{form}")
+}
+
+#[tokio::test]
+async fn the_server_hands_out_tokens_that_its_own_discovery_verifies_and_answers_no_browser() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let server = DevServer::bind(listen, folder.path(), AUDIENCE).await.expect("a server");
+    let (address, issuer) = (server.address(), server.identity().state.issuer.clone());
+    tokio::spawn(server.serve(std::future::pending()));
+    let mut settings = IssuerSettings::new("dev", &issuer, &[AUDIENCE]);
+    settings.loopback_http = true;
+    let verifier = Verifier::new(vec![settings], 65_536, &Handle::current(), None).expect("a verifier");
+
+    let host = format!("host: {address}\r\n");
+    let form = "grant_type=client_credentials&sub=agent-7&groups=bi,eu&claims=%7B%22agent%22%3A%7B%22model%22%3A%22m%22%7D%7D";
+    let (status, answer) = ask(address, post(&host, form)).await;
+    assert_eq!((status, &answer["expires_in"]), (200, &json!(900)));
+    let token = answer["access_token"].as_str().expect("a token");
+    let principal = verifier.verify(token.as_bytes()).await.expect("a principal");
+    assert_eq!(principal.subject, "agent-7");
+    assert_eq!(principal.groups, Some(vec!["bi".to_owned(), "eu".to_owned()]));
+    assert_eq!(principal.claims.get("agent"), Some(&json!({ "model": "m" })));
+
+    for refused in [
+        post(&format!("{host}origin: https://evil.example\r\n"), form),
+        post("host: evil.example\r\n", form),
+        post("host: 192.0.2.1\r\n", form),
+        post("host: localhost.evil.example\r\n", form),
+    ] {
+        assert_eq!(ask(address, refused.clone()).await.0, 403, "{refused}");
+    }
+    for bad in [
+        "",
+        "sub=a",
+        "grant_type=password&sub=a",
+        "grant_type=client_credentials",
+        "grant_type=client_credentials&sub=a&ttl_s=0",
+        "grant_type=client_credentials&sub=a&ttl_s=x",
+        "grant_type=client_credentials&sub=a&claims=%5B%5D",
+        "grant_type=client_credentials&sub=a&claims=%7B%22iss%22%3A%22x%22%7D",
+        "grant_type=client_credentials&sub=a&other=x",
+    ] {
+        assert_eq!(ask(address, post(&host, bad)).await.0, 400, "{bad}");
+    }
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nconnection: close\r\n{host}\r\n");
+    assert_eq!(ask(address, get("/token")).await.0, 405);
+    assert_eq!(ask(address, get("/")).await.0, 404);
 }
