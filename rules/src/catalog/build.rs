@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::builtins::{self, Category};
 use super::load::{LoadError, Named, Raw, RawCast, RawEverywhere, RawExpression, RawLink, RawType};
 use super::parts::{Event, FunctionName, Relation, Relations, Routine, Type, TypeId};
-use super::{FIRST_USER_OID, Snapshot};
+use super::{FIRST_USER_OID, Snapshot, kin};
 
 /// The bit of a mask that says: also at COMMIT.
 pub(super) const AT_COMMIT: u8 = 64;
@@ -382,10 +382,12 @@ impl Graph {
                 oid: found.oid,
                 kind: found.kind,
                 system: system_schema && found.oid < FIRST_USER_OID,
+                kin: None,
                 types: of_columns.into(),
                 reasons: Default::default(),
             });
         }
+        kin::fill(&mut relations, &places, &raw.links);
         let nodes = relations.len() * EVENTS;
         Ok(Self {
             relations,

@@ -12,6 +12,7 @@
 mod build;
 pub mod builtins;
 mod fixture;
+mod kin;
 mod load;
 mod parts;
 pub mod queries;

@@ -98,6 +98,9 @@ pub struct Relation {
     pub kind: Kind,
     /// Made by `initdb`: a relation of `pg_catalog` or `information_schema` that the system lists know.
     pub system: bool,
+    /// Schema and name of those that share its rows by inheritance or partitioning: ancestors and descendants, not
+    /// siblings. `None` for most.
+    pub kin: Option<Arc<[(Arc<str>, Arc<str>)]>>,
     /// The user types of its columns, with everything those are made of.
     pub types: Box<[TypeId]>,
     pub(super) reasons: [Option<Arc<str>>; 6],

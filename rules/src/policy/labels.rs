@@ -1,8 +1,9 @@
 //! Labels while masking is not built: a statement that reaches, or may reach, a labelled column is refused.
 //!
 //! Owns: that refusal (README decisions 11 and 13). May not: look at columns; the resolution has none, so a label speaks
-//! for its whole relation. Fails closed: views, materialized views, foreign tables, functions and code that no text
-//! names may read labelled relations and are refused wherever the policy has a label; so are names without a schema.
+//! for its whole relation, and for those that share its rows by inheritance or partitioning. Fails closed: views,
+//! materialized views, foreign tables, functions and code that no text names may read labelled relations and are refused
+//! wherever the policy has a label; so are names without a schema.
 
 use crate::policy::atoms::Atom;
 use crate::policy::model::{Label, Rule};
@@ -32,13 +33,30 @@ pub(crate) fn reached(
     for atom in atoms {
         if let Some(label) = labels.iter().find(|label| names(label, &atom.object)) {
             return Some(Reached {
-                rule: Rule { id: format!("label {}", label.column).into(), place: label.place.clone() },
+                rule: of(label),
                 why: format!(
                     "{} is labelled {}, masking is not built into this version, and nothing labelled leaves in clear",
                     atom.object,
                     label.tier.name()
                 ),
             });
+        }
+    }
+    for relation in &resolution.relations {
+        let kin = relation.kin.iter().flat_map(|kin| kin.iter());
+        for (schema, name) in kin {
+            let object = Object::Relation { schema, name, reach: Reach::Table };
+            if let Some(label) = labels.iter().find(|label| names(label, &object)) {
+                return Some(Reached {
+                    rule: of(label),
+                    why: format!(
+                        "{}.{} shares its rows with {object}, which is labelled {}, and masking is not built into this version",
+                        relation.schema,
+                        relation.name,
+                        label.tier.name()
+                    ),
+                });
+            }
         }
     }
     let may = |what: String| {
@@ -78,6 +96,10 @@ pub(crate) fn reached(
         // Named code is either a function (above), dynamic (above), or DDL and settings, which return no rows.
         Code::Free | Code::Named(_) => None,
     }
+}
+
+fn of(label: &Label) -> Rule {
+    Rule { id: format!("label {}", label.column).into(), place: label.place.clone() }
 }
 
 fn names(label: &Label, object: &Object<'_>) -> bool {

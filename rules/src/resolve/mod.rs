@@ -111,6 +111,8 @@ pub struct ResolvedRelation {
     pub name: Arc<str>,
     /// What it is.
     pub reach: Reach,
+    /// Those that share its rows by inheritance or partitioning ([`crate::catalog::Relation::kin`]).
+    pub kin: Option<Arc<[(Arc<str>, Arc<str>)]>>,
     /// Class of the access.
     pub class: Class,
     /// For updates and deletes.

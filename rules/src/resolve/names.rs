@@ -136,6 +136,7 @@ impl Resolver<'_> {
             schema: schema.clone(),
             name: name.clone(),
             reach,
+            kin: self.snapshot.relation(schema, name).and_then(|found| found.kin.clone()),
             class: used.class,
             predicate: used.predicate,
         };

@@ -164,6 +164,32 @@ fn statements_of_real_texts() {
 }
 
 #[test]
+fn a_label_holds_for_partitions_children_and_ancestors() {
+    let rules = format!(
+        "{RULES}[[permit]]\nid = \"all\"\ngroups = [\"agents\"]\ntargets = [\"*\"]\nclasses = [\"read\"]\non = [\"crm.*\"]\n\
+         [[label]]\ncolumn = \"crm.people.ssn\"\ntier = \"restricted\"\nmask = \"last4\"\n"
+    );
+    let catalog = fixture(
+        "create schema crm;
+         create table crm.everybody (id int);
+         create table crm.people (ssn text) inherits (crm.everybody);
+         create table crm.people_more () inherits (crm.people);
+         create table crm.things () inherits (crm.everybody);",
+    );
+    let policy = policy(&rules);
+    let subject = agent(&policy);
+    for (sql, action) in [
+        ("select * from crm.people", Action::Refuse),
+        ("select * from crm.people_more", Action::Refuse),
+        ("select * from crm.everybody", Action::Refuse),
+        ("select * from crm.things", Action::Allow),
+    ] {
+        let verdict = judge(&policy, &subject, &catalog, sql).expect("facts");
+        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
+    }
+}
+
+#[test]
 fn the_tree_names_file_and_line() {
     let (policy, catalog) = (policy(RULES), fixture(FIXTURE));
     let verdict = judge(&policy, &agent(&policy), &catalog, "select 1; delete from orders").expect("facts");

@@ -86,11 +86,9 @@ pub(super) fn resolution() -> Resolution {
 
 pub(super) fn relation(name: &str, class: Class, reach: Reach) -> ResolvedRelation {
     let (schema, name) = name.split_once('.').expect("schema.name");
-    let predicate = match class {
-        Class::WriteUpdate | Class::WriteDelete => Predicate::Present,
-        _ => Predicate::NotApplicable,
-    };
-    ResolvedRelation { schema: schema.into(), name: name.into(), reach, class, predicate }
+    let writes = matches!(class, Class::WriteUpdate | Class::WriteDelete);
+    let predicate = if writes { Predicate::Present } else { Predicate::NotApplicable };
+    ResolvedRelation { schema: schema.into(), name: name.into(), reach, kin: None, class, predicate }
 }
 
 pub(super) fn function(name: &str, arguments: &str) -> ResolvedFunction {
@@ -142,10 +140,12 @@ pub(super) fn judge(policy: &Policy, class: Class, relations: Vec<ResolvedRelati
 }
 
 fn tag(class: Class) -> &'static str {
-    match class {
-        Class::WriteDelete => "DELETE",
-        Class::WriteUpdate => "UPDATE",
-        _ => "SELECT",
+    if class == Class::WriteDelete {
+        "DELETE"
+    } else if class == Class::WriteUpdate {
+        "UPDATE"
+    } else {
+        "SELECT"
     }
 }
 
