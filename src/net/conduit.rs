@@ -184,10 +184,8 @@ impl Conduit {
         let mut position = self.sent;
         for splice in &self.splices {
             let at = self.index(splice.at);
-            if position < at {
-                if !push(out, &mut count, self.buffer.get(position..at)) {
-                    return count;
-                }
+            if position < at && !push(out, &mut count, self.buffer.get(position..at)) {
+                return count;
             }
             if !push(out, &mut count, splice.insert.get(splice.written..)) {
                 return count;

@@ -204,7 +204,7 @@ impl Admission {
             )),
         };
         match admitted {
-            Ok(admitted) => self.relay(stream, log, admitted).await,
+            Ok(admitted) => Box::pin(self.relay(stream, log, admitted)).await,
             Err(turned) => {
                 let reason = turned.exact.as_deref().unwrap_or(&turned.message);
                 tracing::info!(peer = %self.peer, sqlstate = turned.sqlstate, reason, "turned away");
@@ -529,7 +529,7 @@ impl Admission {
         });
         // What only login needs goes before the session, which may last for days.
         drop(self);
-        relay.run().await;
+        Box::pin(relay.run()).await;
         drop(registered);
         drop(slot);
     }

@@ -280,15 +280,13 @@ impl Relay {
         let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front() else {
             return Err(unasked(tag, self.queue.front()));
         };
-        match tag {
-            BackendTag::CopyInResponse
-                if run.decision.copies_in > 0 && self.gate.copy == CopyPhase::Awaited =>
-            {
-                self.gate.copy = CopyPhase::Active;
-            }
-            BackendTag::CopyOutResponse if run.decision.copies_out => self.copy_out = true,
-            BackendTag::CopyDone if self.copy_out => {}
-            tag => return Err(unasked(tag, self.queue.front())),
+        let awaited = run.decision.copies_in > 0 && self.gate.copy == CopyPhase::Awaited;
+        if tag == BackendTag::CopyInResponse && awaited {
+            self.gate.copy = CopyPhase::Active;
+        } else if tag == BackendTag::CopyOutResponse && run.decision.copies_out {
+            self.copy_out = true;
+        } else if tag != BackendTag::CopyDone || !self.copy_out {
+            return Err(unasked(tag, self.queue.front()));
         }
         self.down.pass(len);
         Ok(())

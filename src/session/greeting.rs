@@ -243,18 +243,21 @@ pub async fn ask_for_token(stream: &mut Stream, limits: &Limits) -> Result<Secre
     encode::authentication_cleartext_password(&mut question);
     stream.write_all(&question).await?;
     stream.flush().await?;
-    let mut frame = vec![0; pgturnstile_proto::HEADER_BYTES];
+    // Wiped however this ends.
+    let mut frame = zeroize::Zeroizing::new(vec![0; pgturnstile_proto::HEADER_BYTES]);
     read_exact(stream, &mut frame).await?;
     let Some(header) = frontend::Header::peek(&frame, limits)? else { return Err(Rejected::Closed) };
     if header.tag != FrontendTag::Password {
         return Err(Rejected::NotAPassword(header.tag));
     }
-    frame.resize(header.len, 0);
-    read_exact(stream, frame.get_mut(pgturnstile_proto::HEADER_BYTES..).unwrap_or_default()).await?;
-    let token = match Message::parse(&frame)? {
-        Message::Password(password) => SecretSlice::from(password.password()?.to_vec()),
-        other => return Err(Rejected::NotAPassword(other.tag())),
+    // Grown at once, so that no half-filled copy of the token is left behind.
+    let mut whole = zeroize::Zeroizing::new(vec![0; header.len]);
+    if let Some(head) = whole.get_mut(..frame.len()) {
+        head.copy_from_slice(&frame);
+    }
+    read_exact(stream, whole.get_mut(pgturnstile_proto::HEADER_BYTES..).unwrap_or_default()).await?;
+    let Message::Password(password) = Message::parse(&whole)? else {
+        return Err(Rejected::NotAPassword(header.tag));
     };
-    zeroize::Zeroize::zeroize(&mut frame);
-    Ok(token)
+    Ok(SecretSlice::from(password.password()?.to_vec()))
 }
