@@ -42,7 +42,7 @@ struct Dice(u64);
 impl Dice {
     fn pick<'p>(&mut self, of: &[&'p str]) -> &'p str {
         self.0 = self.0 * 48_271 % 2_147_483_647;
-        of[usize::try_from(self.0).unwrap() % of.len()]
+        of[usize::try_from(self.0).unwrap_or(usize::MAX) % of.len()]
     }
 
     fn chance(&mut self, one_in: u64) -> bool {

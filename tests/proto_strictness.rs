@@ -232,11 +232,13 @@ fn first_answer(port: u16, packet: &[u8]) -> Answer {
     }
     session.buffer = answer;
     let Some(frame) = session.frame() else { return Answer::Closed };
-    match Message::parse(&frame).unwrap_or_else(|error| panic!("the server's own frame: {error}")) {
-        Message::ErrorResponse(fields) => judged(&fields),
-        Message::Authentication(_) | Message::NegotiateProtocolVersion(_) => Answer::Accepted,
-        other => panic!("{other:?} is no answer to a startup packet"),
+    let message = Message::parse(&frame).unwrap_or_else(|error| panic!("the server's own frame: {error}"));
+    if let Message::ErrorResponse(fields) = message {
+        return judged(&fields);
     }
+    let accepted = matches!(message, Message::Authentication(_) | Message::NegotiateProtocolVersion(_));
+    assert!(accepted, "{message:?} is no answer to a startup packet");
+    Answer::Accepted
 }
 
 fn startup_packets_are_refused_where_a_server_refuses_them(port: u16) {

@@ -61,7 +61,11 @@ fn whole_segment(segment: &[u8]) {
     assert!(end <= segment.len());
     for most in [1, 7, 4096] {
         let (again, again_records) = walk(segment, most);
-        assert_eq!((again.end, &again.bad, again_records), (whole.end, &whole.bad, records), "pieces of {most} bytes");
+        assert_eq!(
+            (again.end, &again.bad, again_records),
+            (whole.end, &whole.bad, records),
+            "pieces of {most} bytes"
+        );
     }
     if whole.header.is_some() {
         let (kept, kept_records) = walk(segment.get(..end).expect("within the bytes"), usize::MAX);

@@ -97,7 +97,8 @@ fn five_megabytes() {
 /// name, and at its deepest leaves more than half of the stack untouched.
 #[test]
 fn every_shape_stays_within_the_stack() {
-    let shapes: &[(&str, fn(usize) -> String)] = &[
+    type Shape = (&'static str, fn(usize) -> String);
+    let shapes: &[Shape] = &[
         ("not", |n| format!("select {} true", "not ".repeat(n))),
         ("sum", sum),
         ("parentheses", |n| format!("select {}", nest(n, "(", "1", ")"))),

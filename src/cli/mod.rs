@@ -12,10 +12,10 @@ pub mod evidence_show;
 pub mod explain;
 pub mod log;
 pub mod out;
+pub mod serve;
 pub mod test;
 pub mod token;
 pub mod verify;
-pub mod serve;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
 //! Sockets: the byte streams of both legs and the TLS on them.
 
+pub mod conduit;
 pub mod stream;
 pub mod tls;
-pub mod conduit;

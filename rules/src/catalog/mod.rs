@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub use fixture::{Definitions, FIXTURE_BYTES_MAX, FixtureError};
 pub use load::{LoadError, Rows};
 use parts::Relations;
-pub use parts::{Event, FunctionName, Kind, Operator, Relation, Routine, Type, TypeId};
+pub use parts::{Event, FunctionName, Kin, Kind, Operator, Relation, Routine, Type, TypeId};
 
 /// The first oid of an object that no `initdb` made (src/include/access/transam.h).
 pub const FIRST_USER_OID: u32 = 16_384;

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Schema and name of relations that share rows.
+pub type Kin = Arc<[(Arc<str>, Arc<str>)]>;
+
 /// A way to use a relation, as far as code in its way is told apart. The values are the bits of the queries' masks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -100,7 +103,7 @@ pub struct Relation {
     pub system: bool,
     /// Schema and name of those that share its rows by inheritance or partitioning: ancestors and descendants, not
     /// siblings. `None` for most.
-    pub kin: Option<Arc<[(Arc<str>, Arc<str>)]>>,
+    pub kin: Option<Kin>,
     /// The user types of its columns, with everything those are made of.
     pub types: Box<[TypeId]>,
     pub(super) reasons: [Option<Arc<str>>; 6],

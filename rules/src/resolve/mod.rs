@@ -112,7 +112,7 @@ pub struct ResolvedRelation {
     /// What it is.
     pub reach: Reach,
     /// Those that share its rows by inheritance or partitioning ([`crate::catalog::Relation::kin`]).
-    pub kin: Option<Arc<[(Arc<str>, Arc<str>)]>>,
+    pub kin: Option<crate::catalog::Kin>,
     /// Class of the access.
     pub class: Class,
     /// For updates and deletes.
