@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use crate::document::{Located, Shape, Table, unknown_word};
 use crate::policy::atoms::Atom;
-use crate::policy::object::Pattern;
+use crate::policy::pattern::Pattern;
 use crate::statement::facts::Predicate;
 
 /// When the truth of a condition can be known.

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use crate::class::Class;
 use crate::policy::model::{Classes, Permit, Restrict};
-use crate::policy::object::{Home, Kind, Object, On, Pattern, home};
+use crate::policy::object::{Home, Kind, Object, home};
+use crate::policy::pattern::{On, Pattern};
 use crate::resolve::Reach;
 
 /// What the index needs of a rule.

@@ -7,7 +7,8 @@ use crate::class::Class;
 use crate::document::Diagnostics;
 use crate::policy::condition::{Condition, Phase};
 use crate::policy::model::{Classes, Restrict, Then};
-use crate::policy::object::{On, Pattern, Tier};
+use crate::policy::object::Tier;
+use crate::policy::pattern::{On, Pattern};
 use crate::policy::read::{Draft, RulePlaces};
 
 /// Reports every finding.

@@ -25,6 +25,7 @@ pub mod model;
 pub mod object;
 pub mod offline;
 pub mod packs;
+pub mod pattern;
 pub mod place;
 pub mod principal;
 mod read;
@@ -34,6 +35,7 @@ pub mod subject;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+mod values;
 
 use std::path::{Path, PathBuf};
 

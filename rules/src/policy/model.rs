@@ -8,8 +8,9 @@ use std::sync::Arc;
 use crate::class::Class;
 use crate::policy::condition::Condition;
 use crate::policy::group::Group;
-use crate::policy::object::{Glob, On, Tier};
+use crate::policy::object::Tier;
 use crate::policy::packs::Pack;
+use crate::policy::pattern::{Glob, On};
 use crate::policy::place::Place;
 
 /// A whole policy.

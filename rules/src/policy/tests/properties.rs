@@ -13,7 +13,7 @@ use crate::policy::model::{
     Access, Classes, Disclose, Durability, Groups, Guards, Hold, Mode, Model, Observe, Permit, Restrict,
     Rule, Targets, Then,
 };
-use crate::policy::object::{Glob, On, Pattern};
+use crate::policy::pattern::{Glob, On, Pattern};
 use crate::policy::{Action, Place, Policy, Principal};
 use crate::resolve::{Reach, Resolution};
 use crate::statement::facts::{ObjectKind, Predicate, SettingAction, SettingUse, StatementFacts};
