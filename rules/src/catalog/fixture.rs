@@ -6,6 +6,7 @@
 //! Two things it cannot know: what an extension brings (its objects are unknown names, which need permits), and whether
 //! the file is the target's schema. A statement without a meaning here is told in [`Definitions::notes`] with its line.
 
+mod code;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,9 @@ use std::sync::Arc;
 use pg_query::protobuf as pb;
 use pg_query::protobuf::node::Node as N;
 
-use self::names::{has_sequence, is_serial, of_nodes, of_range, of_use, pseudo_oid, spelling, type_use};
-use super::load::{LoadError, Named, Raw, RawCast, RawExpression, RawHazard, RawLink, RawRelation, RawType};
-use super::parts::{Kind, Operator, Routine};
+use self::names::{has_sequence, is_serial, of_nodes, of_range, of_use, pseudo_oid, type_use};
+use super::load::{LoadError, Named, Raw, RawExpression, RawHazard, RawLink, RawRelation, RawType};
+use super::parts::Kind;
 use super::{FIRST_USER_OID, Snapshot, build, builtins, system};
 use crate::statement::door::with_tree_here;
 use crate::statement::facts::{NameUse, StatementFacts};
@@ -481,131 +482,6 @@ impl Reader {
         if let (false, Some(table)) = (n.idxname.is_empty(), &n.relation) {
             self.named_relation(&of_range(table).0, &n.idxname, Kind::Index)?;
         }
-        Ok(())
-    }
-
-    fn function(&mut self, n: &pb::CreateFunctionStmt) -> Result<(), String> {
-        let (schema, name) = of_nodes(&n.funcname).ok_or("a function without a name")?;
-        let (mut arguments, mut spelled, mut defaults, mut variadic) = (Vec::new(), Vec::new(), 0, false);
-        for parameter in &n.parameters {
-            let Some(N::FunctionParameter(parameter)) = parameter.node.as_ref() else { continue };
-            use pb::FunctionParameterMode as Mode;
-            match Mode::try_from(parameter.mode).unwrap_or(Mode::Undefined) {
-                Mode::FuncParamOut | Mode::FuncParamTable => continue,
-                Mode::FuncParamVariadic => variadic = true,
-                Mode::FuncParamIn | Mode::FuncParamInout | Mode::FuncParamDefault | Mode::Undefined => {}
-            }
-            let (oid, spelling) = self.argument(parameter.arg_type.as_ref());
-            arguments.push(oid);
-            spelled.push(spelling);
-            defaults += u16::from(parameter.defexpr.is_some());
-        }
-        let result = self.argument(n.return_type.as_ref()).0;
-        let kind = if n.is_procedure { 'p' } else { 'f' };
-        let oid = self.oid();
-        self.raw.routines.push(Routine {
-            schema: schema.into(),
-            name: name.into(),
-            oid,
-            kind,
-            defaults,
-            variadic,
-            arguments: arguments.into(),
-            signature: spelled.join(", ").into(),
-            result,
-        });
-        Ok(())
-    }
-
-    /// A type in a signature: its oid (for arrays of a user type that of the type) and how the catalog spells it.
-    fn argument(&mut self, of: Option<&pb::TypeName>) -> (u32, String) {
-        let Some(used) = of.and_then(type_use) else { return (pseudo_oid("any"), String::new()) };
-        let array = of.is_some_and(|of| !of.array_bounds.is_empty());
-        let oid = self.type_oid(&used).unwrap_or_else(|| pseudo_oid("any"));
-        let name = spelling(&used);
-        (oid, if array { format!("{name}[]") } else { name })
-    }
-
-    fn define(&mut self, n: &pb::DefineStmt, facts: &StatementFacts) -> Result<(), String> {
-        use pb::ObjectType as O;
-        let kind = O::try_from(n.kind).unwrap_or(O::Undefined);
-        let of = |wanted: &str| {
-            n.definition.iter().find_map(|node| match node.node.as_ref() {
-                Some(N::DefElem(element)) if element.defname == wanted => element.arg.as_ref(),
-                _ => None,
-            })
-        };
-        let named_type = |node: Option<&Box<pb::Node>>| match node.and_then(|node| node.node.as_ref()) {
-            Some(N::TypeName(of)) => Some(of.clone()),
-            _ => None,
-        };
-        let (schema, name) = of_nodes(&n.defnames).ok_or("a definition without a name")?;
-        let oid = self.oid();
-        if kind == O::ObjectOperator {
-            let left = named_type(of("leftarg")).map_or(0, |of| self.argument(Some(&of)).0);
-            let right = named_type(of("rightarg")).map_or(0, |of| self.argument(Some(&of)).0);
-            let function =
-                named_type(of("function").or_else(|| of("procedure"))).and_then(|of| of_nodes(&of.names));
-            let (function_schema, function) = function.ok_or("an operator without a function")?;
-            let operator = Operator {
-                schema: schema.as_str().into(),
-                oid,
-                left,
-                right,
-                result: 0,
-                function_schema: function_schema.into(),
-                function: function.into(),
-            };
-            self.raw.operators.push((name.as_str().into(), operator));
-            return Ok(());
-        }
-        if kind == O::ObjectAggregate {
-            // Any number of arguments, so it competes for every call of its name.
-            let (arguments, signature) = (Box::default(), Arc::from(""));
-            let (schema, name) = (schema.into(), name.into());
-            let routine = Routine {
-                schema,
-                name,
-                oid,
-                kind: 'a',
-                defaults: 0,
-                variadic: true,
-                arguments,
-                signature,
-                result: 0,
-            };
-            self.raw.routines.push(routine);
-            return Ok(());
-        }
-        if kind == O::ObjectType {
-            let place = self.user_type(Some((schema, name)), 'b')?;
-            self.raw.types[place].own_function = Some(0);
-            return Ok(());
-        }
-        if !matches!(kind, O::ObjectCollation | O::ObjectTsconfiguration | O::ObjectTsdictionary) {
-            self.note(facts, format!("{} is not used", facts.tag));
-        }
-        Ok(())
-    }
-
-    fn cast(&mut self, n: &pb::CreateCastStmt) -> Result<(), String> {
-        let source = self.argument(n.sourcetype.as_ref()).0;
-        let target = self.argument(n.targettype.as_ref()).0;
-        let function = n.func.as_ref().and_then(|function| of_nodes(&function.objname));
-        let function = function.map(|(schema, name)| (Arc::from(schema), Arc::from(name)));
-        let implicit = pb::CoercionContext::try_from(n.context) == Ok(pb::CoercionContext::CoercionImplicit);
-        self.raw.casts.push(RawCast { source, target, implicit, function });
-        Ok(())
-    }
-
-    fn trigger(&mut self, n: &pb::CreateTrigStmt) -> Result<(), String> {
-        let relation = self.known(n.relation.as_ref())?;
-        let (schema, function) = of_nodes(&n.funcname).ok_or("a trigger without a function")?;
-        // pg_trigger.h: insert 4, delete 8, update 16, truncate 32.
-        let bits = [(4, 2), (16, 4), (8, 8), (32, 16)];
-        let mask: u8 = bits.iter().filter(|(event, _)| n.events & event != 0).map(|(_, bit)| bit).sum();
-        let mask = mask + if n.deferrable { build::AT_COMMIT } else { 0 };
-        self.hazard(relation, mask, format!("has trigger {} → {schema}.{function}()", n.trigname));
         Ok(())
     }
 }

@@ -234,14 +234,19 @@ UNION ALL
 SELECT 't', t.oid, 1, 'a default', t.typdefaultbin::pg_catalog.text
 FROM pg_catalog.pg_type t WHERE t.typdefaultbin IS NOT NULL AND t.typtype = 'd'
 )
-SELECT DISTINCT t.owner, t.oid, t.mask, t.holder, m[1], m[2]
+SELECT DISTINCT t.owner, t.oid, t.mask, t.holder, x.key, x.value
 FROM trees t, LATERAL (
-  SELECT pg_catalog.regexp_matches(t.tree, ':(funcid|opfuncid|opno|hashfuncid|negfuncid|aggfnoid|winfnoid|eqop|sortop|tsmhandler|startInRangeFunc|endInRangeFunc|resulttype|relid) ([1-9][0-9]*)', 'g')
+  SELECT k.key, pg_catalog.rtrim(pg_catalog.split_part(f.field, ' ', 2), '})') FROM pg_catalog.string_to_table(t.tree, ' :') f(field),
+    LATERAL (SELECT pg_catalog.split_part(f.field, ' ', 1)) k(key)
+  WHERE k.key IN ('funcid', 'opfuncid', 'opno', 'hashfuncid', 'negfuncid', 'aggfnoid', 'winfnoid', 'eqop', 'sortop', 'tsmhandler',
+    'startInRangeFunc', 'endInRangeFunc', 'resulttype', 'relid')
   UNION ALL
-  SELECT ARRAY['list', l.o] FROM pg_catalog.regexp_matches(t.tree, '\(o ([0-9 ]+)\)', 'g') r(r), pg_catalog.regexp_split_to_table(r.r[1], ' +') l(o)
-) x(m)
-WHERE m[2] <> '' AND m[2]::pg_catalog.int8 <> 0
-  AND (m[2]::pg_catalog.int8 >= 16384 OR m[1] IN ('funcid', 'aggfnoid', 'winfnoid', 'tsmhandler', 'relid'))";
+  SELECT 'list', l.o FROM pg_catalog.string_to_table(t.tree, ' :') f(field),
+    pg_catalog.regexp_matches(f.field, '\(o ([0-9 ]+)\)', 'g') r(r), pg_catalog.string_to_table(r.r[1], ' ') l(o)
+  WHERE pg_catalog.strpos(f.field, '(o ') > 0
+) x(key, value)
+WHERE x.value ~ '^[1-9][0-9]*$'
+  AND (x.value::pg_catalog.int8 >= 16384 OR x.key IN ('funcid', 'aggfnoid', 'winfnoid', 'tsmhandler', 'relid'))";
 
 /// One row of one text: it differs once the catalog differs in anything that a snapshot holds. Rows are known by oid and
 /// xmin (lineage.md 4.4): ANALYZE does not disturb it, and temporary

@@ -258,12 +258,15 @@ impl Resolver<'_> {
                 self.type_code(&code.clone(), of_user);
             }
         }
-        let built_in = schema == "pg_catalog" && system::is_type(name)
+        let built_in = schema == "pg_catalog" && (system::is_type(name) || SERIAL_TYPES.contains(&name))
             || self.snapshot.relation(schema, name).is_some_and(|relation| relation.system)
             || schema == "information_schema" && INFORMATION_TYPES.contains(&name);
         found || built_in
     }
 }
+
+/// Names that stand for a type and a sequence in a column's definition, and nowhere else (parse_utilcmd.c).
+const SERIAL_TYPES: [&str; 6] = ["bigserial", "serial", "serial2", "serial4", "serial8", "smallserial"];
 
 /// The domains of `information_schema`; their checks are built-in.
 const INFORMATION_TYPES: [&str; 5] =
