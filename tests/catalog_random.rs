@@ -166,7 +166,7 @@ fn what_is_code_free_leaves_no_trace() {
     let hits = || session.query("SELECT last_value, is_called FROM lab.hits");
     let mut dice = Dice(20_261_120);
     let (mut free, mut ran_free, mut traced) = (0, 0, 0);
-    for _ in 0..6_000 {
+    for _ in 0..3_000 {
         let sql = dice.statement();
         let resolution = resolution(&snapshot, &PATH, &SessionView::default(), &sql);
         let before = hits();
@@ -181,7 +181,7 @@ fn what_is_code_free_leaves_no_trace() {
         traced += i32::from(trace);
     }
     // Blunt dice would prove nothing: many must be free and run, and many leave a trace.
-    assert!(ran_free > 400 && traced > 100, "{free} free, {ran_free} of them ran, {traced} left a trace");
+    assert!(ran_free > 200 && traced > 50, "{free} free, {ran_free} of them ran, {traced} left a trace");
 }
 
 #[test]
