@@ -33,6 +33,8 @@ use super::refuse::{Skip, Stand, absent, bad_name, too_many_names};
 use super::relay::Relay;
 use crate::evidence::Mark;
 
+/// Bytes that may wait for the client before no further frame of its is looked at.
+const ANSWERS_BYTES_MAX: usize = 256 * 1024;
 /// Objects of users have oids from here on (`FirstNormalObjectId`, src/include/access/transam.h).
 const FIRST_USER_OID: u32 = 16_384;
 
@@ -129,6 +131,10 @@ impl Relay {
         }
         if self.gate.stream_left > 0 {
             return Ok(self.stream_copy_data());
+        }
+        // Answers that are made here wait for the client to read them, and no longer list of them is kept.
+        if self.down.outgoing_bytes() > ANSWERS_BYTES_MAX {
+            return Ok(Step::Blocked);
         }
         // The data of a fenced COPY belongs to the statement itself: nothing else may stand among it.
         let own_copy = self.gate.copy == CopyPhase::Active;
@@ -460,6 +466,8 @@ impl Relay {
     }
 
     fn on_sync(&mut self, len: usize) -> Result<Step, End> {
+        let frame = self.up.unscanned().get(..len).unwrap_or_default();
+        Message::parse(frame).map_err(|fault| End::client_fault(&fault))?;
         if self.gate.skip == Skip::AnsweredHere {
             self.gate.skip = Skip::No;
             self.up.swallow(len);

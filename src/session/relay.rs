@@ -208,7 +208,11 @@ impl Relay {
                 "pgturnstile ended the session: writing to the target failed: {error}. Next: reconnect"
             ))));
         }
-        if let Poll::Ready(Err(error)) = poll_write(&mut self.client, &mut self.down, context) {
+        let waiting = self.down.outgoing_bytes();
+        let written = poll_write(&mut self.client, &mut self.down, context);
+        // Room for answers may be what the gate waits for.
+        news |= self.blocked && self.down.outgoing_bytes() < waiting;
+        if let Poll::Ready(Err(error)) = written {
             return Poll::Ready(Err(End::ClientGone(
                 format!("writing to the client failed: {error}").into(),
             )));

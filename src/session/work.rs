@@ -31,7 +31,8 @@ pub(super) struct Work<'w> {
     types: &'w [u32],
     names: &'w Names,
     batch: Batch,
-    in_transaction: bool,
+    /// `None`: frames are in flight, so it is not known.
+    in_transaction: Option<bool>,
     /// A statement before this one may have moved what names mean.
     code_before: bool,
     /// A statement before this one may have changed the catalog.
@@ -61,8 +62,7 @@ impl<'w> Work<'w> {
             types,
             names,
             batch,
-            // Where frames are in flight it is not known: a condition that asks counts it as open.
-            in_transaction: status != Some(TransactionStatus::Idle),
+            in_transaction: status.map(|status| status != TransactionStatus::Idle),
             code_before: false,
             ddl_before: false,
             summary: Vec::new(),
@@ -194,8 +194,12 @@ impl<'w> Work<'w> {
             || matches!(resolution.code, Code::ThroughRelations(_))
             || statement.class == Class::CallProcedure;
         self.code_before |= moves_names;
-        if let Some(control) = statement.transaction {
-            self.in_transaction = matches!(control, TransactionControl::Begin { .. });
+        match statement.transaction {
+            Some(TransactionControl::Begin { .. }) => self.in_transaction = Some(true),
+            Some(
+                TransactionControl::Commit | TransactionControl::Rollback | TransactionControl::TwoPhase,
+            ) => self.in_transaction = Some(false),
+            Some(TransactionControl::Savepoint | TransactionControl::Mode { .. }) | None => {}
         }
     }
 
