@@ -154,9 +154,15 @@ impl<'w> Work<'w> {
 
     fn judged(&mut self, statement: &StatementFacts, resolution: &Resolution) -> policy::Judgement {
         let ground = &self.judge.ground;
-        let context =
-            policy::Context { in_transaction: self.in_transaction, text_digest: self.digest, now_s: now_s() };
-        let judgement = ground.policy.judge(&ground.subject, statement, resolution, &context);
+        let judge = |in_transaction| {
+            let context = policy::Context { in_transaction, text_digest: self.digest, now_s: now_s() };
+            ground.policy.judge(&ground.subject, statement, resolution, &context)
+        };
+        let judgement = match self.in_transaction {
+            Some(known) => judge(known),
+            None if ground.depends_on_transaction => judge(true).and(judge(false)),
+            None => judge(true),
+        };
         self.consequences(statement, resolution);
         self.summary.push(summary::facts(statement, resolution));
         judgement
