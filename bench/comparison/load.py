@@ -1,0 +1,209 @@
+"""What is asked of an endpoint, and how one cell is measured.
+
+A cell is one workload at one endpoint in one round. CPU is read while everybody is connected and busy, so logins (a TLS
+handshake, a token or a password) count at nobody; transactions are counted in exactly the same interval, from pgbench's
+own log of every transaction.
+"""
+
+import math
+import os
+import pathlib
+import shlex
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from . import proc
+from .stand import Failed
+
+LEAD_S = 0.25  # behind the first transaction: everybody is connected, texts are known
+TAIL_S = 0.10  # before the last one
+SAMPLE_S = 0.02
+CELL_LIMIT_S = 300
+CACHED_TEXTS = 100
+BULK_REPEATS = 3
+POINT = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
+
+
+@dataclass
+class Cell:
+    """One measurement. A unit is a query, or a GB (10^9 bytes) of row payload."""
+
+    units: float
+    rate: float  # queries per second, or MB of payload per second
+    user_s: float
+    system_s: float
+    p50_us: float | None = None
+    p99_us: float | None = None
+
+    @property
+    def cpu(self):
+        """Proxy CPU per unit: microseconds per query, or seconds per GB."""
+        seconds = (self.user_s + self.system_s) / self.units
+        return seconds if self.p50_us is None else seconds * 1e6
+
+    @property
+    def user(self):
+        """The part of it spent outside the kernel."""
+        whole = self.user_s + self.system_s
+        return self.cpu * self.user_s / whole if whole else 0.0
+
+    def line(self):
+        if self.p50_us is None:
+            return f"{self.rate:8.0f} MB/s  {self.cpu:6.2f} s/GB"
+        return f"{self.rate:8.0f} q/s  {self.cpu:6.1f} us/query  p50 {self.p50_us:.0f}  p99 {self.p99_us:.0f} us"
+
+
+@dataclass
+class Workload:
+    """A workload; `limits` holds {(endpoint, figure): (ratio, who says so)}, figures being cpu, p50 and p99."""
+
+    name: str
+    title: str
+    run: object
+    endpoints: tuple
+    limits: dict = field(default_factory=dict)
+
+
+def workloads(stand, chosen):
+    """All of them, in the order of the table, or those that were chosen."""
+    everybody = tuple(endpoint.name for endpoint in stand.endpoints)
+    point = ("pgbouncer-4k", "gateway-queued", "gateway-gated")
+    found = [
+        Workload(f"{mode}-{clients}", title, _Pgbench(stand, mode, clients, CACHED_TEXTS), point, _limits(mode, clients))
+        for mode, title in (
+            ("simple", "point query, simple protocol, cached text"),
+            ("extended", "point query, extended protocol"),
+            ("prepared", "point query, prepared"),
+        )
+        for clients in (1, 8, 32)
+    ]
+    fresh = {("gateway-queued", "cpu"): (1.60, "design")}
+    ever_new = _Pgbench(stand, "simple", 8, 100_000 * chosen.scale)
+    found.append(Workload("fresh-8", "point query, simple protocol, ever new literals", ever_new, point, fresh))
+    bulk = {(name, "cpu"): (1.10, "issue") for name in ("gateway-queued", "gateway-gated")}
+    found.append(Workload("bulk", "bulk SELECT", _Bulk(stand), everybody, bulk))
+    prefixes = tuple(chosen.only.split(","))
+    return [workload for workload in found if workload.name.startswith(prefixes)]
+
+
+def _limits(mode, clients):
+    if mode == "simple" and clients == 8:
+        return {("gateway-queued", "cpu"): (1.15, "issue"), ("gateway-gated", "cpu"): (1.30, "issue")}
+    limits = {}
+    if clients == 1 and mode == "simple":
+        limits["gateway-queued", "p50"] = (1.20, "design")
+    if clients == 32 and mode == "simple":
+        limits["gateway-queued", "p99"] = (1.50, "design")
+    if clients > 1 and mode != "simple":
+        limits["gateway-queued", "cpu"] = (1.15, "design")
+    return limits
+
+
+class _Pgbench:
+    """pgbench with a script of one SELECT whose literal is one of `texts`."""
+
+    def __init__(self, stand, mode, clients, texts):
+        self.mode, self.clients = mode, clients
+        self.pgbench = f"{stand.postgres_bin}/pgbench"
+        self.folder = stand.folder / "load"
+        self.folder.mkdir(exist_ok=True)
+        self.script = self.folder / f"point-{texts}.sql"
+        self.script.write_text(f"\\set aid random(1, {texts})\n{POINT}")
+
+    def __call__(self, endpoint, seconds):
+        command = [
+            self.pgbench, "-n", "-M", self.mode, "-c", str(self.clients), "-j", str(min(self.clients, os.cpu_count())),
+            "-T", str(math.ceil(seconds + LEAD_S + TAIL_S)), "-f", str(self.script), "-l", "--log-prefix", str(self.folder / "log"),
+        ]
+        process = subprocess.Popen(command, env=endpoint.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        samples = _sample(endpoint.pid, process)
+        output = process.communicate()[0]
+        log = self._log()
+        if process.returncode or not log:
+            raise Failed(f"pgbench at {endpoint.name} failed: {shlex.join(command)}\n{output[-1000:]}")
+        return _cell_of(log, samples)
+
+    def _log(self):
+        """(finished at, seconds since 1970; latency, us) of every transaction."""
+        log = []
+        for path in self.folder.glob("log.*"):
+            with open(path, encoding="ascii") as file:
+                for line in file:
+                    # client, transaction, latency, script, epoch, microseconds
+                    _, _, latency_us, _, epoch, epoch_us, *_ = line.split()
+                    log.append((int(epoch) + int(epoch_us) / 1e6, int(latency_us)))
+            path.unlink()
+        log.sort()
+        return log
+
+
+def _sample(pid, process):
+    """(time, (user, system)) of `pid` until `process` ends."""
+    samples = []
+    deadline = time.monotonic() + CELL_LIMIT_S
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            process.kill()
+            break
+        samples.append((time.time(), proc.cpu(pid)))
+        time.sleep(SAMPLE_S)
+    return samples
+
+
+def _cell_of(log, samples):
+    """The cell of the interval between the first sample behind the lead and the last one before the tail."""
+    begin, end = log[0][0] + LEAD_S, log[-1][0] - TAIL_S
+    inside = [sample for sample in samples if begin <= sample[0] <= end]
+    if len(inside) < 2:
+        raise Failed("the cell was too short to be measured: give it more --seconds")
+    (begin, (user, system)), (end, (user_end, system_end)) = inside[0], inside[-1]
+    latencies = sorted(latency for finished, latency in log if begin < finished <= end)
+    if not latencies:
+        raise Failed("no transaction finished inside the measured interval")
+    return Cell(
+        units=len(latencies),
+        rate=len(latencies) / (end - begin),
+        user_s=user_end - user,
+        system_s=system_end - system,
+        p50_us=latencies[len(latencies) // 2],
+        p99_us=latencies[len(latencies) * 99 // 100],
+    )
+
+
+class _Bulk:
+    """The whole table people through drain.c, which only walks message headers: any real reader would be the bottleneck."""
+
+    def __init__(self, stand):
+        self.drain = stand.folder / "drain"
+        source = pathlib.Path(__file__).parent / "drain.c"
+        include = subprocess.run(["pg_config", "--includedir"], capture_output=True, text=True, check=True).stdout.strip()
+        compiled = subprocess.run(
+            ["gcc", "-O2", "-Wall", "-Wextra", f"-I{include}", "-o", self.drain, source, "-lpq", "-lssl", "-lcrypto"],
+            capture_output=True, text=True,
+        )
+        if compiled.returncode:
+            raise Failed(f"drain.c does not compile:\n{compiled.stderr}")
+
+    def __call__(self, endpoint, _seconds):
+        process = subprocess.Popen(
+            [str(self.drain), "SELECT * FROM people", str(BULK_REPEATS)], env=endpoint.environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        ready = process.stdout.readline()
+        user, system = proc.cpu(endpoint.pid)
+        try:
+            result, errors = process.communicate("go\n", timeout=CELL_LIMIT_S)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            process.kill()
+            result, errors = process.communicate()
+        user_end, system_end = proc.cpu(endpoint.pid)
+        if process.returncode or not ready:
+            raise Failed(f"the bulk SELECT at {endpoint.name} failed: {errors.strip()[-500:]}")
+        seconds, payload_bytes = result.split()
+        return Cell(
+            units=int(payload_bytes) / 1e9,
+            rate=int(payload_bytes) / 1e6 / float(seconds),
+            user_s=user_end - user,
+            system_s=system_end - system,
+        )
