@@ -1,6 +1,6 @@
 //! pgturnstile.toml: read strictly, checked whole, held as plain values.
 //!
-//! Owns the gateway's configuration file, its reference (README.md beside this file, generated from [`reference`]), its
+//! Owns the gateway's configuration file, its reference (README.md beside this file, generated from [`mod@reference`]), its
 //! comparison with the policy, and the digest key that the file points to but must not hold. It may not open
 //! sockets and knows nothing of policies. It fails whole: [`Config::load`] yields a configuration in which every
 //! reference resolves and every file was readable, or every error at once with file, line and key. A reload is a load

@@ -1,6 +1,6 @@
 //! Every key of pgturnstile.toml, and the reference rendered from it.
 //!
-//! Owns the descriptions only; reading is done by the modules beside it, through [`super::keys`]. The tables in this
+//! Owns the descriptions only; reading is done by the modules beside it, through `keys`. The tables in this
 //! folder's README are [`markdown`]'s output, and a test keeps them so.
 
 use std::fmt::Write as _;

@@ -36,7 +36,14 @@ impl Relay {
         loop {
             match self.backend_frame().await? {
                 Step::Done => moved = true,
-                Step::NeedBytes | Step::Blocked => return Ok(moved),
+                Step::NeedBytes => {
+                    self.answers_wait = false;
+                    return Ok(moved);
+                }
+                Step::Blocked => {
+                    self.answers_wait = true;
+                    return Ok(moved);
+                }
             }
         }
     }

@@ -66,6 +66,8 @@ pub struct Relay {
     control: Arc<Control>,
     /// The client's next frame waits for the backend or for the evidence.
     pub(super) blocked: bool,
+    /// The backend's next frame waits for the evidence.
+    pub(super) answers_wait: bool,
     client_closed: bool,
     backend_closed: bool,
 }
@@ -127,6 +129,7 @@ impl Relay {
             account: parts.account,
             control: parts.control,
             blocked: false,
+            answers_wait: false,
             client_closed: false,
             backend_closed: false,
         }
@@ -187,7 +190,8 @@ impl Relay {
 
     /// A peer that has closed, once all of its frames are dealt with.
     fn closed(&mut self) -> Result<(), End> {
-        if self.backend_closed {
+        // What the target said before it went is still told.
+        if self.backend_closed && !self.answers_wait {
             return Err(End::backend(
                 "pgturnstile ended the session: the target closed the connection. Next: reconnect; if it stays so, \
                  look into the target's log",
@@ -217,7 +221,13 @@ impl Relay {
                 format!("writing to the client failed: {error}").into(),
             )));
         }
-        match poll_read(&mut self.backend, &mut self.down, context) {
+        let answer = if self.backend_closed {
+            // A closed socket reads as closed for ever: looking at it again would spin.
+            Poll::Pending
+        } else {
+            poll_read(&mut self.backend, &mut self.down, context)
+        };
+        match answer {
             Poll::Ready(Ok(0)) => {
                 self.backend_closed = true;
                 news = true;
