@@ -75,6 +75,7 @@ fn refused(data: &[u8], refusal: &Unparsable) {
             assert!(std::str::from_utf8(data).is_err_and(|e| e.valid_up_to() == *offset))
         }
         Unparsable::Syntax { message } => assert!(!message.is_empty()),
+        Unparsable::OperatorRun { offset } => assert!(*offset <= data.len()),
         Unparsable::TooDeep => {}
         Unparsable::Panicked | Unparsable::NotOnParserThread | Unparsable::Busy | Unparsable::Closed => {
             panic!("{refusal:?} of {}", data.escape_ascii())

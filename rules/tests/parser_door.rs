@@ -93,6 +93,20 @@ fn five_megabytes() {
     }
 }
 
+/// Quarter of a megabyte of `/**/` takes the scanner minutes: refused before it sees it.
+#[test]
+fn runs_that_the_scanner_is_slow_on() {
+    for unit in ["/**/", "/*", "+/**/", "+-", "+", "-/**/", "*/*"] {
+        let text = format!("select 1 {}", unit.repeat(250_000 / unit.len()));
+        let refused = default_cap(&text).unwrap_err();
+        assert!(matches!(refused, Unparsable::OperatorRun { .. }), "{unit}: {refused:?}");
+        let spaced = format!("select 1 {}", format!("{unit} ").repeat(1_000));
+        assert!(!matches!(default_cap(&spaced), Err(Unparsable::OperatorRun { .. })), "{unit} with spaces");
+    }
+    let banner = format!("/{}/\n--{}\nselect '{}'", "*".repeat(500), "-".repeat(500), "=".repeat(5_000));
+    assert!(default_cap(&banner).is_ok());
+}
+
 /// Every way to nest that is known to be cheap in bytes, from too little to too much: each is accepted or refused by
 /// name, and at its deepest leaves more than half of the stack untouched.
 #[test]
@@ -228,6 +242,7 @@ fn refusals_say_what_and_what_next_without_the_text() {
         Unparsable::Nul,
         Unparsable::NotUtf8 { offset: 3 },
         Unparsable::TooDeep,
+        Unparsable::OperatorRun { offset: 9 },
         Unparsable::Panicked,
         Unparsable::NotOnParserThread,
         Unparsable::Busy,

@@ -72,6 +72,14 @@ pub enum Unparsable {
         "the statement nests too deeply to be judged; split long chains of operators, or use IN or ANY over an array"
     )]
     TooDeep,
+    /// A run of operator characters on which PostgreSQL's scanner works in the square of its length.
+    #[error(
+        "the statement holds runs of operator characters or comments, at byte {offset} and before, that the parser would take too long over; put spaces between them"
+    )]
+    OperatorRun {
+        /// Where the run that is too much ends.
+        offset: usize,
+    },
     /// The parser or the walker panicked: a bug of the gateway, fenced.
     #[error(
         "the statement could not be classified: the gateway's parser failed on it; the operator finds the cause in the gateway's log"
@@ -97,7 +105,7 @@ impl Unparsable {
             Unparsable::TooLong { .. } => "54000",
             Unparsable::Nul | Unparsable::NotUtf8 { .. } => "22021",
             Unparsable::Syntax { .. } => "42601",
-            Unparsable::TooDeep => "54001",
+            Unparsable::TooDeep | Unparsable::OperatorRun { .. } => "54001",
             Unparsable::Panicked | Unparsable::NotOnParserThread => "XX000",
             Unparsable::Busy => "53400",
             Unparsable::Closed => "57P01",
@@ -112,6 +120,7 @@ impl Unparsable {
             Unparsable::NotUtf8 { .. } => "not UTF-8",
             Unparsable::Syntax { .. } => "syntax error",
             Unparsable::TooDeep => "nested too deeply",
+            Unparsable::OperatorRun { .. } => "run of operator characters",
             Unparsable::Panicked => "parser panicked",
             Unparsable::NotOnParserThread => "not on a parser thread",
             Unparsable::Busy => "parser queue full",
@@ -204,6 +213,9 @@ pub(crate) fn with_tree_here<R>(
     }
     if memchr::memchr(0, text).is_some() {
         return Err(Unparsable::Nul);
+    }
+    if let Some(offset) = super::effort::exceeded(text) {
+        return Err(Unparsable::OperatorRun { offset });
     }
     let text = std::str::from_utf8(text).map_err(|e| Unparsable::NotUtf8 { offset: e.valid_up_to() })?;
     // The tree is built, walked and dropped inside the fence.

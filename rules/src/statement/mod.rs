@@ -6,6 +6,7 @@
 
 pub mod cache;
 pub mod door;
+mod effort;
 pub mod facts;
 mod generated;
 mod lifted;
