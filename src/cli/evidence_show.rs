@@ -223,4 +223,51 @@ mod tests {
         assert!(!line.contains(is_deceptive), "{line}");
         assert_eq!(serde_json::from_str::<Json>(&line).unwrap(), value);
     }
+    fn shown(session: Option<&str>, json: bool) -> String {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/evidence_v1");
+        let (mut said, mut complained) = (Vec::new(), Vec::new());
+        let mut out = Out::captured(&mut said, &mut complained);
+        let args = Args { directory, session: session.map(str::to_owned), json };
+        assert_eq!(run(&args, &mut out).unwrap(), Exit::Yes);
+        drop(out);
+        String::from_utf8(said).unwrap()
+    }
+
+    #[test]
+    fn a_session_reads_from_its_opening_to_its_close() {
+        let said = shown(Some("0303"), false);
+        let order = [
+            "session 0303",
+            "from 192.0.2.7:40112",
+            "who: u-17 of corp (https://id.example.com), person kim@example.com, groups analysts, dba",
+            "target crm-prod",
+            "#4 allow by analyst.read [simple] select name from crm.customers where id = $1",
+            "reaches crm.customers (read.select)",
+            "-> #4 completed SELECT 1",
+            "#7 REFUSE by any.blind-write [execute, 2 parameter(s)] (withheld: syntax error; 9 bytes)",
+            "crm.customers (write.delete, no predicate)",
+            "refused #7 with 42501",
+            "SETTING MOVED: role is dba, must be none",
+            "closed by client",
+        ];
+        let mut rest = said.as_str();
+        for part in order {
+            let at = rest.find(part).unwrap_or_else(|| panic!("{part} is not behind the others in {said}"));
+            rest = &rest[at + part.len()..];
+        }
+        assert!(!said.contains("gateway started") && !said.contains("DENIED"));
+        assert!(shown(None, false).contains("DENIED 28000: exp 1 is before now 2"));
+    }
+
+    #[test]
+    fn every_record_is_one_json_line_and_statements_bring_their_text() {
+        let said = shown(None, true);
+        let records: Vec<Json> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(records.len(), 21);
+        assert!((0..).zip(&records).all(|(at, record)| record["sequence"].as_u64() == Some(at)));
+        let statement = records.iter().find(|record| record["kind"] == "statement").unwrap();
+        assert_eq!(statement["payload"]["text"]["lifted"], "select name from crm.customers where id = $1");
+        assert_eq!(statement["payload"]["rule"], "analyst.read");
+        assert_eq!(statement["payload"]["judged"], 3);
+    }
 }

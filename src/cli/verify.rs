@@ -209,3 +209,61 @@ fn write_open(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn golden() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/evidence_v1")
+    }
+
+    fn ran(directory: PathBuf, json: bool) -> (Exit, String, String) {
+        let (mut said, mut complained) = (Vec::new(), Vec::new());
+        let mut out = Out::captured(&mut said, &mut complained);
+        let exit = run(&Args { directory, json }, &mut out).unwrap();
+        drop(out);
+        (exit, String::from_utf8(said).unwrap(), String::from_utf8(complained).unwrap())
+    }
+
+    #[test]
+    fn sound_evidence_is_told_with_what_cannot_be_known() {
+        let (exit, said, complained) = ran(golden(), false);
+        assert_eq!((exit, complained.as_str()), (Exit::Yes, ""));
+        assert!(said.starts_with("OK: ") && said.contains("21 in 1 segment(s)"), "{said}");
+        assert!(said.contains("2 opened, 2 complete") && said.contains(Report::TAIL), "{said}");
+        let (exit, said, _) = ran(golden(), true);
+        let report: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((exit, &report["ok"], &report["end_proven"]), (Exit::Yes, &json!(true), &json!(false)));
+    }
+
+    #[test]
+    fn the_first_bad_record_is_named_and_the_answer_is_no() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = "segment-0000000000.evidence";
+        let mut content = fs::read(golden().join(name)).unwrap();
+        content[2_000] ^= 1;
+        fs::write(directory.path().join(name), content).unwrap();
+        let (exit, said, _) = ran(directory.path().to_owned(), false);
+        assert_eq!(exit, Exit::No);
+        assert!(said.starts_with("BROKEN: ") && said.contains("first bad: segment 0, offset "), "{said}");
+        let (exit, said, _) = ran(directory.path().to_owned(), true);
+        let report: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((exit, &report["ok"]), (Exit::No, &json!(false)));
+        let records = report["records"].as_u64().unwrap();
+        assert_eq!(report["first_bad"]["sequence"].as_u64(), Some(records));
+    }
+
+    #[test]
+    fn what_is_no_evidence_is_a_usage_error() {
+        let directory = tempfile::tempdir().unwrap();
+        for missing in [directory.path().to_owned(), directory.path().join("missing")] {
+            let (exit, said, complained) = ran(missing, false);
+            assert_eq!((exit, said.as_str()), (Exit::Usage, ""));
+            assert!(complained.starts_with("error: cannot read"), "{complained}");
+        }
+    }
+}

@@ -46,6 +46,11 @@ pub const READ_BUFFER_BYTES: usize = 1 << 20;
 pub const RECENT_TEXTS_MAX: usize = 8;
 /// Longest text that is kept for this comparison.
 pub const RECENT_TEXT_BYTES_MAX: usize = 4 << 10;
+/// How long a start waits for the directory's lock: a child that an ending gateway was just starting holds a copy until
+/// it executes.
+pub const LOCK_PATIENCE_MS: u64 = 500;
+/// Pause between two tries for the lock.
+pub const LOCK_PAUSE_MS: u64 = 20;
 /// How long an ordered end waits for records that hold credits but were not queued yet.
 pub const FINISH_LIMIT_MS: u64 = 1_000;
 /// Statements of one session that may be without their result at once; one more is refused.

@@ -17,8 +17,8 @@ use super::describe::hex;
 use super::disk::{Directory, Disk};
 use super::keys::MasterKey;
 use super::limits::{
-    QUEUE_BYTES_DEFAULT, RECORD_BYTES_MAX, RESERVE_BYTES_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN,
-    STALL_LIMIT_MS_DEFAULT, SYNC_INTERVAL_MS_DEFAULT,
+    LOCK_PATIENCE_MS, LOCK_PAUSE_MS, QUEUE_BYTES_DEFAULT, RECORD_BYTES_MAX, RESERVE_BYTES_DEFAULT,
+    SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, STALL_LIMIT_MS_DEFAULT, SYNC_INTERVAL_MS_DEFAULT,
 };
 use super::log::{Identity, Log, wall_ns};
 use super::read::Bad;
@@ -156,13 +156,21 @@ pub fn open(
 ) -> Result<(Evidence, Vec<Lane>), OpenError> {
     check(settings)?;
     let directory = &settings.directory;
-    let disk = match Directory::lock(directory) {
-        Ok(Some(disk)) => disk,
-        Ok(None) => return Err(OpenError::Locked(directory.clone())),
-        Err(error) => return Err(OpenError::Directory { path: directory.clone(), error }),
-    };
+    let disk = lock(directory)?;
     let binary_hash = recover::file_hash(Path::new("/proc/self/exe")).map_err(OpenError::Read)?;
     open_on(Box::new(disk), settings, run, lanes, MasterKey::new(key), binary_hash)
+}
+
+fn lock(directory: &Path) -> Result<Directory, OpenError> {
+    let tries = LOCK_PATIENCE_MS / LOCK_PAUSE_MS;
+    for _ in 0..tries {
+        match Directory::lock(directory) {
+            Ok(Some(disk)) => return Ok(disk),
+            Ok(None) => std::thread::sleep(Duration::from_millis(LOCK_PAUSE_MS)),
+            Err(error) => return Err(OpenError::Directory { path: directory.to_owned(), error }),
+        }
+    }
+    Err(OpenError::Locked(directory.to_owned()))
 }
 
 fn check(settings: &Settings) -> Result<(), OpenError> {

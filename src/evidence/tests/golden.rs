@@ -158,7 +158,7 @@ fn denied(script: &mut Script) {
     );
 }
 
-fn session(script: &mut Script) {
+fn login(script: &mut Script) {
     script.put(3, 0, &samples::opened(), How::GATED);
     script.put(
         3,
@@ -201,6 +201,9 @@ fn session(script: &mut Script) {
         }),
         How::GATED,
     );
+}
+
+fn statements(script: &mut Script) {
     let facts = vec![Facts {
         class: "write.delete".into(),
         tag: "DELETE".into(),
@@ -246,6 +249,9 @@ fn session(script: &mut Script) {
         }),
         How::QUEUED.answering(7),
     );
+}
+
+fn session_end(script: &mut Script) {
     script.put(
         3,
         9,
@@ -293,7 +299,9 @@ fn made() -> Vec<u8> {
     let mut script = Script { chain: Chain::new(hash, 0), content: bytes.to_vec(), stamp, kinds: Vec::new() };
     gateway(&mut script);
     denied(&mut script);
-    session(&mut script);
+    login(&mut script);
+    statements(&mut script);
+    session_end(&mut script);
     let missing: Vec<_> = Kind::ALL.iter().filter(|kind| !script.kinds.contains(kind)).collect();
     assert!(missing.is_empty(), "{missing:?} are not in the golden file");
     let trailer = Trailer {

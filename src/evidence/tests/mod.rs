@@ -8,3 +8,4 @@ mod kill;
 mod lanes;
 mod samples;
 mod simulated;
+mod twin;
