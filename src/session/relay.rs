@@ -150,6 +150,8 @@ impl Relay {
         self.obey()?;
         // Each side can unblock the other: an answer opens the gate, a statement is what the next answer belongs to.
         while self.frontend_frames().await? | self.backend_frames().await? {}
+        // The last answer may be what a drain has waited for.
+        self.obey()?;
         self.closed()?;
         self.control.set_busy(!self.queue.is_empty());
         match self.waits_for()? {
