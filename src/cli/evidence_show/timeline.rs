@@ -116,7 +116,7 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
         Kind::DocumentLoaded => vec![loaded(fields)],
         Kind::Recovered => vec![recovered(fields)],
         Kind::SessionOpened => {
-            vec![format!("from {} through {}, TLS {}", text("peer"), text("listener"), text("tls"))]
+            vec![format!("from {} through {}, TLS: {}", text("peer"), text("listener"), text("tls"))]
         }
         Kind::Authenticated => authenticated(fields),
         Kind::AuthenticationDenied => denied(fields),
@@ -199,7 +199,7 @@ fn target(fields: &Fields) -> Vec<String> {
     let text = |name: &str| fields.text(name);
     vec![
         format!(
-            "target {} ({}, database {}, TLS {}) as {} by access {}, {}, {}",
+            "target {} ({}, database {}, TLS: {}) as {} by access {}, {}, {}",
             text("target"),
             text("endpoint"),
             text("database"),
@@ -239,6 +239,12 @@ fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
 
+/// `email="kim@example.com"`.
+fn claim(claim: &Value) -> String {
+    let Value::Map(parts) = claim else { return plain(claim) };
+    parts.iter().map(|(_, part)| plain(part)).collect::<Vec<_>>().join("=")
+}
+
 fn authenticated(fields: &Fields) -> Vec<String> {
     let text = |name: &str| fields.text(name);
     let groups = if *fields.value("groups_known") == Value::Bool(true) {
@@ -256,8 +262,11 @@ fn authenticated(fields: &Fields) -> Vec<String> {
         text("token_thumbprint"),
         text("method")
     )];
-    if *fields.value("claims") != Value::List(Vec::new()) {
-        lines.push(format!("claims: {}", text("claims")));
+    if let Value::List(claims) = fields.value("claims")
+        && !claims.is_empty()
+    {
+        let claims: Vec<String> = claims.iter().map(claim).collect();
+        lines.push(format!("claims: {}", claims.join(", ")));
     }
     lines
 }
