@@ -138,6 +138,7 @@ fn settings() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn predicates() {
     let grade = |sql: &str| {
         let facts = facts(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));

@@ -42,22 +42,8 @@ pub(crate) fn reached(
             });
         }
     }
-    for relation in &resolution.relations {
-        let kin = relation.kin.iter().flat_map(|kin| kin.iter());
-        for (schema, name) in kin {
-            let object = Object::Relation { schema, name, reach: Reach::Table };
-            if let Some(label) = labels.iter().find(|label| names(label, &object)) {
-                return Some(Reached {
-                    rule: of(label),
-                    why: format!(
-                        "{}.{} shares its rows with {object}, which is labelled {}, and masking is not built into this version",
-                        relation.schema,
-                        relation.name,
-                        label.tier.name()
-                    ),
-                });
-            }
-        }
+    if let Some(shared) = shared_rows(labels, resolution) {
+        return Some(shared);
     }
     let may = |what: String| {
         Some(Reached {
@@ -96,6 +82,28 @@ pub(crate) fn reached(
         // Named code is either a function (above), dynamic (above), or DDL and settings, which return no rows.
         Code::Free | Code::Named(_) => None,
     }
+}
+
+/// A relation that shares its rows with a labelled one, by inheritance or partitioning.
+fn shared_rows(labels: &[Label], resolution: &Resolution) -> Option<Reached> {
+    for relation in &resolution.relations {
+        let kin = relation.kin.iter().flat_map(|kin| kin.iter());
+        for (schema, name) in kin {
+            let object = Object::Relation { schema, name, reach: Reach::Table };
+            if let Some(label) = labels.iter().find(|label| names(label, &object)) {
+                return Some(Reached {
+                    rule: of(label),
+                    why: format!(
+                        "{}.{} shares its rows with {object}, which is labelled {}, and masking is not built into this version",
+                        relation.schema,
+                        relation.name,
+                        label.tier.name()
+                    ),
+                });
+            }
+        }
+    }
+    None
 }
 
 fn of(label: &Label) -> Rule {
