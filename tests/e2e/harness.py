@@ -125,6 +125,7 @@ class Postgres:
                 extra = "SUPERUSER" if login == "power_login" else ""
                 db.execute(f"CREATE ROLE {login} LOGIN {extra} PASSWORD '{self.passwords[login]}'")
             db.execute("CREATE ROLE boss")
+            db.execute("CREATE ROLE chief SUPERUSER")
             db.execute("CREATE DATABASE shop")
             db.execute("CREATE DATABASE bench OWNER bench_login")
         with self.superuser("shop") as db:
@@ -225,6 +226,9 @@ class Gateway:
             "segment_bytes": 16_777_216,
             "login_deadline_ms": 20_000,
             "extra": "",
+            "extra_limits": "",
+            "drain_deadline_s": 2,
+            "app_password": 'password = { file = "secrets/app_login" }',
             **settings,
         }
         folder.mkdir(parents=True)
@@ -279,7 +283,7 @@ class Gateway:
                 return
             except psycopg.OperationalError as error:
                 if time.monotonic() > end_at:
-                    raise AssertionError(f"the gateway did not come up: {error}\n{self.log()}") from error
+                    raise AssertionError(f"the gateway did not come up: {error}\n{self.log()[-3000:]}") from error
                 time.sleep(0.1)
 
     def alive(self) -> bool:

@@ -65,16 +65,21 @@ def attack(gate, database):
     return Attack(gate, database)
 
 
-def move(setting):
-    return f"SELECT pg_catalog.set_config('{setting}', '{MOVES[setting]}', false)"
+# Who moves it: a function of the database's users, whose text says nothing of settings; and, with the setting's name as a
+# constant or as a parameter, the server's own set_config, which is refused by what its text says.
+BY_FUNCTION = "SELECT shop.move_by_operator($1, $2)"
+BY_SET_CONFIG = "SELECT pg_catalog.set_config($1, $2, false)"
+
+
+def by_function(setting):
+    return BY_FUNCTION.replace("$1", f"'{setting}'").replace("$2", f"'{MOVES[setting]}'")
 
 
 @pytest.mark.parametrize("setting", MOVES)
-def test_bind_execute_flush_next_parse(attack, setting):
+@pytest.mark.parametrize("mover", [BY_FUNCTION, BY_SET_CONFIG], ids=["function", "set_config"])
+def test_bind_execute_flush_next_parse(attack, mover, setting):
     """Behind Execute and Flush no ParameterStatus has come yet: an empty reply queue proves nothing (facts.md 3.9)."""
-    attack.client.send(
-        parse("SELECT pg_catalog.set_config($1, $2, false)"), bind(setting, MOVES[setting]), execute(), FLUSH,
-    )
+    attack.client.send(parse(mover), bind(setting, MOVES[setting]), execute(), FLUSH)
     attack.client.send(parse(attack.after), bind(), execute())
     attack.defeated()
 
@@ -82,37 +87,70 @@ def test_bind_execute_flush_next_parse(attack, setting):
 @pytest.mark.parametrize("setting", MOVES)
 def test_waiting_for_the_answers_changes_nothing(attack, setting):
     client = attack.client
-    client.send(parse("SELECT pg_catalog.set_config($1, $2, false)"), bind(setting, MOVES[setting]), execute(), FLUSH)
-    for _ in range(4):
-        if client.read()[0] == "E":
-            break
+    client.send(parse(BY_FUNCTION), bind(setting, MOVES[setting]), execute(), FLUSH)
+    got = ""
+    while "C" not in got and "E" not in got:
+        got += client.read()[0]
+    assert got == "12DC"
     client.send(parse(attack.after), bind(), execute())
     attack.defeated()
 
 
 @pytest.mark.parametrize("setting", MOVES)
+def test_a_statement_parsed_earlier(attack, setting):
+    """Its Parse was judged before the move; its Bind and Execute would run behind it."""
+    assert wire.tags(attack.client.ask(parse(attack.after, "earlier"), SYNC)) == "1Z"
+    attack.client.send(parse(BY_FUNCTION), bind(setting, MOVES[setting]), execute(), FLUSH)
+    attack.client.send(bind(statement="earlier"), execute())
+    attack.defeated()
+
+
+@pytest.mark.parametrize("setting", MOVES)
 def test_a_query_behind_sync(attack, setting):
-    attack.client.send(
-        parse("SELECT pg_catalog.set_config($1, $2, false)"), bind(setting, MOVES[setting]), execute(), SYNC,
-        query(attack.after),
-    )
+    attack.client.send(parse(BY_FUNCTION), bind(setting, MOVES[setting]), execute(), SYNC, query(attack.after))
+    assert attack.defeated()[-1]["V"] == "FATAL"
+
+
+@pytest.mark.parametrize("setting", MOVES)
+def test_a_query_in_the_same_batch(attack, setting):
+    attack.client.send(parse(BY_FUNCTION), bind(setting, MOVES[setting]), execute(), query(attack.after))
     attack.defeated()
 
 
 @pytest.mark.parametrize("setting", MOVES)
 def test_a_query_behind_a_query(attack, setting):
-    attack.client.send(query(move(setting)), query(attack.after))
+    attack.client.send(query(by_function(setting)), query(attack.after))
+    assert attack.defeated()[-1]["V"] == "FATAL"
+
+
+@pytest.mark.parametrize("setting", MOVES)
+def test_in_one_text(attack, setting):
+    attack.client.send(query(by_function(setting) + "; " + attack.after.replace("shop.notes", "notes")))
     attack.defeated()
 
 
 @pytest.mark.parametrize("setting", MOVES)
+@pytest.mark.parametrize("sql", ["SELECT pg_catalog.set_config('{0}', '{1}', false)", "SELECT set_config('{0}', '{1}', true)",
+                                 "SELECT pg_catalog.set_config($1, $2, false)"])
+def test_set_config_is_refused_by_what_it_says(gate, setting, sql):
+    with Client(gate, "power") as client:
+        before = client.rows(f"SHOW {setting}")
+        sql = sql.format(setting, MOVES[setting])
+        values = (setting, MOVES[setting]) if "$1" in sql else ()
+        out = client.ask(parse(sql), bind(*values), execute(), SYNC)
+        assert errors(out)[0]["C"] == "42501" and "setting" in errors(out)[0]["M"]
+        assert client.rows(f"SHOW {setting}") == before
+
+
+@pytest.mark.parametrize("setting", MOVES)
 @pytest.mark.parametrize("how", ["SET {0} = '{1}'", "SET SESSION {0} TO '{1}'", "BEGIN; SET LOCAL {0} = '{1}'"])
-def test_plain_set(attack, setting, how):
-    attack.client.send(query(how.format(setting, MOVES[setting])), query(attack.after + " -- behind SET"))
-    said = attack.outcome()
-    assert said and attack.database.one("SELECT count(*) FROM shop.notes WHERE test = %s", attack.mark) == 0 or (
-        said and said[0]["V"] == "ERROR" and said[0]["C"] == "42501"
-    ), said
+def test_plain_set(gate, setting, how):
+    with Client(gate, "power") as client:
+        before = client.rows(f"SHOW {setting}")
+        out = client.ask(query(how.format(setting, MOVES[setting])))
+        assert errors(out)[0]["C"] == "42501", errors(out)
+        client.ask(query("ROLLBACK"))
+        assert client.rows(f"SHOW {setting}") == before
 
 
 @pytest.mark.parametrize("setting", MOVES)
@@ -139,20 +177,23 @@ def test_moved_by_code_that_no_text_names(attack, database, setting, by, protoco
     attack.defeated()
 
 
-@pytest.mark.parametrize("setting", ["role", "search_path", "row_security", "session_replication_role"])
-def test_a_move_without_any_report_ends_the_session(attack, setting):
+@pytest.mark.parametrize(
+    "setting, value", [("role", "chief"), ("search_path", "evil"), ("row_security", "off"), ("session_replication_role", "replica")]
+)
+def test_a_move_without_any_report_ends_the_session(attack, setting, value):
     """The server reports none of these on 15: the gateway reads them itself, and says which one moved."""
     with pytest.raises(Refused) as caught:
-        attack.client.ask(query(move(setting)))
+        attack.client.ask(query(f"SELECT shop.move_by_operator('{setting}', '{value}')"))
         attack.client.ask(query("SELECT 1"))
-    assert caught.value.fields["V"] == "FATAL"
-    assert setting in caught.value.fields["M"]
+    assert (caught.value.fields["V"], caught.value.fields["C"]) == ("FATAL", "42501")
+    assert f"setting {setting} was moved" in caught.value.fields["M"]
+    assert not any(tag == "S" for tag, _ in caught.value.frames), "this setting is not one that the server reports"
 
 
 @pytest.mark.parametrize("setting", ["client_encoding", "standard_conforming_strings"])
 def test_a_reported_move_ends_the_session(attack, setting):
     with pytest.raises(Refused) as caught:
-        attack.client.ask(query(move(setting)))
+        attack.client.ask(query(by_function(setting)))
         attack.client.ask(query("SELECT 1"))
     assert setting in caught.value.fields["M"]
 
@@ -161,7 +202,7 @@ def test_a_move_inside_a_transaction(attack):
     client = attack.client
     client.ask(query("BEGIN"))
     with pytest.raises((Refused, Closed, OSError)):
-        client.ask(query("SELECT pg_catalog.set_config('search_path', 'evil', true)"))
+        client.ask(query(by_function("search_path")))
         client.ask(query(attack.after))
         client.ask(query("COMMIT"))
         assert attack.database.one("SELECT count(*) FROM shop.notes WHERE test = %s", attack.mark) == 0
@@ -184,9 +225,9 @@ def test_a_move_in_a_transaction_that_fails_is_read_behind_it(attack):
 
 def test_what_moves_nothing_goes_on(attack):
     client = attack.client
-    client.ask(query("SELECT pg_catalog.set_config('search_path', 'shop', false)"))
+    client.ask(query("SELECT shop.move_by_operator('search_path', '\"shop\"')"))
     assert client.rows("SELECT count(*) FROM items") == [(b"1000",)]
-    client.ask(query("SELECT pg_catalog.set_config('work_mem', '8MB', false)"))
+    client.ask(query("SELECT shop.move_by_operator('work_mem', '8MB')"))
     client.ask(query("SELECT shop.shout('x')"))
     assert client.rows("SELECT count(*) FROM items") == [(b"1000",)]
     client.sock.close()
@@ -196,7 +237,7 @@ def test_reset_and_discard_return_to_the_guards(attack):
     client = attack.client
     for sql in ("RESET search_path", "RESET ALL", "DISCARD ALL"):
         client.ask(query(sql))
-    assert client.rows("SHOW search_path") == [(b"shop",)]
+    assert client.rows("SHOW search_path") == [(b'"shop"',)]
     client.sock.close()
 
 

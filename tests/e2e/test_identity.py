@@ -187,7 +187,7 @@ def test_a_password_that_is_too_long(gate):
 
 
 def test_a_login_that_goes_silent_holds_nothing(own_gate):
-    gate = own_gate(login_deadline_ms=3_000)
+    gate = own_gate(login_deadline_ms=3_000, extra_limits="dial_deadline_ms = 2_000")
     with Client(gate, login=False) as client:
         client.send(wire.startup(user="app", database="shop"))
         assert client.read()[0] == "R"

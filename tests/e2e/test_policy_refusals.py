@@ -32,7 +32,8 @@ BLIND = [
 
 def rule_line(gate, rule) -> str:
     lines = (gate.folder / "policy.toml").read_text().splitlines()
-    return f"policy.toml:{lines.index('id = "' + rule + '"') + 1}"
+    line = lines.index('id = "' + rule + '"') + 1
+    return f"policy.toml:{line}"
 
 
 @pytest.mark.parametrize("sql", BLIND)

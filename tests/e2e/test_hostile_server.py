@@ -1,0 +1,277 @@
+"""A target that lies: the client gets a FATAL with its reason, the gateway lives, other sessions are served.
+
+The control login is passed through to the real server, so that the gateway has a catalog; every session of a client
+meets a server that is played by hand.
+"""
+
+import struct
+
+import pytest
+
+import wire
+from wire import (
+    AUTH_OK, GREETING, HONEST, KEY_DATA, READY, Client, Closed, HostileServer, Refused, bind, complete, copy_data,
+    data_row, describe, error, execute, frame, honest_login, parse, query, row_description, status, tags, text,
+)
+
+PARAMETERS = b"".join(status(k, v) for k, v in GREETING.items())
+
+
+class Script:
+    """What the hostile server says; set anew by each test."""
+
+    def __init__(self):
+        self.honest()
+
+    def honest(self):
+        self.at_login = None
+        self.at_query = HONEST
+        self.closes = False
+
+    def login(self, peer):
+        if self.at_login is None:
+            honest_login(peer)
+        elif callable(self.at_login):
+            self.at_login(peer)
+        else:
+            peer.send(self.at_login)
+            if self.closes:
+                raise Closed("on purpose")
+
+    def answer(self, peer, tag, body):
+        if tag in "QSH":
+            peer.send(self.at_query)
+            return "close" if self.closes else None
+        return None
+
+
+@pytest.fixture(scope="module")
+def played(world):
+    script = Script()
+    server = HostileServer(world.database.port, script)
+    gate = world.gateway(pg_address=server.address, app_password="").start()
+    yield gate, script
+    gate.stop()
+    server.stop()
+    assert not server.failures, server.failures
+
+
+@pytest.fixture
+def hostile(played):
+    gate, script = played
+    script.honest()
+    yield gate, script
+    # Another session is served, by the same gateway, from a server that behaves again.
+    script.honest()
+    with Client(gate) as client:
+        assert client.rows("SELECT 1") == [(b"1",)]
+    assert gate.alive(), gate.log()[-3000:]
+
+
+LOGINS = {
+    "a method that nobody knows": frame("R", struct.pack("!I", 99)),
+    "kerberos": frame("R", struct.pack("!I", 2)),
+    "md5": frame("R", struct.pack("!I", 5) + b"salt"),
+    "a cleartext password outside TLS": frame("R", struct.pack("!I", 3)),
+    "gss": frame("R", struct.pack("!I", 7)),
+    "sasl without a mechanism": frame("R", struct.pack("!I", 10) + b"\0"),
+    "sasl with a foreign mechanism": frame("R", struct.pack("!I", 10) + b"PLAIN\0\0"),
+    "sasl that ends before it began": frame("R", struct.pack("!I", 12) + b"v=AAAA"),
+    "a truncated authentication": frame("R", b"\0\0"),
+    "an authentication without its end": b"R\0\0\0\x08\0\0",
+    "rows before the login": data_row(b"x"),
+    "ready before the login": READY,
+    "noise": b"\xff" * 100,
+    "http": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "ok without a key": AUTH_OK + PARAMETERS + READY,
+    "two keys": AUTH_OK + PARAMETERS + KEY_DATA + KEY_DATA + READY,
+    "rows in the greeting": AUTH_OK + PARAMETERS + data_row(b"x") + KEY_DATA + READY,
+    "copy both in the greeting": AUTH_OK + frame("W", b"\0\0\0"),
+    "another encoding": AUTH_OK + status("client_encoding", "SJIS") + KEY_DATA + READY,
+    "strings that escape": AUTH_OK + PARAMETERS + status("standard_conforming_strings", "off") + KEY_DATA + READY,
+    "a transaction that is open": AUTH_OK + PARAMETERS + KEY_DATA + frame("Z", b"T"),
+    "bytes behind ready": AUTH_OK + PARAMETERS + KEY_DATA + READY + data_row(b"x"),
+    "a fatal error": error("FATAL", "57P03", "the database system is starting up"),
+    "a fatal error that names the login": error("FATAL", "28P01", 'password authentication failed for user "app_login"'),
+    "an error without fields": frame("E", b"\0"),
+    "nothing at all": b"",
+}
+
+
+@pytest.mark.parametrize("what", LOGINS)
+def test_at_login(hostile, what):
+    gate, script = hostile
+    script.at_login, script.closes = LOGINS[what], True
+    with pytest.raises(Refused) as caught:
+        with Client(gate) as client:
+            client.ask(query("SELECT 1"))
+    assert caught.value.fields["V"] == "FATAL", caught.value.fields
+    assert 'target "shop"' in caught.value.fields["M"]
+    assert "app_login" not in caught.value.fields["M"]
+
+
+def test_a_scram_that_does_not_prove_itself(hostile):
+    gate, script = hostile
+
+    def login(peer):
+        peer.send(frame("R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"))
+        tag, body = peer.read()
+        assert tag == "p"
+        nonce = body.split(b"r=")[1]
+        peer.send(frame("R", struct.pack("!I", 11) + b"r=" + nonce + b"server,s=c2FsdHNhbHQ=,i=4096"))
+        peer.read()
+        peer.send(frame("R", struct.pack("!I", 12) + b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), AUTH_OK, PARAMETERS,
+                  KEY_DATA, READY)
+
+    script.at_login = login
+    with pytest.raises(Refused) as caught:
+        Client(gate, "reader")
+    assert caught.value.fields["V"] == "FATAL"
+
+
+def test_a_login_without_a_question(hostile):
+    """A credential with a password was to be proven by it: a server that asks for none is not the one that was meant."""
+    gate, _ = hostile
+    with pytest.raises(Refused) as caught:
+        Client(gate, "reader")
+    assert caught.value.fields["V"] == "FATAL"
+
+
+@pytest.mark.parametrize("iterations", [b"1", b"0", b"-1", b"999999999999", b"x"])
+def test_a_scram_with_foolish_iterations(hostile, iterations):
+    gate, script = hostile
+
+    def login(peer):
+        peer.send(frame("R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"))
+        nonce = peer.read()[1].split(b"r=")[1]
+        peer.send(frame("R", struct.pack("!I", 11) + b"r=" + nonce + b"server,s=c2FsdHNhbHQ=,i=" + iterations))
+        raise Closed("on purpose")
+
+    script.at_login = login
+    with pytest.raises(Refused) as caught:
+        Client(gate, "reader")
+    assert caught.value.fields["V"] == "FATAL"
+
+
+ANSWERS = {
+    "copy both": frame("W", b"\0\0\0"),
+    "copy in that nobody asked for": frame("G", b"\0\0\0"),
+    "copy out that nobody asked for": frame("H", b"\0\0\0"),
+    "copy data that nobody asked for": copy_data(b"x"),
+    "an authentication request": frame("R", struct.pack("!I", 3)),
+    "a second key": KEY_DATA,
+    "a negotiation": frame("v", struct.pack("!II", 3 << 16, 0)),
+    "a function's answer": frame("V", struct.pack("!i", -1)),
+    "a parse that nobody sent": frame("1") + HONEST,
+    "a bind that nobody sent": frame("2") + HONEST,
+    "a close that nobody sent": frame("3") + HONEST,
+    "another encoding": status("client_encoding", "SJIS") + HONEST,
+    "strings that escape": status("standard_conforming_strings", "off") + HONEST,
+    "another login": status("session_authorization", "boss") + HONEST,
+    "an unknown frame": frame("q") + HONEST,
+    "a length below four": b"D" + struct.pack("!I", 2),
+    "a length beyond all": b"T" + struct.pack("!I", 0x7FFF_FFFF),
+    "a row with a wrong count": row_description("a") + frame("D", struct.pack("!H", 3) + struct.pack("!i", 1) + b"x") + READY,
+    "a row whose value is too long": row_description("a") + frame("D", struct.pack("!Hi", 1, 100) + b"x") + READY,
+    "a truncated description": frame("T", b"\0\5abc"),
+    "a ready of an unknown state": row_description("a") + complete() + frame("Z", b"Q"),
+    "a ready with more": row_description("a") + complete() + frame("Z", b"II"),
+    "an error without its end": frame("E", b"SERROR\0"),
+    "a tag without its end": row_description("a") + frame("C", b"SELECT 1"),
+    "a ready that nobody asked for": HONEST + READY,
+    "rows behind ready": HONEST + data_row(b"late"),
+    "noise": b"\x00\xff" * 50,
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_behind_the_login(hostile, what):
+    gate, script = hostile
+    with Client(gate) as client:
+        script.at_query = ANSWERS[what]
+        client.send(query("SELECT 1"))
+        rest = client.rest()
+        assert rest and rest[-1][0] == "E", tags(rest)
+        got = wire.fields(rest[-1][1])
+        assert got["V"] == "FATAL" and "pgturnstile" in got["M"], got
+        assert "Next:" in got["M"]
+
+
+def test_what_is_wrong_is_recorded(hostile):
+    gate, script = hostile
+    with Client(gate) as client:
+        script.at_query = ANSWERS["copy both"]
+        client.send(query("SELECT 1"))
+        client.fatal()
+    closed = gate.wait_record("the end", lambda r: r["kind"] == "session-closed" and "CopyBoth" in r["payload"]["reason"])
+    assert closed["payload"]["by"] in ("backend", "target", "server"), closed["payload"]
+
+
+def test_a_late_row_goes_nowhere(hostile):
+    """What the client reads ends at the answer that it asked for; the lie behind it is not passed on."""
+    gate, script = hostile
+    with Client(gate) as client:
+        script.at_query = HONEST + data_row(b"a lie")
+        client.send(query("SELECT 1"))
+        rest = client.rest()
+        assert not any(b"a lie" in body for tag, body in rest if tag == "D")
+        assert rest[-1][0] == "E"
+
+
+WHOLE = row_description("a", "b") + data_row(b"one", b"two") + data_row(b"three", b"four") + complete("SELECT 2") + READY
+
+
+@pytest.mark.parametrize("at", sorted({*range(0, len(WHOLE), 7), 1, 4, 5, 6, len(WHOLE) - 6, len(WHOLE) - 1}))
+def test_it_closes_at_any_moment(hostile, at):
+    gate, script = hostile
+    with Client(gate) as client:
+        script.at_query, script.closes = WHOLE[:at], True
+        client.send(query("SELECT 1"))
+        rest = client.rest()
+        assert tags(rest)[-1:] == "E", tags(rest)
+        got = wire.fields(rest[-1][1])
+        assert got["V"] == "FATAL" and "pgturnstile" in got["M"]
+
+
+def test_it_says_fatal(hostile):
+    gate, script = hostile
+    with Client(gate) as client:
+        script.at_query, script.closes = error("FATAL", "57P01", "terminating connection due to administrator command"), True
+        client.send(query("SELECT 1"))
+        got = client.fatal()
+        assert got["C"] == "57P01"
+
+
+def test_extended_answers_out_of_order(hostile):
+    gate, script = hostile
+    for lie in (frame("2") + frame("1"), frame("n"), frame("t", b"\0\0"), frame("s"), data_row(b"x"), complete(), READY + READY):
+        script.honest()
+        with Client(gate) as client:
+            script.at_query = lie
+            client.send(parse("SELECT 1"), bind(), describe("P"), execute(), wire.SYNC)
+            assert client.fatal()["V"] == "FATAL"
+
+
+def test_notices_and_reports_pass(hostile):
+    gate, script = hostile
+    with Client(gate) as client:
+        script.at_query = (frame("N", b"SNOTICE\0VNOTICE\0C00000\0Mhello\0\0") + status("TimeZone", "CET")
+                           + frame("A", struct.pack("!I", 7) + text("channel") + text("payload")) + HONEST)
+        out = client.ask(query("SELECT 1"))
+        assert "".join(tag for tag, _ in out) == "NSATDCZ"
+
+
+def test_the_guards_cannot_be_read(hostile):
+    gate, script = hostile
+
+    def login(peer):
+        honest_login(peer)
+        tag, body = peer.read()
+        assert (tag, body[:9]) == ("Q", b"SHOW role")
+        peer.send(error(code="42501", message="no"), READY)
+
+    script.at_login = login
+    with pytest.raises(Refused) as caught:
+        with Client(gate) as client:
+            client.ask(query("SELECT 1"))
+    assert caught.value.fields["V"] == "FATAL"
