@@ -3,7 +3,7 @@
 //! Owns: that refusal (README decisions 11 and 13). May not: look at columns; the resolution has none, so a label speaks
 //! for its whole relation, and for those that share its rows by inheritance or partitioning. Fails closed: views,
 //! materialized views, foreign tables, functions and code that no text names may read labelled relations and are refused
-//! wherever the policy has a label; so are names without a schema.
+//! wherever the policy has a label; so are names that the snapshot does not know.
 
 use crate::policy::atoms::Atom;
 use crate::policy::model::{Label, Rule};
@@ -53,19 +53,19 @@ pub(crate) fn reached(
     };
     for atom in atoms {
         match atom.object {
+            // What is not in the snapshot may be a view by the time the server looks.
             Object::Relation {
-                reach: Reach::View | Reach::MaterializedView | Reach::Foreign | Reach::DataBearingCatalog,
+                reach:
+                    Reach::View
+                    | Reach::MaterializedView
+                    | Reach::Foreign
+                    | Reach::DataBearingCatalog
+                    | Reach::Unresolved,
                 ..
             }
             | Object::Function { .. } => return may(atom.object.to_string()),
             Object::Relation {
-                reach:
-                    Reach::Table
-                    | Reach::Sequence
-                    | Reach::Temporary
-                    | Reach::Catalog
-                    | Reach::New
-                    | Reach::Unresolved,
+                reach: Reach::Table | Reach::Sequence | Reach::Temporary | Reach::Catalog | Reach::New,
                 ..
             }
             | Object::Whole

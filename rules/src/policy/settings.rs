@@ -174,9 +174,22 @@ pub(crate) fn check(
     access: &Access,
 ) -> Result<(), BuiltIn> {
     match setting.action {
-        SettingAction::Show | SettingAction::Reset => Ok(()),
+        SettingAction::Show => Ok(()),
+        SettingAction::Reset => check_reset(setting, access),
         SettingAction::Persist => check_persist(statement, access),
         SettingAction::Set => check_set(setting, access),
+    }
+}
+
+/// The start value of a setting is the access entry's, but for one: before 16 the server lets `RESET
+/// transaction_read_only` (and SET … TO DEFAULT) make a transaction READ WRITE, since its reset value is `off` whatever the
+/// session's default says. RESET ALL leaves it alone (GUC_NO_RESET_ALL).
+fn check_reset(setting: &SettingUse, access: &Access) -> Result<(), BuiltIn> {
+    let escapes =
+        setting.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case("transaction_read_only"));
+    match access.mode {
+        Mode::Read if escapes => Err(read_mode(access, "asks for READ WRITE")),
+        Mode::Read | Mode::Write => Ok(()),
     }
 }
 

@@ -86,6 +86,13 @@ fn reset_returns_to_the_guards_and_is_always_the_clients_affair() {
 }
 
 #[test]
+fn resetting_the_transactions_mode_does_not_escape_a_read_only_session() {
+    let reset = set(Some("transaction_read_only"), None, SettingAction::Reset);
+    assert_eq!(judge_statement(&everything("read"), &reset).action, Action::Refuse);
+    assert_eq!(judge_statement(&everything("write"), &reset).action, Action::Allow);
+}
+
+#[test]
 fn a_permit_says_which_settings_or_speaks_of_all_but_custom_ones() {
     let silent = policy("write", &permit("s", "\"session\"", "\"crm.*\""));
     assert_eq!(

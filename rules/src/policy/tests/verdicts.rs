@@ -350,6 +350,7 @@ fn labels_refuse_whatever_may_reach_them() {
         ("mart.f", Reach::Foreign, Action::Refuse),
         ("pg_catalog.pg_stats", Reach::DataBearingCatalog, Action::Refuse),
         ("crm.customers", Reach::Sequence, Action::Allow),
+        ("mart.nothing", Reach::Unresolved, Action::Refuse),
     ] {
         let judgement = judge(&policy, Class::ReadSelect, vec![relation(name, Class::ReadSelect, reach)]);
         assert_eq!(judgement.action, action, "{name} {reach:?}: {}", judgement.message);
