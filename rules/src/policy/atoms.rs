@@ -7,7 +7,7 @@
 use crate::class::Class;
 use crate::policy::object::{Home, Object, home};
 use crate::policy::settings;
-use crate::resolve::Resolution;
+use crate::resolve::{Reach, Resolution};
 use crate::statement::facts::{Act, Predicate, SettingAction, StatementFacts};
 
 /// One thing that a statement does.
@@ -70,8 +70,10 @@ fn push_relations<'s>(atoms: &mut Vec<Atom<'s>>, statement: &'s StatementFacts, 
     for relation in &resolution.relations {
         let object =
             Object::Relation { schema: &relation.schema, name: &relation.name, reach: relation.reach };
-        // An update or delete always says; where it does not, the worse is assumed.
-        let must_say = matches!(relation.class, Class::WriteUpdate | Class::WriteDelete);
+        // An update or delete always says; where it does not, the worse is assumed. `nextval` updates a sequence, which
+        // has no rows to choose from.
+        let must_say = matches!(relation.class, Class::WriteUpdate | Class::WriteDelete)
+            && relation.reach != Reach::Sequence;
         let predicate = if must_say && relation.predicate == Predicate::NotApplicable {
             Predicate::Absent
         } else {

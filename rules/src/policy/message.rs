@@ -76,6 +76,7 @@ pub(crate) fn no_permit(atom: &Atom<'_>, subject: &Subject) -> (String, String) 
             format!("have your token carry the claim {claim}, which group {group} needs, or {ASK}")
         }
         (None, Some(hint)) => format!("{hint}, or {ASK} for a permit"),
+        (None, None) if atom.object == Object::Whole => format!("{ASK} for a permit on {class}"),
         (None, None) => format!("{ASK} for a permit on {class} for {}", atom.object),
     };
     (why, next)

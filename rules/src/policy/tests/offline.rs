@@ -15,6 +15,7 @@ create schema crm;
 create table crm.orders (id int primary key, state text);
 create table crm.customers (id int, ssn text);
 create view crm.open_orders as select * from crm.orders;
+create sequence crm.numbers;
 create function crm.price(int) returns int language sql as 'select 1';
 ";
 
@@ -41,7 +42,7 @@ id = "agents.write"
 groups = ["agents"]
 targets = ["crm"]
 classes = ["write", "call.function"]
-on = ["crm.orders", "fn:crm.price"]
+on = ["crm.orders", "crm.numbers", "fn:crm.price"]
 [[restrict]]
 id = "blind"
 groups = ["*"]
@@ -139,6 +140,8 @@ fn statements_of_real_texts() {
         ("copy (select * from orders) to stdout", Action::Refuse),
         ("create table crm.t (x int)", Action::Refuse),
         ("drop table orders", Action::Refuse),
+        ("select nextval('crm.numbers')", Action::Allow),
+        ("select setval('crm.numbers', 1)", Action::Allow),
         ("truncate orders", Action::Allow),
         ("truncate orders cascade", Action::Refuse),
         ("select * from orders for update", Action::Refuse),
