@@ -468,7 +468,8 @@ impl Admission {
                 ..Turned::new(
                     Fault::Backend,
                     "08006",
-                    "pgturnstile could not read the session's guarded settings",
+                    "pgturnstile could not read the session's guarded settings. Next: retry; the operator finds the cause in the \
+                     gateway's log",
                 )
             })?;
         let unreported = answer

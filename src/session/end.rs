@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use pgturnstile_proto::Malformed;
+use pgturnstile_proto::{Malformed, Reason};
 
 use super::denial::PROTOCOL_VIOLATION;
 
@@ -64,10 +64,20 @@ impl End {
 
     /// A frame of the client that cannot be read.
     pub fn client_fault(fault: &Malformed) -> Self {
+        if let Reason::OverLimit { .. } = fault.what {
+            return End::client(
+                "54000",
+                format!(
+                    "pgturnstile ended the session: {fault}. Next: send it in parts, use COPY for data, or have the limit \
+                     raised ([limits] statement_bytes_max, row_bytes_max; statement_bytes_max of the target)"
+                ),
+            );
+        }
         End::client(
             PROTOCOL_VIOLATION,
             format!(
-                "pgturnstile ended the session: malformed frame from the client: {fault}. Next: report this to the driver's authors"
+                "pgturnstile ended the session: malformed frame from the client: {fault}. Next: report this to the \
+                 driver's authors"
             ),
         )
     }
