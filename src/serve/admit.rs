@@ -468,8 +468,11 @@ impl Admission {
                 ..Turned::new(
                     Fault::Backend,
                     "08006",
-                    "pgturnstile could not read the session's guarded settings. Next: retry; the operator finds the cause in the \
-                     gateway's log",
+                    format!(
+                        "target \"{}\": pgturnstile could not read the session's guarded settings. Next: retry; the operator \
+                         finds the cause in the gateway's log",
+                        state.target.name()
+                    ),
                 )
             })?;
         let unreported = answer
