@@ -8,6 +8,7 @@ own log of every transaction.
 import math
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import time
@@ -19,10 +20,15 @@ from .stand import Failed
 LEAD_S = 0.25  # behind the first transaction: everybody is connected, texts are known
 TAIL_S = 0.10  # before the last one
 SAMPLE_S = 0.02
+SEEN_MIN = 0.8  # of a cell's seconds, at least
 CELL_LIMIT_S = 300
 CACHED_TEXTS = 100
 BULK_REPEATS = 3
 POINT = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
+
+
+class TooShort(Failed):
+    """Too little of a cell was seen to count; the next attempt allows for what was in its way."""
 
 
 @dataclass
@@ -105,6 +111,7 @@ class _Pgbench:
 
     def __init__(self, stand, mode, clients, texts):
         self.mode, self.clients = mode, clients
+        self.login_s = 0.0  # pgbench's clock runs while its clients log in: the longest login so far
         self.pgbench = f"{stand.postgres_bin}/pgbench"
         self.folder = stand.folder / "load"
         self.folder.mkdir(exist_ok=True)
@@ -114,15 +121,20 @@ class _Pgbench:
     def __call__(self, endpoint, seconds):
         command = [
             self.pgbench, "-n", "-M", self.mode, "-c", str(self.clients), "-j", str(min(self.clients, os.cpu_count())),
-            "-T", str(math.ceil(seconds + LEAD_S + TAIL_S)), "-f", str(self.script), "-l", "--log-prefix", str(self.folder / "log"),
+            "-T", str(math.ceil(seconds + LEAD_S + TAIL_S + self.login_s)), "-f", str(self.script), "-l", "--log-prefix", str(self.folder / "log"),
         ]
         process = subprocess.Popen(command, env=endpoint.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         samples = _sample(endpoint.pid, process)
         output = process.communicate()[0]
         log = self._log()
+        login = re.search(r"initial connection time = ([\d.]+) ms", output)
+        if login:
+            self.login_s = max(self.login_s, float(login[1]) / 1000)
+        if login and not log:
+            raise TooShort(f"all of it went into logging in, {float(login[1]):.0f} ms")
         if process.returncode or not log:
             raise Failed(f"pgbench at {endpoint.name} failed: {shlex.join(command)}\n{output[-1000:]}")
-        return _cell_of(log, samples)
+        return _cell_of(log, samples, seconds)
 
     def _log(self):
         """(finished at, seconds since 1970; latency, us) of every transaction."""
@@ -151,16 +163,18 @@ def _sample(pid, process):
     return samples
 
 
-def _cell_of(log, samples):
+def _cell_of(log, samples, seconds):
     """The cell of the interval between the first sample behind the lead and the last one before the tail."""
     begin, end = log[0][0] + LEAD_S, log[-1][0] - TAIL_S
+    if end - begin < seconds * SEEN_MIN:
+        raise TooShort(f"only {max(end - begin, 0):.2f} s of {seconds:g} s could be measured")
     inside = [sample for sample in samples if begin <= sample[0] <= end]
     if len(inside) < 2:
-        raise Failed("the cell was too short to be measured: give it more --seconds")
+        raise TooShort("the cell was too short to be measured: give it more --seconds")
     (begin, (user, system)), (end, (user_end, system_end)) = inside[0], inside[-1]
     latencies = sorted(latency for finished, latency in log if begin < finished <= end)
     if not latencies:
-        raise Failed("no transaction finished inside the measured interval")
+        raise TooShort("no transaction finished inside the measured interval")
     return Cell(
         units=len(latencies),
         rate=len(latencies) / (end - begin),
