@@ -12,7 +12,7 @@ use pgturnstile_rules::document::Diagnostic;
 use pgturnstile_rules::policy::fixture::{self, Issuer};
 use pgturnstile_rules::policy::offline::{Bench, Explained, TextVerdict};
 use pgturnstile_rules::policy::{Action, Policy};
-use pgturnstile_rules::statement::{Limits, Unparsable, on_parser_stack};
+use pgturnstile_rules::statement::{Limits, on_parser_stack};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -226,8 +226,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     let subject = match loaded.policy.subject(&principal, &args.target, args.user.as_deref()) {
         Ok(subject) => subject,
         Err(refused) => {
-            out.line(format_args!("refuse  28000\n+- {refused}"))?;
-            return Ok(Exit::No);
+            return print_refused("28000", &refused.to_string(), args.json, out);
         }
     };
     let bench = Bench {
@@ -244,7 +243,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     }
     match on_parser_stack(|| bench.judge_here(&sql)) {
         Ok(verdict) => print(&verdict, &notes, &subject.access().id, args.json, out),
-        Err(fault) => print_unparsable(&fault, args.json, out),
+        Err(fault) => print_refused(fault.sqlstate(), &fault.to_string(), args.json, out),
     }
 }
 
@@ -285,15 +284,16 @@ fn print(
     })
 }
 
-fn print_unparsable(fault: &Unparsable, json: bool, out: &mut Out<'_>) -> io::Result<Exit> {
+/// A refusal without a verdict: no session, or a text that has no facts.
+fn print_refused(sqlstate: &str, message: &str, json: bool, out: &mut Out<'_>) -> io::Result<Exit> {
     if json {
         let answer = serde_json::json!({
-            "action": "refuse", "asked": "refuse", "sqlstate": fault.sqlstate(), "message": fault.to_string(),
+            "action": "refuse", "asked": "refuse", "sqlstate": sqlstate, "message": message,
         });
         serde_json::to_writer_pretty(&mut *out, &answer)?;
         out.line("")?;
     } else {
-        out.line(format_args!("refuse  {}\n+- {fault}", fault.sqlstate()))?;
+        out.line(format_args!("refuse  {sqlstate}\n+- {message}"))?;
     }
     Ok(Exit::No)
 }
