@@ -61,6 +61,16 @@ def test_what_cannot_be_read_ends_the_session(gate, what):
     gate.served()
 
 
+@pytest.mark.parametrize("tag", "QPBDECSHXFpf")
+def test_a_frame_over_its_limit_ends_the_session_by_its_header(gate, tag):
+    """The declared length alone decides: nothing is waited for, nothing is set aside for it."""
+    with Client(gate) as client:
+        client.send(tag.encode() + struct.pack("!I", 0x7FFF_FFFF))
+        got = client.fatal()
+        assert got["C"] in ("08P01", "54000") and "limit" in got["M"], got
+    gate.served()
+
+
 def test_a_broken_frame_is_recorded(gate, world):
     with Client(gate, token=world.idp.token("app", sub="breaker")) as client:
         client.send(frame("Q", b"SELECT 1"))
