@@ -21,7 +21,7 @@ use crate::backend::server::ServerVersion;
 use crate::backend::settings::Address;
 use crate::backend::startup::StartupParameters;
 use crate::backend::target::{Target, TargetTls};
-use crate::net::stream::{Stream, set_tcp_options};
+use crate::net::stream::{KEEPALIVE_IDLE, Stream, set_tcp_options};
 use crate::net::tls::{self, server_end_point};
 
 /// A session on a target, ready and idle. No byte behind its first ReadyForQuery has been read.
@@ -209,7 +209,7 @@ async fn tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<Stream, Fail
         match timeout_at(now + share, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 let step = Step::Connect;
-                set_tcp_options(&tcp).map_err(|error| Failure::Io { step, error })?;
+                set_tcp_options(&tcp, KEEPALIVE_IDLE).map_err(|error| Failure::Io { step, error })?;
                 return Ok(Stream::Plain(tcp));
             }
             Ok(Err(error)) => last = Failure::Connect { address: address.to_string(), error },

@@ -21,7 +21,7 @@ use tokio_rustls::TlsStream;
 
 /// Idle time before the kernel probes a silent peer. A held session is silent for long: the probe keeps address
 /// translation and firewalls between us and the peer from forgetting it, and finds a peer that is gone.
-pub const KEEPALIVE_IDLE_S: u64 = 60;
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// Time between two unanswered probes. The number of probes is the kernel's (nine on Linux).
 pub const KEEPALIVE_INTERVAL_S: u64 = 10;
@@ -112,14 +112,14 @@ fn version_name(version: Option<ProtocolVersion>) -> &'static str {
 }
 
 /// Sets what every TCP socket of the gateway has: no delay (a protocol of small frames that wait for each other) and
-/// keepalive.
+/// keepalive, whose first probe comes after `keepalive_idle` of silence.
 ///
 /// # Errors
 /// The socket's own error, where the kernel refuses an option.
-pub fn set_tcp_options(tcp: &TcpStream) -> io::Result<()> {
+pub fn set_tcp_options(tcp: &TcpStream, keepalive_idle: Duration) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
+        .with_time(keepalive_idle)
         .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_S));
     SockRef::from(tcp).set_tcp_keepalive(&keepalive)
 }

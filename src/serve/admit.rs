@@ -503,6 +503,8 @@ impl Admission {
             admitted;
         let limits = Limits {
             statement_bytes_max: state.origin.statement_bytes_max,
+            // The largest frame that is held whole while its verdict or its record is awaited.
+            bind_bytes_max: usize::try_from(self.loaded.config.limits.held_bytes_max).unwrap_or(usize::MAX),
             row_bytes_max: usize::try_from(self.loaded.config.limits.row_bytes_max).unwrap_or(usize::MAX),
             ..Limits::default()
         };

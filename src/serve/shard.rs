@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use pgturnstile_rules::statement::spawn_parser_thread;
 use tokio::net::TcpStream;
@@ -117,7 +118,8 @@ async fn connection(shard: Arc<Shard>, arrival: Arrival) {
             return;
         }
     };
-    if let Err(error) = set_tcp_options(&tcp) {
+    let idle = Duration::from_secs(shard.gateway.loaded.load().config.limits.keepalive_s);
+    if let Err(error) = set_tcp_options(&tcp, idle) {
         tracing::debug!(peer = %arrival.peer, %error, "socket options were refused");
     }
     admit::connection(shard, tcp, arrival.peer, arrival.listener).await;

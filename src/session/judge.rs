@@ -178,7 +178,7 @@ impl Judge {
             return Ok(Verdict::Refuse(refusal, None));
         }
         let cacheable = self.private_ddl.is_none()
-            && !self.ground.depends_on_transaction
+            && !self.ground.moves_by_itself
             && !self.temp_possible
             && !self.held_cursor
             && types.is_empty();
@@ -222,7 +222,7 @@ impl Judge {
         let stands = decision.ground == self.ground.number
             && self.private_ddl.is_none()
             && !decision.uses_names
-            && !self.ground.depends_on_transaction
+            && !self.ground.moves_by_itself
             && !self.temp_possible
             && !self.held_cursor;
         if stands {

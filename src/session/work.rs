@@ -160,7 +160,7 @@ impl<'w> Work<'w> {
         };
         let judgement = match self.in_transaction {
             Some(known) => judge(known),
-            None if ground.depends_on_transaction => judge(true).and(judge(false)),
+            None if ground.moves_by_itself => judge(true).and(judge(false)),
             None => judge(true),
         };
         self.consequences(statement, resolution);

@@ -31,8 +31,8 @@ pub struct Ground {
     pub generation: u64,
     /// The search path of the session.
     pub path: SearchPath,
-    /// Some rule asks whether a transaction is open.
-    pub depends_on_transaction: bool,
+    /// Some rule asks whether a transaction is open, or what day it is: verdicts are not remembered.
+    pub moves_by_itself: bool,
 }
 
 /// Why there is no ground to stand on.
@@ -132,8 +132,8 @@ impl World {
         let login = self.source.login_user(&subject.access().login);
         let path = SearchPath::new(&subject.access().guards.search_path, &login);
         let number = number(&policy, &subject, snapshot.epoch);
-        let depends_on_transaction = asks_for_transaction(&policy);
-        Ok(Ground { number, policy, subject, snapshot, generation, path, depends_on_transaction })
+        let moves_by_itself = asks_for_transaction_or_day(&policy);
+        Ok(Ground { number, policy, subject, snapshot, generation, path, moves_by_itself })
     }
 
     /// Whether `ground` is still the newest.
@@ -208,7 +208,11 @@ fn number(policy: &Policy, subject: &Subject, epoch: u64) -> u128 {
     u128::from_le_bytes(low).max(1)
 }
 
-fn asks_for_transaction(policy: &Policy) -> bool {
+fn asks_for_transaction_or_day(policy: &Policy) -> bool {
     let asks = |conditions: &[Condition]| conditions.iter().any(|c| matches!(c, Condition::InTransaction(_)));
-    policy.model().restricts.iter().any(|restrict| asks(&restrict.when) || asks(&restrict.unless))
+    policy
+        .model()
+        .restricts
+        .iter()
+        .any(|restrict| asks(&restrict.when) || asks(&restrict.unless) || restrict.observe.is_some())
 }
