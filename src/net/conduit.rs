@@ -22,6 +22,8 @@ use std::io::IoSlice;
 pub const CAPACITY_MIN_BYTES: usize = 8 * 1024;
 /// Capacity once a read filled the smaller one; larger buffers cost cache misses, smaller ones system calls.
 pub const CAPACITY_BULK_BYTES: usize = 64 * 1024;
+/// Small exchanges in a row after which a conduit that had grown is small again.
+const QUIET_EXCHANGES: u8 = 16;
 /// Slices handed to one vectored write.
 pub const SLICES_MAX: usize = 8;
 
@@ -49,6 +51,8 @@ pub struct Conduit {
     inserted_bytes: usize,
     /// Received bytes below `cleared` that splices skip.
     skipped_bytes: usize,
+    /// Exchanges in a row that the small capacity would have held.
+    quiet: u8,
 }
 
 impl Default for Conduit {
@@ -70,6 +74,7 @@ impl Conduit {
             splices: VecDeque::new(),
             inserted_bytes: 0,
             skipped_bytes: 0,
+            quiet: 0,
         }
     }
 
@@ -257,23 +262,21 @@ impl Conduit {
         }
     }
 
-    /// Gives memory back when nothing is held and the conduit had grown.
-    pub fn shrink(&mut self) {
-        if self.sent == self.filled && self.splices.is_empty() && self.buffer.len() > CAPACITY_MIN_BYTES {
-            self.compact();
-            self.buffer.truncate(CAPACITY_MIN_BYTES);
-            self.buffer.shrink_to_fit();
-        }
-    }
-
     fn index(&self, absolute: u64) -> usize {
         usize::try_from(absolute - self.base).unwrap_or(usize::MAX).min(self.filled)
     }
 
-    /// Starts at the front again when nothing is held: costs nothing and keeps reads contiguous.
+    /// Starts at the front again when nothing is held: costs nothing and keeps reads contiguous. After a while of small
+    /// exchanges it gives back what a large one had made it grow to.
     fn rest(&mut self) {
-        if self.sent == self.filled && self.splices.is_empty() {
-            self.compact();
+        if self.sent != self.filled || !self.splices.is_empty() {
+            return;
+        }
+        self.quiet = if self.filled <= CAPACITY_MIN_BYTES { self.quiet.saturating_add(1) } else { 0 };
+        self.compact();
+        if self.quiet >= QUIET_EXCHANGES && self.buffer.len() > CAPACITY_MIN_BYTES {
+            self.buffer.truncate(CAPACITY_MIN_BYTES);
+            self.buffer.shrink_to_fit();
         }
     }
 
@@ -337,7 +340,6 @@ mod tests {
         Pass(usize),
         Replace(usize, Vec<u8>),
         Write(usize),
-        Shrink,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -347,7 +349,6 @@ mod tests {
             (0usize..200, proptest::collection::vec(any::<u8>(), 0..50))
                 .prop_map(|(n, b)| Step::Replace(n, b)),
             (0usize..20000).prop_map(Step::Write),
-            Just(Step::Shrink),
         ]
     }
 
@@ -377,7 +378,6 @@ mod tests {
                         conduit.replace(count, insert);
                     }
                     Step::Write(limit) => write(&mut conduit, limit, &mut written),
-                    Step::Shrink => conduit.shrink(),
                 }
                 prop_assert_eq!(conduit.unscanned(), received.make_contiguous());
                 prop_assert_eq!(conduit.outgoing_bytes(), expected.len() - written.len());
@@ -388,6 +388,24 @@ mod tests {
             }
             prop_assert_eq!(written, expected);
         }
+    }
+
+    #[test]
+    fn small_exchanges_give_back_what_a_large_one_took() {
+        let mut conduit = Conduit::new();
+        let mut out = Vec::new();
+        let mut exchange = |conduit: &mut Conduit, bytes: usize| {
+            let count = receive(conduit, &vec![7; bytes]);
+            conduit.pass(count);
+            write(conduit, count, &mut out);
+        };
+        exchange(&mut conduit, CAPACITY_MIN_BYTES);
+        exchange(&mut conduit, CAPACITY_BULK_BYTES);
+        assert_eq!(conduit.buffer.len(), CAPACITY_BULK_BYTES);
+        for _ in 0..QUIET_EXCHANGES {
+            exchange(&mut conduit, 100);
+        }
+        assert_eq!(conduit.buffer.len(), CAPACITY_MIN_BYTES);
     }
 
     #[test]
