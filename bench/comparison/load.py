@@ -23,7 +23,7 @@ SAMPLE_S = 0.02
 SEEN_MIN = 0.8  # of a cell's seconds, at least
 CELL_LIMIT_S = 300
 CACHED_TEXTS = 100
-BULK_REPEATS = 3
+BULK_ROWS_MIN = 1_000_000  # a cell reads at least as many, by repeating
 POINT = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
 
 
@@ -88,7 +88,7 @@ def workloads(stand, chosen):
     ever_new = _Pgbench(stand, "simple", 8, 100_000 * chosen.scale)
     found.append(Workload("fresh-8", "point query, simple protocol, ever new literals", ever_new, point, fresh))
     bulk = {(name, "cpu"): (1.10, "issue") for name in ("gateway-queued", "gateway-gated")}
-    found.append(Workload("bulk", "bulk SELECT", _Bulk(stand), everybody, bulk))
+    found.append(Workload("bulk", "bulk SELECT", _Bulk(stand, chosen.bulk_rows), everybody, bulk))
     prefixes = tuple(chosen.only.split(","))
     return [workload for workload in found if workload.name.startswith(prefixes)]
 
@@ -130,8 +130,9 @@ class _Pgbench:
         login = re.search(r"initial connection time = ([\d.]+) ms", output)
         if login:
             self.login_s = max(self.login_s, float(login[1]) / 1000)
-        if login and not log:
-            raise TooShort(f"all of it went into logging in, {float(login[1]):.0f} ms")
+        elif re.search(r"actually processed: 0\b", output):
+            self.login_s = 2 * self.login_s + 2
+            raise TooShort("pgbench's time was over before all of its clients had logged in")
         if process.returncode or not log:
             raise Failed(f"pgbench at {endpoint.name} failed: {shlex.join(command)}\n{output[-1000:]}")
         return _cell_of(log, samples, seconds)
@@ -188,7 +189,8 @@ def _cell_of(log, samples, seconds):
 class _Bulk:
     """The whole table people through drain.c, which only walks message headers: any real reader would be the bottleneck."""
 
-    def __init__(self, stand):
+    def __init__(self, stand, rows):
+        self.repeats = -(-BULK_ROWS_MIN // rows)
         self.drain = stand.folder / "drain"
         source = pathlib.Path(__file__).parent / "drain.c"
         include = subprocess.run(["pg_config", "--includedir"], capture_output=True, text=True, check=True).stdout.strip()
@@ -201,7 +203,7 @@ class _Bulk:
 
     def __call__(self, endpoint, _seconds):
         process = subprocess.Popen(
-            [str(self.drain), "SELECT * FROM people", str(BULK_REPEATS)], env=endpoint.environment(),
+            [str(self.drain), "SELECT * FROM people", str(self.repeats)], env=endpoint.environment(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         ready = process.stdout.readline()
