@@ -1,7 +1,7 @@
 //! What it costs to find frames and to read them, once for a statement and once for 64 KiB of rows.
 //!
 //! `cargo bench -p pgturnstile-bench --bench framing`.
-#![allow(clippy::unwrap_used, reason = "a bench that cannot run must say so")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a bench that cannot run must say so")]
 #![allow(missing_docs, reason = "criterion's macros")]
 
 use std::hint::black_box;
