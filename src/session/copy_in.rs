@@ -70,11 +70,13 @@ impl Relay {
                 self.account.copied_in(len);
                 self.up.pass(here);
                 self.gate.stream_left = len - here;
+                self.gate.stream_passes = true;
                 Ok(Step::Done)
             }
             CopyPhase::Over => {
                 self.up.swallow(here);
                 self.gate.stream_left = len - here;
+                self.gate.stream_passes = false;
                 Ok(Step::Done)
             }
             CopyPhase::Awaited => Ok(Step::Blocked),
@@ -91,7 +93,7 @@ impl Relay {
         if here == 0 {
             return Step::NeedBytes;
         }
-        if self.gate.copy == CopyPhase::Active {
+        if self.gate.stream_passes {
             self.up.pass(here);
         } else {
             self.up.swallow(here);

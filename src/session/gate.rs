@@ -61,6 +61,8 @@ pub(super) struct Gate {
     pub(super) held: Option<(Mark, Expectation)>,
     /// Rest of a CopyData frame that is larger than the buffer.
     pub(super) stream_left: usize,
+    /// Whether that frame's beginning went on: its rest then goes too, whatever the server has said meanwhile.
+    pub(super) stream_passes: bool,
     /// Frames were forwarded since the last Sync or Query.
     pub(super) batch_open: bool,
     /// A fence fell in a failed transaction: the guards are read as soon as a statement can run again.
@@ -76,6 +78,7 @@ impl Gate {
             fence: None,
             held: None,
             stream_left: 0,
+            stream_passes: false,
             batch_open: false,
             guard_read_owed: false,
         }
