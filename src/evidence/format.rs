@@ -341,6 +341,11 @@ pub fn carried_hash(record: &[u8]) -> Hash {
     array_at(record, 16)
 }
 
+/// The stream that a finished record belongs to.
+pub fn carried_stream(record: &[u8]) -> [u8; 16] {
+    array_at(record, 64)
+}
+
 /// A whole record whose length, hash, padding, version and flags were checked.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'b> {

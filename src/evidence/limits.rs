@@ -55,3 +55,16 @@ pub const LOCK_PAUSE_MS: u64 = 20;
 pub const FINISH_LIMIT_MS: u64 = 1_000;
 /// Statements of one session that may be without their result at once; one more is refused.
 pub const UNANSWERED_MAX: usize = 65_536;
+/// The least that a sync waits for the records of siblings, where any are expected, microseconds.
+pub const PATIENCE_US_MIN: u64 = 50;
+/// The most that a sync waits for the records of siblings, microseconds.
+pub const PATIENCE_US_MAX: u64 = 1_000;
+/// How long siblings are remembered after the batch that they were seen in.
+pub const SIBLINGS_FORGOTTEN_MS: u64 = 10;
+/// Gated batches that are not waited with, at most, after waits that gained nobody.
+pub const FRUITLESS_PAUSE_MAX: u32 = 64;
+/// Zeros that are written ahead of the records while syncs are small: what follows overwrites written blocks, and its
+/// sync need not write the inode too (an extent that `fallocate` left unwritten has to be converted).
+pub const RUNWAY_BYTES: u64 = 256 << 10;
+/// Written bytes in a sync above which it is no small one: zeros ahead of such would cost more than they save.
+pub const RUNWAY_SYNC_BYTES_MAX: u64 = 32 << 10;

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::chain::{Chain, Hash};
 use super::disk::{Claim, Disk, DiskFile, write_all_at};
 use super::format::{self, SEAL_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, TRAILER_BYTES, Trailer};
-use super::limits::{BATCH_BYTES_MAX, BLOCK_BYTES_MAX};
+use super::limits::{BATCH_BYTES_MAX, BLOCK_BYTES_MAX, RUNWAY_BYTES, RUNWAY_SYNC_BYTES_MAX};
 use super::read::segment_name;
 
 /// Name of the segment that is claimed but not begun.
@@ -46,6 +46,8 @@ pub(crate) struct Log {
     capacity: u64,
     /// End of what was written.
     offset: u64,
+    /// Where zeros that were written ahead of the records end; at or below `offset` where there are none.
+    runway: u64,
     /// What was not written yet; stands at `offset`.
     buffer: Vec<u8>,
     chain: Chain,
@@ -82,6 +84,7 @@ impl Log {
             index,
             first_sequence,
             offset: SEGMENT_HEADER_BYTES as u64,
+            runway: 0,
             buffer: Vec::with_capacity(BATCH_BYTES_MAX + BLOCK_BYTES_MAX),
             chain,
             open_bytes: 0,
@@ -113,6 +116,7 @@ impl Log {
             first_sequence: at.first_sequence,
             capacity,
             offset: at.offset,
+            runway: 0,
             buffer: Vec::with_capacity(BATCH_BYTES_MAX + BLOCK_BYTES_MAX),
             chain: at.chain,
             open_bytes: at.open_bytes,
@@ -187,10 +191,24 @@ impl Log {
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
         if self.unsynced_bytes > 0 {
+            self.extend_runway()?;
             self.file.sync_data()?;
             self.unsynced_bytes = 0;
         }
         self.durable_sequence = self.chain.next_sequence();
+        Ok(())
+    }
+
+    /// Writes zeros ahead of the records, once in a while and where syncs are small; [`RUNWAY_BYTES`] says why. They read
+    /// as the space does that was claimed: nothing but the cost of the syncs that follow depends on them.
+    fn extend_runway(&mut self) -> io::Result<()> {
+        if self.offset < self.runway || self.unsynced_bytes > RUNWAY_SYNC_BYTES_MAX {
+            return Ok(());
+        }
+        let end = (self.offset + RUNWAY_BYTES).min(self.capacity);
+        let zeros = vec![0; usize::try_from(end.saturating_sub(self.offset)).unwrap_or(0)];
+        write_all_at(self.file.as_ref(), &zeros, self.offset)?;
+        self.runway = end;
         Ok(())
     }
 
@@ -243,6 +261,7 @@ impl Log {
         self.first_sequence = next_sequence;
         self.capacity = self.identity.segment_bytes;
         self.offset = SEGMENT_HEADER_BYTES as u64;
+        self.runway = 0;
         Ok(())
     }
 

@@ -6,8 +6,8 @@
 //! digests of the rest). Fails closed: a write or sync that fails stops evidence for everybody, for good.
 //!
 //! Two halves. `chain`, `format`, `record`, `read`, `verify`, `describe` compile with std, blake3 and rkyv alone (README
-//! decision 17). `ring`, `session`, `recent`, `writer`, `log`, `disk`,
-//! `recover`, `keys` make the evidence.
+//! decision 17). `ring`, `session`, `recent`, `writer`, `siblings`, `log`,
+//! `disk`, `recover`, `keys` make the evidence.
 
 pub mod chain;
 pub mod describe;
@@ -25,6 +25,7 @@ mod recent;
 mod recover;
 mod ring;
 mod session;
+mod siblings;
 mod writer;
 
 pub use open::{Evidence, OpenError, Run, Settings, open};

@@ -16,7 +16,7 @@
 //! and one that is neither polled nor dropped is made up for by the writer's next idle look.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
@@ -62,8 +62,10 @@ const STOPPED: u8 = 2;
 /// ```text
 ///            no record            no record for long
 ///   Awake ─────────────> Dozing ─────────────────────> Asleep
-///     ^    any look, gated │                              │ any push
-///     └────────────────────┴──────────────────────────────┘
+///    │ ^   any look, gated │                              │ any push
+///    │ └───────────────────┴──────────────────────────────┘
+///    │      siblings are expected
+///    └───────────────────────────> Gathering ── enough of them, or patience is over ──> Awake
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -74,6 +76,22 @@ pub(crate) enum Rest {
     Dozing = 1,
     /// It looks only when woken.
     Asleep = 2,
+    /// It gathers siblings for one sync: it looks again within its patience, or when as many gated records as it waits
+    /// for were pushed. Who waits for a mark is covered by that sync and wakes nobody.
+    Gathering = 3,
+}
+
+/// What a session has for the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// A record that nobody waits for.
+    Queued,
+    /// A record that asks for a sync.
+    Gated,
+    /// Somebody waits for a mark.
+    Awaited,
+    /// Somebody waits for credits.
+    Starved,
 }
 
 /// One record on its way.
@@ -118,6 +136,8 @@ pub(crate) struct Hub {
     stopped: OnceLock<Stopped>,
     stopped_notify: Notify,
     rest: AtomicU8,
+    /// Gated records that a gathering writer still waits for; below zero once it was woken.
+    missing: AtomicI64,
     writer: OnceLock<Thread>,
     rings: Vec<Arc<Ring>>,
     started: Instant,
@@ -227,6 +247,7 @@ impl Hub {
             stopped: OnceLock::new(),
             stopped_notify: Notify::new(),
             rest: AtomicU8::new(Rest::Awake as u8),
+            missing: AtomicI64::new(0),
             writer: OnceLock::new(),
             rings,
             started: Instant::now(),
@@ -315,13 +336,30 @@ impl Hub {
         fence(Ordering::SeqCst);
     }
 
-    /// Wakes the writer behind a push.
-    fn nudge(&self, urgent: bool, ring: &Ring) {
+    /// The writer is about to gather that many gated records. As with [`Hub::rest`], a look must follow.
+    pub(crate) fn gather(&self, missing: usize) {
+        self.missing.store(i64::try_from(missing).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.rest(Rest::Gathering);
+    }
+
+    /// Wakes the writer behind news, where it rests in a way that these should end.
+    fn nudge(&self, news: News, ring: &Ring) {
         // Pairs with the fence in `rest`: either the writer sees the push, or this sees that it rests.
         fence(Ordering::SeqCst);
         let rest = self.rest.load(Ordering::Relaxed);
-        let wake = rest == Rest::Asleep as u8
-            || (rest == Rest::Dozing as u8 && (urgent || ring.queue.len() >= WAKE_RECORDS));
+        if rest == Rest::Awake as u8 {
+            return;
+        }
+        let full = || ring.queue.len() >= WAKE_RECORDS;
+        let wake = if rest == Rest::Gathering as u8 {
+            match news {
+                News::Gated => self.missing.fetch_sub(1, Ordering::Relaxed) == 1 || full(),
+                News::Queued | News::Awaited => full(),
+                News::Starved => true,
+            }
+        } else {
+            rest == Rest::Asleep as u8 || news != News::Queued || full()
+        };
         if wake && self.rest.swap(Rest::Awake as u8, Ordering::SeqCst) != Rest::Awake as u8 {
             self.wake_writer();
         }
@@ -422,7 +460,7 @@ impl Lane {
             Err(record) => record,
         };
         let charge = self.charge(&record);
-        self.hub.nudge(true, &self.ring);
+        self.hub.nudge(News::Starved, &self.ring);
         match tokio::time::timeout(self.hub.stall_limit, self.ring.credits.acquire_many(charge)).await {
             Ok(Ok(permit)) => {
                 permit.forget();
@@ -444,7 +482,7 @@ impl Lane {
             self.hub.stop("internal: a ring was full although credits were held");
             return Err(self.hub.why_stopped());
         }
-        self.hub.nudge(gated, &self.ring);
+        self.hub.nudge(if gated { News::Gated } else { News::Queued }, &self.ring);
         Ok(ticket)
     }
 
@@ -504,7 +542,7 @@ impl Future for UntilDurable<'_> {
         }
         if first {
             ring.wanted.fetch_max(this.ticket + 1, Ordering::SeqCst);
-            this.lane.hub.nudge(true, ring);
+            this.lane.hub.nudge(News::Awaited, ring);
         }
         // The writer stores before it looks at the list: what it stored before this waiter stood there is seen now.
         match this.check() {

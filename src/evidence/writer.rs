@@ -2,7 +2,8 @@
 //!
 //! Owns: batching, the moment of each sync, the marks. May not: hash or serialize payloads (sessions did), nor go on after
 //! a failed write or sync: then it stops evidence for everybody ([`Hub::stop`]). Bounds: a batch is at most
-//! [`BATCH_RECORDS_MAX`] records or [`BATCH_BYTES_MAX`] bytes; it is written at once when the lanes are empty.
+//! [`BATCH_RECORDS_MAX`] records or [`BATCH_BYTES_MAX`] bytes; it is written at once when the lanes are empty, but for a gated
+//! one whose siblings are expected, which waits for them within the patience that [`Siblings`] measures.
 //!
 //! Order of durability: append (buffer and chain) → write → credits back → `fdatasync` → marks → wakes.
 
@@ -13,12 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::disk::Claim;
+use super::format;
 use super::limits::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, DOZE_MS, DOZES_UNTIL_SLEEP, FINISH_LIMIT_MS, SPACE_CHECK_INTERVAL_MS,
     UNSYNCED_BYTES_MAX,
 };
 use super::log::Log;
 use super::ring::{Hub, Queued, Rest, Ring};
+use super::siblings::Siblings;
 
 /// What the writer knows of one lane.
 struct Tracked {
@@ -45,6 +48,10 @@ pub(crate) struct Writer {
     log: Log,
     lanes: Vec<Tracked>,
     batch: Vec<(usize, Queued)>,
+    batch_bytes: usize,
+    siblings: Siblings,
+    /// The last turn synced for sessions that waited: they may be about to ask again.
+    released: bool,
     first_lane: usize,
     pace: Pace,
     last_sync: Instant,
@@ -81,6 +88,9 @@ impl Writer {
             log,
             lanes,
             batch: Vec::with_capacity(BATCH_RECORDS_MAX),
+            batch_bytes: 0,
+            siblings: Siblings::new(),
+            released: false,
             first_lane: 0,
             pace,
             last_sync: Instant::now(),
@@ -166,7 +176,7 @@ impl Writer {
             match rest {
                 Rest::Dozing => std::thread::park_timeout(Duration::from_millis(DOZE_MS)),
                 Rest::Asleep => std::thread::park(),
-                Rest::Awake => {}
+                Rest::Awake | Rest::Gathering => {}
             }
         }
         self.hub.rest(Rest::Awake);
@@ -179,8 +189,10 @@ impl Writer {
     /// One round: a batch from the lanes to the disk. `Ok(false)` where there was none.
     pub(crate) fn turn(&mut self) -> io::Result<bool> {
         self.collect();
+        self.await_siblings();
         let mut gated = false;
         let records = !self.batch.is_empty();
+        self.batch_bytes = 0;
         for (lane, mut queued) in self.batch.drain(..) {
             self.log.append(&mut queued.record)?;
             gated |= queued.gated;
@@ -196,24 +208,74 @@ impl Writer {
             }
         }
         if gated || self.sync_is_due() {
+            let begun = Instant::now();
             self.log.sync()?;
             self.last_sync = Instant::now();
+            self.siblings.synced(self.last_sync.duration_since(begun));
             self.publish();
+            self.released = gated;
         }
         self.watch_space();
         Ok(records)
     }
 
+    /// Gives the siblings of a gated record, and those whom the last sync released, a moment to come along with this one.
+    fn await_siblings(&mut self) {
+        let released = std::mem::take(&mut self.released);
+        let mut here = self.gated_streams();
+        if here.is_empty() && !released {
+            return;
+        }
+        let now = Instant::now();
+        let expected = self.siblings.expected(now);
+        let first = here.len().max(1);
+        let waits = here.len() < expected && expected > 1;
+        if waits {
+            let deadline = now + self.siblings.patience();
+            while here.len() < expected && !self.batch_is_full() {
+                self.hub.gather(expected - here.len());
+                // The look that must follow, before it rests and after.
+                self.collect();
+                here = self.gated_streams();
+                let left = deadline.saturating_duration_since(Instant::now());
+                if here.len() >= expected || left.is_zero() {
+                    break;
+                }
+                std::thread::park_timeout(left);
+                self.collect();
+                here = self.gated_streams();
+            }
+            self.hub.rest(Rest::Awake);
+        }
+        if !here.is_empty() {
+            let gained = waits.then(|| here.len() - first);
+            self.siblings.batch(here, gained, Instant::now());
+        }
+    }
+
+    /// Streams of the batch's gated records, each once.
+    fn gated_streams(&self) -> Vec<u128> {
+        let gated = self.batch.iter().filter(|(_, queued)| queued.gated);
+        let mut streams: Vec<u128> =
+            gated.map(|(_, queued)| u128::from_ne_bytes(format::carried_stream(&queued.record))).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        streams
+    }
+
+    fn batch_is_full(&self) -> bool {
+        self.batch.len() >= BATCH_RECORDS_MAX || self.batch_bytes >= BATCH_BYTES_MAX
+    }
+
     /// Takes from the lanes in turn, beginning with another one each time.
     fn collect(&mut self) {
-        let mut bytes = 0;
         let lanes = self.lanes.len();
         self.first_lane = (self.first_lane + 1) % lanes;
         for step in 0..lanes {
             let lane = (self.first_lane + step) % lanes;
-            while self.batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+            while !self.batch_is_full() {
                 let Some(queued) = self.lanes[lane].ring.pop() else { break };
-                bytes += queued.record.len();
+                self.batch_bytes += queued.record.len();
                 self.batch.push((lane, queued));
             }
         }

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pgturnstile_proto::frontend::Bind;
 
 use super::denial::{self, Refusal};
+use super::digest::RowDigest;
 use super::end::End;
 use super::expect::{Expectation, Run};
 use super::flow::Outcome;
@@ -68,7 +69,7 @@ pub struct Account {
     durability: Durability,
     totals: Totals,
     /// Digest of the running result; begun with its first row.
-    digest: Option<blake3::Hasher>,
+    digest: Option<RowDigest>,
     copied_in_bytes: u64,
     /// The last statement's record, for errors that belong to no statement of their own.
     last_record: Option<u64>,
@@ -296,7 +297,7 @@ impl Account {
 
     /// Bytes of rows that leave for the client.
     pub fn delivered(&mut self, bytes: &[u8]) {
-        self.digest.get_or_insert_with(|| self.log.keys().result()).update(bytes);
+        self.digest.get_or_insert_with(|| RowDigest::new(self.log.keys().result())).update(bytes);
     }
 
     /// Bytes of CopyData from the client.
@@ -309,7 +310,7 @@ impl Account {
     /// # Errors
     /// The record was not taken: the session ends, and what waits behind it is not released.
     pub async fn result(&mut self, run: &mut Run, outcome: &Outcome<'_>) -> Result<(), End> {
-        let digest = self.digest.take().map(|hasher| *hasher.finalize().as_bytes());
+        let digest = self.digest.take().map(RowDigest::finish);
         let (kind, tag, sqlstate) = match outcome {
             Outcome::Complete(tag) => (v1::Outcome::Completed, *tag, None),
             Outcome::Empty => (v1::Outcome::Completed, b"".as_slice(), None),

@@ -25,6 +25,7 @@ pub mod control;
 mod copy_in;
 pub mod decisions;
 pub mod denial;
+mod digest;
 pub mod end;
 pub mod expect;
 mod fence;
