@@ -6,13 +6,21 @@
 #![allow(missing_docs, reason = "criterion's macros")]
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgturnstile::evidence::record::v1::{
     Action, Facts, Outcome, Protocol, Relation, SessionOpened, Statement, StatementResult, TextHeld,
 };
 use pgturnstile::evidence::record::{Entry, How, Stamp};
 use pgturnstile::evidence::{Run, SessionLog, Settings, open, verify};
+
+/// Pairs in a burst: their credits fit the lane.
+const BURST_PAIRS: u64 = 8_192;
+/// Longer than the writer needs for a burst.
+const CATCH_UP: Duration = Duration::from_millis(60);
+/// What is measured in all, so that the log stays small.
+const MEASURED: Duration = Duration::from_millis(300);
 
 const STAMP: Stamp = Stamp { lane: 0, stream: [1; 16], stream_sequence: 1, wall_ns: 1, monotonic_ns: 1 };
 
@@ -86,9 +94,9 @@ fn submit(criterion: &mut Criterion) {
     let opened = SessionOpened { peer: "192.0.2.1:1", listener: "0.0.0.0:6432", tls: "none" };
     session.try_append(&Entry::SessionOpened(opened), How::GATED).unwrap().unwrap();
     let mut group = criterion.benchmark_group("evidence");
-    group.throughput(Throughput::Elements(2));
+    group.sample_size(10).measurement_time(MEASURED);
     group.bench_function("submit statement and result, queued", |bencher| {
-        bencher.iter_batched(|| (), |()| pair(&mut session, &facts), BatchSize::SmallInput);
+        bencher.iter_custom(|pairs| submit_pairs(&mut session, &facts, pairs));
     });
     group.finish();
     drop(session);
@@ -96,10 +104,25 @@ fn submit(criterion: &mut Criterion) {
     let records = verify::verify(directory.path(), &mut |_, _| {}, &mut |_, _| {}).unwrap().records;
     let mut group = criterion.benchmark_group("evidence");
     group.sample_size(10).throughput(Throughput::Elements(records));
-    group.bench_function("verify a record", |bencher| {
+    group.bench_function("verify the log", |bencher| {
         bencher.iter(|| verify::verify(directory.path(), &mut |_, _| {}, &mut |_, _| {}).unwrap().records);
     });
     group.finish();
+}
+
+/// Time of that many pairs. The writer is given time between bursts: how fast it writes is not this bench's question.
+fn submit_pairs(session: &mut SessionLog, facts: &[Facts], pairs: u64) -> Duration {
+    let mut spent = Duration::ZERO;
+    let mut left = pairs;
+    while left > 0 {
+        let burst = left.min(BURST_PAIRS);
+        let begun = Instant::now();
+        (0..burst).for_each(|_| pair(session, facts));
+        spent += begun.elapsed();
+        left -= burst;
+        std::thread::sleep(CATCH_UP);
+    }
+    spent
 }
 
 fn pair(session: &mut SessionLog, facts: &[Facts]) {
