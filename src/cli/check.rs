@@ -10,7 +10,7 @@ use pgturnstile_rules::document::{Diagnostic, Place, Severity};
 use pgturnstile_rules::policy::Policy;
 use serde::Serialize;
 
-use crate::config::{Config, Files, Issuer, Target, TargetTls, against_policy};
+use crate::config::{self, Config, Files, Issuer, Target, TargetTls, against_policy};
 use crate::identity::IssuerSettings;
 use crate::net::tls::{CertificateFiles, ClientTls, ServerCheck, ServerTls};
 
@@ -94,12 +94,10 @@ impl Checked {
                 None
             }
         };
-        // A broken configuration must not hide what is wrong with the policy, wherever it can still be found.
-        let beside = args.config.with_file_name("policy.toml");
         let path = match (&args.policy, &config) {
             (Some(path), _) => Some(path.clone()),
             (None, Some(config)) => Some(config.gateway.policy.clone()),
-            (None, None) => beside.is_file().then_some(beside),
+            (None, None) => config::policy_despite_errors(&args.config),
         };
         let policy = path.and_then(|path| match Policy::load(&path) {
             Ok(policy) => {

@@ -85,18 +85,36 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn from_document(path: &Path, document: &Document, files: Files) -> Result<Self, Vec<Diagnostic>> {
-        let base = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-            Some(_) | None => PathBuf::from("."),
-        };
         let diagnostics = Diagnostics::new();
-        let config = read(path, &base, document, &diagnostics);
+        let config = read(path, &base_of(path), document, &diagnostics);
         if let (Some(config), Files::Check) = (&config, files) {
             files::check(config, &diagnostics);
         }
         let (mut config, warnings) = diagnostics.finish(config)?;
         config.warnings = warnings;
         Ok(config)
+    }
+}
+
+/// Where the policy is that belongs to a configuration with errors, so that these do not hide its own: as the file names
+/// it, or `policy.toml` beside a file that is no TOML. `None` where nothing is there.
+pub fn policy_despite_errors(path: &Path) -> Option<PathBuf> {
+    let named = Document::read(path, &path.display().to_string()).ok().and_then(|document| {
+        // What is wrong was reported by the load that failed.
+        let diagnostics = Diagnostics::new();
+        let root = document.root(&diagnostics)?;
+        let base = base_of(path);
+        Some(gateway::gateway(&Reader::new(root, &reference::ROOT, &base)).policy)
+    });
+    let policy = named.unwrap_or_else(|| path.with_file_name("policy.toml"));
+    policy.is_file().then_some(policy)
+}
+
+/// What relative paths in a configuration start from.
+fn base_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        Some(_) | None => PathBuf::from("."),
     }
 }
 

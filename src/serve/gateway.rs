@@ -78,8 +78,7 @@ pub fn load(
     control: &Handle,
     before: Option<&Loaded>,
 ) -> Result<Loaded, Vec<Diagnostic>> {
-    let config = Config::load(path)?;
-    let policy = Policy::load(&config.gateway.policy)?;
+    let (config, policy) = both(path)?;
     let mut findings = mapping::check(&config, &policy);
     let listener_tls = mapping::listener_tls(&config, &mut findings);
     let credentials = mapping::credentials(&config);
@@ -96,6 +95,23 @@ pub fn load(
             generation,
         }),
         Some(_) | None => Err(findings),
+    }
+}
+
+/// Both files; what is wrong with one does not hide what is wrong with the other.
+fn both(path: &Path) -> Result<(Config, Policy), Vec<Diagnostic>> {
+    let config = Config::load(path);
+    let policy = match &config {
+        Ok(config) => Some(config.gateway.policy.clone()),
+        Err(_) => config::policy_despite_errors(path),
+    };
+    match (config, policy.map(|path| Policy::load(&path))) {
+        (Ok(config), Some(Ok(policy))) => Ok((config, policy)),
+        (config, policy) => {
+            let mut findings = config.err().unwrap_or_default();
+            findings.extend(policy.and_then(Result::err).unwrap_or_default());
+            Err(findings)
+        }
     }
 }
 

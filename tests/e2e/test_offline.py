@@ -59,8 +59,10 @@ def test_check(folder):
 
 def test_check_names_every_error(world):
     made = world.gateway()
-    config, policy = made.folder / "pgturnstile.toml", made.folder / "policy.toml"
-    config.write_text(config.read_text().replace('policy = "policy.toml"', 'policy = "policy.toml"\ncolour = "red"', 1)
+    # Not beside the configuration under its usual name: it is found although the configuration has errors.
+    config, policy = made.folder / "pgturnstile.toml", made.folder / "rules-of-the-shop.toml"
+    (made.folder / "policy.toml").rename(policy)
+    config.write_text(config.read_text().replace('policy = "policy.toml"', f'policy = "{policy.name}"\ncolour = "red"', 1)
                       .replace("sessions_max = 60", 'sessions_max = "many"'))
     policy.write_text(policy.read_text().replace('classes = ["*"]', 'classes = ["read.everything"]'))
     got = run(made, "check")
@@ -70,10 +72,13 @@ def test_check_names_every_error(world):
     colour = lines.index('colour = "red"') + 1
     many = lines.index('sessions_max = "many"') + 1
     assert f"pgturnstile.toml:{colour}:" in said and f"pgturnstile.toml:{many}:" in said, said
-    assert "read.everything" in said and "policy.toml:" in said
-    # serve says the same, and opens nothing.
+    assert "read.everything" in said and f"{policy.name}:" in said
+    # serve says the same, all at once, and opens nothing.
     served = run(made, "serve")
-    assert served.returncode == 2 and "colour" in served.stdout + served.stderr
+    said = served.stdout + served.stderr
+    assert served.returncode == 2, said
+    for what in (f"pgturnstile.toml:{colour}:", f"pgturnstile.toml:{many}:", "read.everything", f"{policy.name}:"):
+        assert what in said, (what, said)
 
 
 def test_the_policys_own_tests_on_big_texts(folder):
