@@ -392,6 +392,10 @@ impl Relay {
         if !sync_stands && self.gate.skip == Skip::No {
             self.gate.skip = Skip::ServerSkips;
         }
+        if !sync_stands && let Some(fence) = &mut self.gate.fence {
+            // The server skips the Query that closed it: no ReadyForQuery comes before the Sync, which closes it again.
+            fence.closed = false;
+        }
         if !sync_stands && let Some(held) = self.gate.take_held() {
             // It was not sent yet, and would be skipped.
             self.up.drop_scanned();

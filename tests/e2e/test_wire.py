@@ -235,6 +235,17 @@ def test_a_query_between_an_error_and_its_sync(gate):
         assert value(second) == b"served"
 
 
+@pytest.mark.parametrize("sql", ["SELECT 'skipped'", "SET application_name = 'skipped'", "COPY items FROM STDIN", "BEGIN"])
+@pytest.mark.parametrize("first", [parse("SELECT no_such_column"), parse("SELECT 1/0") + bind() + execute()])
+def test_any_query_between_an_error_and_its_sync(gate, first, sql):
+    """A statement behind which nothing may move until the server is ready is skipped as well: nobody waits for it."""
+    with Client(gate) as client:
+        client.send(first + query(sql) + SYNC, query("SHOW application_name"))
+        assert tags(client.until_ready())[-2:] == "EZ"
+        assert "skipped" not in str(value(client.until_ready()))
+        assert client.rows("SELECT 1") == [(b"1",)]
+
+
 def test_a_query_behind_a_refused_parse(gate):
     with Client(gate) as client:
         client.send(parse("DELETE FROM notes"), query("SELECT 'skipped'"), SYNC, query("SELECT 'served'"))
