@@ -251,6 +251,10 @@ impl Relay {
             Verdict::Allow(decision) => decision,
         };
         if self.gate.guard_read_owed && !decision.only_ends_transaction() {
+            // What is in flight may be the transaction's end; every request of it is answered by itself.
+            if !self.queue.is_empty() && !self.gate.batch_open {
+                return Ok(Step::Blocked);
+            }
             return self.refuse(len, Stand::Query, owed(), Some(decision)).await;
         }
         let frame = self.up.unscanned().get(..len).unwrap_or_default();
@@ -406,7 +410,18 @@ impl Relay {
         if !self.fence_admits_execute(&portal) {
             return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
         }
-        let decision = Arc::clone(&portal.statement.decision);
+        let decision = match self.judge_execution(&portal).await? {
+            Verdict::Wait => return Ok(Step::Blocked),
+            Verdict::Refuse(refusal, decision) => {
+                return self.refuse(len, Stand::Extended, refusal, decision).await;
+            }
+            Verdict::Allow(decision) => decision,
+        };
+        if self.gate.guard_read_owed && !decision.only_ends_transaction() {
+            return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
+        }
+        // It runs now, whichever batch its Bind stood in and whatever fence has fallen since.
+        self.raise_fence(decision.fence, portal.statement.record);
         if decision.copies_in > 0 {
             self.gate.copy = CopyPhase::Awaited;
             self.gate.copies_left = decision.copies_in;
@@ -417,6 +432,16 @@ impl Relay {
         self.up.pass(len);
         self.queue.push_back(Expectation::Execute(run));
         Ok(Step::Done)
+    }
+
+    /// A portal that was bound in an earlier batch is judged again: policy, catalog and transaction may be others now.
+    async fn judge_execution(&mut self, portal: &Portal) -> Result<Verdict, End> {
+        let decision = &portal.statement.decision;
+        if portal.batch == Some(self.batch) {
+            return Ok(Verdict::Allow(Arc::clone(decision)));
+        }
+        let transaction = self.transaction();
+        self.judge.again(decision, &self.names, self.batch, transaction).await
     }
 
     async fn on_describe(&mut self, len: usize) -> Result<Step, End> {

@@ -106,6 +106,41 @@ def test_a_statement_parsed_earlier(attack, setting):
 
 
 @pytest.mark.parametrize("setting", MOVES)
+@pytest.mark.parametrize("bound", ["portal", "portal of a named statement", "cursor"])
+@pytest.mark.parametrize("behind", ["batch", "query"])
+def test_bound_in_one_batch_and_executed_in_another(attack, bound, behind, setting):
+    """The fence of its Bind has fallen when it runs: Execute raises its own."""
+    client, value = attack.client, MOVES[setting]
+    client.ask(query("BEGIN"))
+    if bound == "portal":
+        client.ask(parse(BY_FUNCTION), bind(setting, value, portal="p"), SYNC)
+    elif bound == "cursor":
+        client.ask(query(f"DECLARE p CURSOR FOR {by_function(setting)}"))
+    else:
+        client.ask(parse(BY_FUNCTION, name="s"), SYNC)
+        client.ask(bind(setting, value, portal="p", statement="s"), SYNC)
+    client.send(execute("p"), FLUSH)
+    if behind == "batch":
+        client.send(parse(attack.after), bind(), execute(), SYNC, query("COMMIT"))
+    else:
+        client.send(SYNC, query(attack.after), query("COMMIT"))
+    attack.defeated()
+
+
+def test_a_portal_of_an_earlier_batch_behind_unread_guards(attack):
+    """In a failed transaction a bound ROLLBACK TO would run, and others behind it: none does while guards are unread."""
+    client = attack.client
+    client.ask(query("BEGIN"))
+    client.ask(parse("ROLLBACK TO here", name="back"), bind(portal="back", statement="back"),
+               parse(attack.after, name="mark"), bind(portal="mark", statement="mark"), SYNC)
+    moved = "INSERT INTO shop.trapped (setting, value) VALUES ('search_path', 'evil')"
+    client.send(parse(moved), bind(), execute(), parse("SAVEPOINT here"), bind(), execute(),
+                parse("SELECT 1/0"), bind(), execute(), SYNC)
+    client.send(execute("back"), execute("mark"), SYNC, query("COMMIT"))
+    attack.defeated()
+
+
+@pytest.mark.parametrize("setting", MOVES)
 def test_a_query_behind_sync(attack, setting):
     attack.client.send(parse(BY_FUNCTION), bind(setting, MOVES[setting]), execute(), SYNC, query(attack.after))
     assert attack.defeated()[-1]["V"] == "FATAL"
