@@ -3,6 +3,8 @@
 //! Owns: its arguments and output, and the reading of policy, claims and fixture that `test` shares. It judges nothing
 //! itself and opens no socket: the same parser, resolution and judgement as a session's, on the parser's own stack.
 
+mod each;
+
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,25 +44,33 @@ Say what the policy makes of a text, and why: every atom of every statement, the
 stands against it, with file and line.
 
 Nothing is sent anywhere. Names are resolved by a fixture, a SQL file of CREATE statements; without one, every relation is \
-unknown.",
+unknown.
+
+With --each, many texts are judged in one run, each by itself: one JSON value a line, either the text as a string or \
+{ \"sql\": TEXT, \"in_transaction\": true }. One line a text comes back, in the same order; with --json it is one object, \
+with the line's number in \"line\".",
     after_help = "\
 Examples:
   pgturnstile explain 'delete from crm.orders' --as claims/agent.json --target crm-prod --catalog fixtures/crm.sql
   pgturnstile explain - --as claims/agent.json --target crm-prod < migration.sql
   pgturnstile explain 'select 1' --as claims/agent.json --target crm-prod --json | jq .statements
+  pgturnstile explain --each texts.jsonl --as claims/agent.json --target crm-prod --json | jq 'select(.action != \"allow\")'
 
 The claims file holds the claims of a token (its iss is looked up in the configuration), or names the issuer itself:
   { \"issuer\": \"corp\", \"claims\": { \"sub\": \"agent-7\", \"groups\": [\"bi\"] } }
 
 Exit codes:
-  0  it would pass
-  1  it would be refused
-  2  the policy, the claims or the fixture is wrong"
+  0  it would pass (all of it, with --each)
+  1  it would be refused (some of it)
+  2  the policy, the claims, the fixture or a line of --each is wrong"
 )]
 pub struct Args {
     /// The text, or - for standard input.
-    #[arg(value_name = "SQL")]
-    sql: String,
+    #[arg(value_name = "SQL", required_unless_present = "each")]
+    sql: Option<String>,
+    /// File of texts, one JSON value a line, or - for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "sql")]
+    each: Option<PathBuf>,
     /// JSON file with the claims of who asks.
     #[arg(long = "as", value_name = "FILE")]
     who: PathBuf,
@@ -78,7 +88,7 @@ pub struct Args {
     in_transaction: bool,
     #[command(flatten)]
     source: Source,
-    /// Print one JSON object.
+    /// Print one JSON object; with --each one a line.
     #[arg(long)]
     json: bool,
 }
@@ -86,6 +96,9 @@ pub struct Args {
 /// The answer as JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
+    /// Number of the line of `--each`, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
     action: &'static str,
     asked: &'static str,
     sqlstate: &'a str,
@@ -210,7 +223,6 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         Ok(loaded) => loaded,
         Err(found) => return Ok(complain(out, &found)),
     };
-    let sql = if args.sql == "-" { io::read_to_string(io::stdin())? } else { args.sql.clone() };
     let prepared = read_claims(&args.who).and_then(|claims| {
         let principal = fixture::principal(&claims, &loaded.issuers)
             .map_err(|fault| format!("{}: {fault}", args.who.display()))?;
@@ -241,9 +253,37 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     if args.catalog.is_none() {
         notes.push("no --catalog: every relation outside the system's schemas is unknown".into());
     }
+    if let Some(path) = &args.each {
+        return each::run(path, &bench, &notes, args.json, out);
+    }
+    let sql = match args.sql.as_deref() {
+        Some("-") => io::read_to_string(io::stdin())?,
+        Some(sql) => sql.to_owned(),
+        None => String::new(),
+    };
     match on_parser_stack(|| bench.judge_here(&sql)) {
         Ok(verdict) => print(&verdict, &notes, &subject.access().id, args.json, out),
         Err(fault) => print_refused(fault.sqlstate(), &fault.to_string(), args.json, out),
+    }
+}
+
+impl<'a> Answer<'a> {
+    fn of(verdict: &'a TextVerdict, notes: &'a [String], access: &'a str, line: Option<u64>) -> Self {
+        let judgement = &verdict.judgement;
+        Self {
+            line,
+            action: judgement.action.name(),
+            asked: judgement.asked.name(),
+            sqlstate: judgement.sqlstate,
+            message: &judgement.message,
+            rule: judgement.rule.as_ref().map(Named::of),
+            rules: judgement.rules.iter().map(Named::of).collect(),
+            observed: judgement.observed.iter().map(|observed| Named::of(&observed.rule)).collect(),
+            access,
+            digest: &verdict.digest,
+            statements: &verdict.statements,
+            notes: verdict.notes.iter().chain(notes).map(String::as_str).collect(),
+        }
     }
 }
 
@@ -256,19 +296,7 @@ fn print(
 ) -> io::Result<Exit> {
     let judgement = &verdict.judgement;
     if json {
-        let answer = Answer {
-            action: judgement.action.name(),
-            asked: judgement.asked.name(),
-            sqlstate: judgement.sqlstate,
-            message: &judgement.message,
-            rule: judgement.rule.as_ref().map(Named::of),
-            rules: judgement.rules.iter().map(Named::of).collect(),
-            observed: judgement.observed.iter().map(|observed| Named::of(&observed.rule)).collect(),
-            access,
-            digest: &verdict.digest,
-            statements: &verdict.statements,
-            notes: verdict.notes.iter().chain(notes).map(String::as_str).collect(),
-        };
+        let answer = Answer::of(verdict, notes, access, None);
         serde_json::to_writer_pretty(&mut *out, &answer)?;
         out.line("")?;
     } else {
@@ -278,10 +306,14 @@ fn print(
         }
         out.line(format_args!("+- access {access}, text {}", verdict.digest))?;
     }
-    Ok(match judgement.action {
+    Ok(exit_of(judgement.action))
+}
+
+fn exit_of(action: Action) -> Exit {
+    match action {
         Action::Allow => Exit::Yes,
         Action::Hold | Action::Refuse => Exit::No,
-    })
+    }
 }
 
 /// A refusal without a verdict: no session, or a text that has no facts.

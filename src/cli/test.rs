@@ -356,4 +356,37 @@ expect = { action = "refuse" }
         );
         assert!(exit == Exit::Usage && error.contains("not valid TOML"), "{error}");
     }
+    #[test]
+    fn explain_judges_each_text_of_a_file_by_itself() {
+        let folder = folder(POLICY);
+        let each = |texts: &str, more: &[&str]| {
+            std::fs::write(folder.path().join("texts.jsonl"), texts).expect("written");
+            let command =
+                ["explain", "--each", "@texts.jsonl", "--as", "@claims/agent.json", "--target", "crm"];
+            let rest = ["--policy", "@policy.toml", "--catalog", "@crm.sql"];
+            run_words(folder.path(), &[&command[..], &rest[..], more].concat())
+        };
+        let texts = "\"select * from orders\"\n\n{\"sql\":\"drop table orders\",\"in_transaction\":true}\n\"selct\\n1\"\n\"\"\n";
+        let (exit, said, _) = each(texts, &["--json"]);
+        let answers: Vec<serde_json::Value> =
+            said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let told: Vec<(u64, &str)> = answers
+            .iter()
+            .map(|answer| {
+                (answer["line"].as_u64().expect("a number"), answer["action"].as_str().expect("text"))
+            })
+            .collect();
+        assert_eq!(told, [(1, "allow"), (3, "refuse"), (4, "refuse"), (5, "allow")]);
+        assert_eq!(exit, Exit::No);
+        assert_eq!(answers[0]["statements"][0]["unproven"], serde_json::Value::Null);
+        assert!(answers[1]["statements"][0]["unproven"].is_string(), "{said}");
+        let (exit, said, _) = each("\"select * from orders\"\n\"select * from orders\"", &[]);
+        assert_eq!((exit, said.as_str()), (Exit::Yes, "1: allow  SELECT\n2: allow  SELECT\n"));
+        // The answers before a bad line stand; the error names the line.
+        for bad in ["7", "{\"sql\":\"select 1\",\"as\":\"x\"}", "select 1", "[]", "\"\u{0}"] {
+            let (exit, said, error) = each(&format!("\"select 1\"\n{bad}\n"), &[]);
+            assert_eq!(exit, Exit::Usage, "{bad}");
+            assert!(said.starts_with("1: ") && error.contains("texts.jsonl:2: "), "{bad}: {said}{error}");
+        }
+    }
 }

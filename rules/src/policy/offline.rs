@@ -35,6 +35,9 @@ pub struct Explained {
     pub statement: usize,
     /// Whether it is what a PREPARE or EXECUTE carries.
     pub carried: bool,
+    /// Why it is not proven, so that a session waits for its record before it is sent; nothing where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<String>,
     /// The reasons.
     #[serde(flatten)]
     pub tree: StatementTree,
@@ -147,7 +150,8 @@ impl<'w> Walk<'w> {
         };
         let mut judgement = self.bench.policy.explain(self.bench.subject, statement, &resolution, &context);
         if let Some(tree) = judgement.tree.take() {
-            self.statements.push(Explained { statement: number, carried, tree: *tree });
+            let unproven = resolution.unproven.as_deref().map(str::to_owned);
+            self.statements.push(Explained { statement: number, carried, unproven, tree: *tree });
         }
         self.verdict = Some(match self.verdict.take() {
             Some(verdict) => verdict.and(judgement),
