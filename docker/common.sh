@@ -103,7 +103,7 @@ superuser() {
 # certificate FOLDER: a self-signed certificate for localhost, and its key.
 certificate() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=localhost \
-    -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' -keyout "$1/gateway.key" -out "$1/gateway.crt" 2>/dev/null
+    -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' -addext basicConstraints=critical,CA:FALSE -keyout "$1/gateway.key" -out "$1/gateway.crt" 2>/dev/null
   chmod 600 "$1/gateway.key"
 }
 

@@ -75,9 +75,9 @@ classes! {
     SessionSet = "session.set", objects: true;
     /// PREPARE, EXECUTE, DEALLOCATE (what EXECUTE runs brings its own atoms).
     SessionPrepare = "session.prepare", objects: false;
-    /// DECLARE, CLOSE (what DECLARE runs brings its own atoms).
+    /// DECLARE, CLOSE (what DECLARE runs brings its own atoms); UNLISTEN, which like CLOSE only gives something up.
     SessionCursor = "session.cursor", objects: false;
-    /// LISTEN, UNLISTEN.
+    /// LISTEN.
     SessionListen = "session.listen", objects: false;
     /// NOTIFY.
     SessionNotify = "session.notify", objects: false;

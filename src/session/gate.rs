@@ -188,7 +188,7 @@ impl Relay {
                     denial::REFUSED,
                     "built-in: function-call",
                     "pgturnstile refused a FunctionCall message: it runs a function by number, with no SQL to judge. \
-                     Next: call the function in a SELECT",
+                     Next: call the function in a SELECT; large objects by lo_from_bytea, lo_get, lo_put and lo_unlink",
                 );
                 self.refuse(len, Stand::Query, refusal, None).await
             }

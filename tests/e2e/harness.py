@@ -78,7 +78,12 @@ def wait_until(what, condition, seconds=60.0):
 
 
 def pg_bin() -> Path:
-    """The newest installed server's programs."""
+    """The server's programs: those that PGTURNSTILE_PG_BIN names, else the newest installed."""
+    named = os.environ.get("PGTURNSTILE_PG_BIN")
+    if named:
+        if not (Path(named) / "postgres").exists():
+            raise RuntimeError(f"PGTURNSTILE_PG_BIN={named} holds no postgres")
+        return Path(named)
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
     if not found:
         raise RuntimeError("no PostgreSQL server under /usr/lib/postgresql (apt-get install postgresql)")
@@ -370,7 +375,7 @@ def certificates(folder: Path):
     """A self-signed certificate for localhost, and its key."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
          "-keyout", folder / "gateway.key", "-out", folder / "gateway.crt"],
         check=True, capture_output=True,
     )

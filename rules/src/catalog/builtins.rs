@@ -43,8 +43,10 @@ pub enum Category {
     TextSearch,
     /// Moves or reads a sequence that a text names by value.
     Sequence,
-    /// Takes or frees advisory locks.
+    /// Takes advisory locks.
     Lock,
+    /// Frees advisory locks that the session itself holds: judged by no permit, for it takes nothing from anybody.
+    Unlock,
     /// Sends a notification.
     Notify,
     /// Sleeps: holds a connection and is a channel in time.
@@ -80,6 +82,7 @@ impl Category {
             "text-search" => Self::TextSearch,
             "sequence" => Self::Sequence,
             "lock" => Self::Lock,
+            "unlock" => Self::Unlock,
             "notify" => Self::Notify,
             "sleep" => Self::Sleep,
             "effect" => Self::Effect,
@@ -106,7 +109,8 @@ impl Category {
             Self::Random => "draws random values",
             Self::TextSearch => "runs a text search configuration",
             Self::Sequence => "moves or reads a sequence",
-            Self::Lock => "takes or frees advisory locks",
+            Self::Lock => "takes advisory locks",
+            Self::Unlock => "frees advisory locks",
             Self::Notify => "sends a notification",
             Self::Sleep => "sleeps",
             Self::Effect => "has an effect beyond its result",
@@ -130,6 +134,7 @@ impl Category {
             }
             Self::Sequence
             | Self::Lock
+            | Self::Unlock
             | Self::Notify
             | Self::Sleep
             | Self::Effect
@@ -144,12 +149,12 @@ impl Category {
         }
     }
 
-    /// Whether what the call does stands among the statement's own facts (a write of the sequence), so that a permit on
-    /// the function would ask twice.
+    /// Whether what a call does stands among the statement's own facts (a write of the sequence, the setting), or is
+    /// nothing to permit, so that a permit on the function would ask twice. A name without a call has no such facts.
     #[must_use]
     pub const fn judged_by_facts(self) -> bool {
         match self {
-            Self::Sequence => true,
+            Self::Sequence | Self::Setting | Self::Unlock => true,
             Self::Pure
             | Self::Catalog
             | Self::Session
@@ -166,8 +171,7 @@ impl Category {
             | Self::Admin
             | Self::DataBearing
             | Self::Monitoring
-            | Self::Dynamic
-            | Self::Setting => false,
+            | Self::Dynamic => false,
         }
     }
 
@@ -182,6 +186,7 @@ impl Category {
             | Self::Random
             | Self::TextSearch
             | Self::Sequence
+            | Self::Unlock
             | Self::Sleep
             | Self::Effect
             | Self::DataBearing
@@ -209,6 +214,7 @@ impl Category {
             | Self::TextSearch
             | Self::Sequence
             | Self::Lock
+            | Self::Unlock
             | Self::Notify
             | Self::Sleep
             | Self::Effect

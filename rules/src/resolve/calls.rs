@@ -128,7 +128,7 @@ impl Resolver<'_> {
                 builtins::functions(schema, name).iter().filter(|builtin| builtin.takes(used.arguments))
             {
                 found = true;
-                self.builtin(schema, name, builtin.category);
+                self.builtin(schema, name, builtin.category, used.arguments.is_some());
             }
             for routine in self.snapshot.unreviewed_functions(name) {
                 if routine.schema == *schema && routine.may_take(used.arguments) {
@@ -140,7 +140,7 @@ impl Resolver<'_> {
         found
     }
 
-    fn builtin(&mut self, schema: &Arc<str>, name: &str, category: Category) {
+    fn builtin(&mut self, schema: &Arc<str>, name: &str, category: Category, called: bool) {
         if category == Category::TextSearch
             && let Some(reason) = self.snapshot.text_search()
         {
@@ -152,7 +152,7 @@ impl Resolver<'_> {
             return;
         }
         self.unproven(format!("{schema}.{name} {}", category.says()));
-        if !category.judged_by_facts() {
+        if !(called && category.judged_by_facts()) {
             self.permit(schema, name, "", category.class());
         }
         if category.barrier() {

@@ -1845,7 +1845,7 @@ pub(super) fn statement(node: &N) -> Option<(Class, &'static str)> {
         N::RuleStmt(_) => Some((Class::DdlCode, "CREATE RULE")),
         N::NotifyStmt(_) => Some((Class::SessionNotify, "NOTIFY")),
         N::ListenStmt(_) => Some((Class::SessionListen, "LISTEN")),
-        N::UnlistenStmt(_) => Some((Class::SessionListen, "UNLISTEN")),
+        N::UnlistenStmt(_) => Some((Class::SessionCursor, "UNLISTEN")),
         N::TransactionStmt(_) => Some((Class::SessionTransaction, "TRANSACTION")),
         N::CompositeTypeStmt(_) => Some((Class::DdlCreate, "CREATE TYPE")),
         N::CreateEnumStmt(_) => Some((Class::DdlCreate, "CREATE TYPE")),

@@ -67,7 +67,9 @@ fn effect(name: &str) -> Effect {
 
 fn by_prefix(name: &str) -> Effect {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
-    if starts(&["pg_advisory_", "pg_try_advisory_"]) {
+    if starts(&["pg_advisory_unlock"]) {
+        Effect::Nothing // frees what this session holds: no act on anybody else
+    } else if starts(&["pg_advisory_", "pg_try_advisory_"]) {
         Effect::Lock
     } else if starts(&["pg_read_", "pg_ls_", "pg_file_"]) {
         Effect::Files
@@ -104,7 +106,9 @@ impl Walker<'_> {
         if effect == Effect::Nothing || !(extension || schema.as_deref().is_none_or(|s| s == "pg_catalog")) {
             return;
         }
-        let object = Some(function.name.clone());
+        // The built-in is meant: what else may compete for the name is found by the resolution, and judged beside it.
+        let built_in = || Some("pg_catalog".to_owned());
+        let object = Some(NameUse { schema: schema.clone().or_else(built_in), ..function.name.clone() });
         match effect {
             Effect::Setting => self.set_config(function),
             Effect::Notify => self.act(Class::SessionNotify, None, ObjectKind::None, "pg_notify"),
