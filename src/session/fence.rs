@@ -91,6 +91,6 @@ pub(super) fn owed() -> Refusal {
         denial::REFUSED,
         "built-in: guards-unread",
         "pgturnstile refused a statement: the transaction failed behind one that may have moved a guarded setting, \
-         and the settings cannot be read before it ends. Next: send ROLLBACK by itself",
+         and the settings cannot be read in it. Next: send ROLLBACK, or ROLLBACK TO a savepoint, by itself",
     )
 }

@@ -449,13 +449,18 @@ impl Relay {
             }
         }
         self.down.pass(len);
-        if self.gate.fence_closed() || (self.gate.guard_read_owed && self.queue.is_empty()) {
+        // Behind the last answer only: a frame that is still owed, or held until its record is durable, stands before
+        // the reading, and its answers must not be taken for the reading's.
+        let quiet = self.queue.is_empty() && self.gate.held.is_none();
+        if quiet && (self.gate.fence_closed() || self.gate.guard_read_owed) {
             self.read_guards();
         }
         Ok(())
     }
 
     /// Asks for the guarded settings where a statement can run; remembers it where the transaction has failed.
+    ///
+    /// Called behind the last answer, with no frame held: what is inserted here would take a held frame with it.
     fn read_guards(&mut self) {
         if self.status == TransactionStatus::Failed {
             self.gate.guard_read_owed = true;

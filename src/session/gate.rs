@@ -250,7 +250,7 @@ impl Relay {
             }
             Verdict::Allow(decision) => decision,
         };
-        if self.gate.guard_read_owed && !decision.only_ends_transaction() {
+        if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             // What is in flight may be the transaction's end; every request of it is answered by itself.
             if !self.queue.is_empty() && !self.gate.batch_open {
                 return Ok(Step::Blocked);
@@ -369,7 +369,7 @@ impl Relay {
                 }
                 Verdict::Allow(decision) => decision,
             };
-        if self.gate.guard_read_owed && !decision.only_ends_transaction() {
+        if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
         }
         let (record, mark) = match self.account.bind(&decision, statement.record, &portal, parameters).await {
@@ -417,7 +417,7 @@ impl Relay {
             }
             Verdict::Allow(decision) => decision,
         };
-        if self.gate.guard_read_owed && !decision.only_ends_transaction() {
+        if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
         }
         // It runs now, whichever batch its Bind stood in and whatever fence has fallen since.

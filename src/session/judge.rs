@@ -77,12 +77,15 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Whether the text does nothing but end a transaction.
-    pub fn only_ends_transaction(&self) -> bool {
+    /// Whether the text does nothing but end a transaction, or set, release or return to a savepoint: in a failed
+    /// transaction the server runs no other, and none of them reads a setting or a name.
+    pub fn only_controls_transaction(&self) -> bool {
         matches!(
             self.facts.statements.as_slice(),
             [StatementFacts {
-                transaction: Some(TransactionControl::Commit | TransactionControl::Rollback),
+                transaction: Some(
+                    TransactionControl::Commit | TransactionControl::Rollback | TransactionControl::Savepoint
+                ),
                 ..
             }]
         )

@@ -15,6 +15,7 @@ use pgturnstile_rules::statement::facts::{CopyUse, NamedUse, StatementFacts, Tex
 use super::denial::{self, Refusal};
 use super::judge::{Decision, Fence, Judge};
 use super::names::{Batch, Lookup, Names, Prepared};
+use super::refuse::bad_name;
 use super::summary;
 use crate::evidence::record::v1;
 
@@ -77,6 +78,7 @@ impl<'w> Work<'w> {
     }
 
     pub(super) fn statement(&mut self, statement: &StatementFacts) -> Result<policy::Judgement, Stop> {
+        check_reserved(statement)?;
         let carried = self.carried(statement)?;
         self.check_order(statement)?;
         let ground = &self.judge.ground;
@@ -257,6 +259,26 @@ fn unknown(sqlstate: &'static str, what: &str, name: &str) -> Refusal {
             name.escape_default()
         ),
     )
+}
+
+/// SQL shares its names with the protocol's: what the gateway keeps for itself there, it keeps for itself here.
+fn check_reserved(statement: &StatementFacts) -> Result<(), Stop> {
+    let (what, name) = match &statement.named {
+        Some(NamedUse::Prepare(name)) => ("statement", name),
+        Some(NamedUse::Declare(name)) => ("cursor", name),
+        None
+        | Some(
+            NamedUse::Execute(_)
+            | NamedUse::Fetch(_)
+            | NamedUse::Deallocate(_)
+            | NamedUse::Close(_)
+            | NamedUse::DiscardAll,
+        ) => return Ok(()),
+    };
+    match bad_name(name.as_bytes(), what) {
+        Some(refusal) => Err(Stop::Refuse(refusal)),
+        None => Ok(()),
+    }
 }
 
 fn empty_prepared() -> Refusal {

@@ -258,6 +258,85 @@ def test_a_move_in_a_transaction_that_fails_is_read_behind_it(attack):
     assert client.rows("SELECT 5") == [(b"5",)]
 
 
+@pytest.mark.parametrize("setting", MOVES)
+@pytest.mark.parametrize("by", ["protocol", "cursor"])
+def test_a_portal_made_behind_an_earlier_sync(attack, setting, by):
+    """What its Bind or DECLARE raised has fallen by then: its Execute raises it again."""
+    client = attack.client
+    client.ask(query("BEGIN"))
+    if by == "protocol":
+        client.ask(parse(BY_FUNCTION), bind(setting, MOVES[setting], portal="mover"), SYNC)
+    else:
+        client.ask(query(f"DECLARE mover CURSOR FOR {by_function(setting)}"))
+    client.send(execute("mover"), FLUSH, parse(attack.after), bind(), execute(), SYNC, query("COMMIT"))
+    attack.defeated()
+
+
+@pytest.mark.parametrize("setting", MOVES)
+@pytest.mark.parametrize("by", ["protocol", "cursor"])
+def test_the_guards_are_read_behind_such_a_portal(attack, setting, by):
+    client = attack.client
+    client.ask(query("BEGIN"))
+    if by == "protocol":
+        client.ask(parse(BY_FUNCTION), bind(setting, MOVES[setting], portal="mover"), SYNC)
+    else:
+        client.ask(query(f"DECLARE mover CURSOR FOR {by_function(setting)}"))
+    client.send(execute("mover"), SYNC, query(attack.after), query("COMMIT"))
+    assert attack.defeated()[-1]["V"] == "FATAL"
+
+
+def test_a_query_behind_one_whose_answer_comes_while_its_record_is_written(gate):
+    """The first answer's ReadyForQuery comes while the second Query is held: the guards are read behind the second."""
+    for _ in range(5):
+        with Client(gate) as client:
+            client.send(query("BEGIN"), query("SELECT shop.shout('x')"))
+            assert wire.tags(client.until_ready()) == "CZ"
+            assert wire.tags(client.until_ready()) == "TDCZ"
+
+
+@pytest.mark.parametrize("setting", ["role", "search_path", "row_security", "session_replication_role"])
+def test_answers_cannot_stand_for_the_reading_of_the_guards(attack, setting):
+    """A Query that answers what the reading would, behind one whose ReadyForQuery comes while it is held."""
+    forged = f"CASE WHEN shop.move_by_operator('{setting}', '{MOVES[setting]}') IS NULL THEN 'x' ELSE 'origin' END"
+    attack.client.send(
+        query("BEGIN"),
+        query(
+            f"SELECT v FROM (VALUES (1, 'none'), (2, '\"shop\"'), (3, 'on'), (4, {forged})) t (n, v) ORDER BY n; "
+            "SELECT 1 FROM pg_sleep(0.3) WHERE random() > 2"
+        ),
+    )
+    attack.client.until_ready()
+    attack.client.until_ready()
+    attack.client.send(query(attack.after), query("COMMIT"))
+    assert attack.defeated()[-1]["V"] == "FATAL"
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_savepoint_brings_a_failed_transaction_back(gate, database, extended):
+    """psql's ON_ERROR_ROLLBACK, JDBC's autosave and every ORM's nested transaction: the guards are read behind it."""
+
+    def say(sql):
+        return (parse(sql), bind(), execute(), SYNC) if extended else (query(sql),)
+
+    with Client(gate) as client:
+        for sql in ("BEGIN", "SAVEPOINT s"):
+            assert not errors(client.ask(*say(sql)))
+        assert errors(client.ask(*say("SELECT shop.shout('x'), 1 / (random() * 0)::int")))
+        assert errors(client.ask(*say("SELECT 1")))
+        assert client.ask(*say("ROLLBACK TO SAVEPOINT s"))[-1] == ("Z", b"T")
+        assert client.rows("SELECT 5") == [(b"5",)]
+        assert client.ask(*say("COMMIT"))[-1] == ("Z", b"I")
+
+
+def test_a_setting_moved_before_the_savepoint_is_seen_behind_it(attack):
+    client = attack.client
+    client.ask(query("BEGIN"))
+    out = client.ask(query("SELECT shop.move_by_operator('search_path', 'evil'); SAVEPOINT s; SELECT 1 / (random() * 0)::int"))
+    assert errors(out)
+    client.send(query("ROLLBACK TO SAVEPOINT s"), query(attack.after), query("COMMIT"))
+    attack.defeated()
+
+
 def test_what_moves_nothing_goes_on(attack):
     client = attack.client
     client.ask(query("SELECT shop.move_by_operator('search_path', '\"shop\"')"))

@@ -475,3 +475,10 @@ def test_two_sessions_have_two_name_spaces(gate):
         assert value(one.ask(bind(statement="s"), execute(), SYNC)) == b"one"
         assert value(two.ask(bind(statement="s"), execute(), SYNC)) == b"two"
 
+
+
+@pytest.mark.parametrize("sql", ['PREPARE "pgturnstile.refused" AS SELECT 1', 'DECLARE "pgturnstile.x" CURSOR WITH HOLD FOR SELECT 1'])
+def test_sql_cannot_take_a_reserved_name(gate, sql):
+    with Client(gate) as client:
+        got = errors(client.ask(query(sql)))
+        assert got and got[0]["C"] == "42939", got
