@@ -294,10 +294,12 @@ def test_a_query_behind_one_whose_answer_comes_while_its_record_is_written(gate)
             assert wire.tags(client.until_ready()) == "TDCZ"
 
 
-@pytest.mark.parametrize("setting", ["role", "search_path", "row_security", "session_replication_role"])
-def test_answers_cannot_stand_for_the_reading_of_the_guards(attack, setting):
+@pytest.mark.parametrize(
+    "setting, value", [("role", "chief"), ("search_path", "evil"), ("row_security", "off"), ("session_replication_role", "replica")]
+)
+def test_answers_cannot_stand_for_the_reading_of_the_guards(attack, setting, value):
     """A Query that answers what the reading would, behind one whose ReadyForQuery comes while it is held."""
-    forged = f"CASE WHEN shop.move_by_operator('{setting}', '{MOVES[setting]}') IS NULL THEN 'x' ELSE 'origin' END"
+    forged = f"CASE WHEN shop.move_by_operator('{setting}', '{value}') IS NULL THEN 'x' ELSE 'origin' END"
     attack.client.send(
         query("BEGIN"),
         query(
