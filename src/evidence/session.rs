@@ -149,6 +149,7 @@ impl SessionLog {
         how: How,
     ) -> impl Future<Output = Result<Mark, AppendError>> + Send + use<'s> {
         let expects = entry.expects_answer();
+        let how = self.once(how);
         let encoded = self.encode(&entry, how);
         async move {
             let Encoded { shared, record } = encoded?;
@@ -166,6 +167,7 @@ impl SessionLog {
     /// # Errors
     /// As [`SessionLog::append`].
     pub fn try_append(&mut self, entry: &Entry<'_>, how: How) -> Result<Option<Mark>, AppendError> {
+        let how = self.once(how);
         let Encoded { shared, record } = self.encode(entry, how)?;
         if let Some(shared) = shared {
             if self.lane.try_submit(shared.record, false)?.is_err() {
@@ -177,6 +179,13 @@ impl SessionLog {
             Ok(ticket) => Ok(Some(self.took(ticket, how, entry.expects_answer()))),
             Err(_record) => Ok(None),
         }
+    }
+
+    /// A record is settled once. What comes for it later (a portal that is executed again, or behind the end of its
+    /// transaction) belongs to it.
+    fn once(&self, how: How) -> How {
+        let settled = how.refers.is_some_and(|answered| !self.unanswered.contains(&answered));
+        How { settles: how.settles && !settled, ..how }
     }
 
     fn encode(&self, entry: &Entry<'_>, how: How) -> Result<Encoded, AppendError> {

@@ -453,7 +453,7 @@ impl Relay {
         // the reading, and its answers must not be taken for the reading's.
         let quiet = self.queue.is_empty() && self.gate.held.is_none();
         if quiet && (self.gate.fence_closed() || self.gate.guard_read_owed) {
-            self.read_guards();
+            self.read_guards()?;
         }
         Ok(())
     }
@@ -461,16 +461,20 @@ impl Relay {
     /// Asks for the guarded settings where a statement can run; remembers it where the transaction has failed.
     ///
     /// Called behind the last answer, with no frame held: what is inserted here would take a held frame with it.
-    fn read_guards(&mut self) {
+    fn read_guards(&mut self) -> Result<(), End> {
+        if !self.queue.is_empty() || self.gate.held.is_some() {
+            return Err(End::gateway("the guarded settings asked for while answers are owed"));
+        }
         if self.status == TransactionStatus::Failed {
             self.gate.guard_read_owed = true;
             self.gate.fence = None;
-            return;
+            return Ok(());
         }
         self.up.insert(denial::guard_read());
         self.queue
             .push_back(Expectation::GuardRead { values: Vec::with_capacity(GUARDED.len()), failed: false });
         self.gate.fence = self.gate.fence.take().or_else(|| Some(super::fence::Fence::reading()));
+        Ok(())
     }
 
     async fn on_guards(&mut self, values: &[Option<Box<[u8]>>], failed: bool) -> Result<(), End> {

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from harness import HANG_S, binary, end, free_port, wait_until
-from wire import SYNC, Client, bind, errors, execute, parse, query
+from wire import SYNC, TERMINATE, Client, bind, errors, execute, parse, query
 
 
 def traffic(gate, marker="ordinary"):
@@ -214,6 +214,36 @@ def test_killed_under_load(own_gate):
     loaded = {r["session"] for r in records if r["kind"] == "authenticated" and r["payload"]["subject"].startswith("loaded-")}
     ran = [r for r in records if r["session"] in loaded and r["payload"].get("protocol") == "execute"]
     assert len(loaded) == 4 and len(ran) >= len(answered)
+
+
+AGAIN = {
+    "a portal again in its batch": [[parse("SELECT 1"), bind(), execute(), execute(), SYNC]],
+    "a portal again behind its Sync": [
+        [query("BEGIN")], [parse("SELECT 1"), bind(portal="p"), execute("p"), SYNC], [execute("p"), SYNC]],
+    "a portal row by row": [
+        [query("BEGIN")], [parse("SELECT generate_series(1, 3)"), bind(portal="p"), execute("p", 1), SYNC],
+        [execute("p", 1), SYNC], [execute("p", 5), execute("p", 5), SYNC]],
+    "a cursor by the protocol": [
+        [query("BEGIN")], [query("DECLARE c CURSOR FOR SELECT generate_series(1, 3)")], [execute("c", 1), SYNC],
+        [execute("c", 9), execute("c"), SYNC]],
+    "a portal that failed": [
+        [query("BEGIN")], [parse("SELECT 1/0"), bind(portal="p"), execute("p"), SYNC], [execute("p"), SYNC]],
+    "a portal behind its transaction": [
+        [query("BEGIN")], [parse("SELECT 1"), bind(portal="p"), SYNC], [query("COMMIT")], [execute("p"), SYNC]],
+    "a portal that never ran": [[parse("SELECT 1"), bind(portal="p"), SYNC]],
+}
+
+
+@pytest.mark.parametrize("what", AGAIN)
+def test_a_statement_is_settled_once_however_often_its_portal_runs(own_gate, what):
+    gate = own_gate()
+    with Client(gate) as client:
+        for batch in AGAIN[what]:
+            client.ask(*batch)
+        client.send(TERMINATE)
+    gate.wait_record("its end", lambda r: r["kind"] == "session-closed")
+    got = gate.verify()
+    assert got.returncode == 0, got.stdout
 
 
 def test_queued_records_are_stated_and_complete(gate):

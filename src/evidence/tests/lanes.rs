@@ -19,6 +19,26 @@ fn keys() -> crate::evidence::keys::SessionKeys {
 }
 
 #[test]
+fn a_record_is_settled_once_and_what_comes_later_belongs_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (evidence, lanes) = start(directory.path(), 1);
+    block_on(async {
+        let mut session = evidence.session(&lanes[0], [1; 16]);
+        session.append(samples::opened(), How::GATED).await.unwrap();
+        let facts = samples::facts();
+        let statement = session.append(samples::statement(&facts), How::GATED).await.unwrap();
+        let answering = How::QUEUED.answering(statement.stream_sequence);
+        session.append(samples::result(), answering).await.unwrap();
+        session.append(samples::result(), answering).await.unwrap();
+        assert!(session.try_append(&samples::result(), answering).unwrap().is_some());
+        session.close(samples::closed(&Totals::default())).await.unwrap();
+    });
+    drop(lanes);
+    drop(evidence);
+    check(directory.path());
+}
+
+#[test]
 fn many_sessions_on_many_runtimes_are_all_woken() {
     let directory = tempfile::tempdir().unwrap();
     let (evidence, lanes) = start(directory.path(), 3);
