@@ -22,6 +22,8 @@ pub const GUARDED: [&str; 4] = ["role", "search_path", "row_security", "session_
 
 /// SQLSTATE of a statement that the policy refuses: insufficient_privilege.
 pub const REFUSED: &str = "42501";
+/// SQLSTATE of any statement but the end of a failed transaction: in_failed_sql_transaction.
+pub const IN_FAILED_TRANSACTION: &str = "25P02";
 /// SQLSTATE of a frame that breaks the protocol: protocol_violation.
 pub const PROTOCOL_VIOLATION: &str = "08P01";
 /// SQLSTATE of a text that does not parse: syntax_error.

@@ -86,9 +86,10 @@ pub(super) fn behind_the_fence() -> Refusal {
     )
 }
 
+/// With the SQLSTATE that the server gives to every statement in a failed transaction: drivers know it.
 pub(super) fn owed() -> Refusal {
     Refusal::built_in(
-        denial::REFUSED,
+        denial::IN_FAILED_TRANSACTION,
         "built-in: guards-unread",
         "pgturnstile refused a statement: the transaction failed behind one that may have moved a guarded setting, \
          and the settings cannot be read in it. Next: send ROLLBACK, or ROLLBACK TO a savepoint, by itself",

@@ -38,7 +38,8 @@ impl Pinned {
     pub fn moved(&self, name: &[u8], value: &[u8]) -> Option<String> {
         let place = REPORTED.iter().position(|pinned| pinned.as_bytes() == name)?;
         let before = self.reported.get(place).and_then(Option::as_deref);
-        (before != Some(value)).then(|| String::from_utf8_lossy(name).into_owned())
+        let stands = before.is_some_and(|before| same(name, before, value));
+        (!stands).then(|| String::from_utf8_lossy(name).into_owned())
     }
 
     /// The name of the first guarded setting whose reading differs from the one at login.
@@ -49,8 +50,67 @@ impl Pinned {
         GUARDED
             .iter()
             .zip(self.unreported.iter().zip(values))
-            .find(|(_, (a, b))| a != b)
+            .find(|(name, (a, b))| match (a, b) {
+                (Some(a), Some(b)) => !same(name.as_bytes(), a, b),
+                (None, None) => false,
+                (Some(_), None) | (None, Some(_)) => true,
+            })
             .map(|(name, _)| *name)
+    }
+}
+
+/// Whether two values of a setting mean the same. A search path is a list of names that can be spelled in several ways: the
+/// startup packet quotes them, `SET search_path TO crm` does not.
+fn same(name: &[u8], a: &[u8], b: &[u8]) -> bool {
+    a == b || name == b"search_path" && matches!((schemas(a), schemas(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// The names of a search path, as `SplitIdentifierString` (src/backend/utils/adt/varlena.c) cuts them; `None` where it would
+/// fail, and where case would have to be folded by the server's locale.
+fn schemas(path: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    let mut rest = path.trim_ascii_start();
+    if rest.is_empty() {
+        return Some(names);
+    }
+    loop {
+        let (name, behind) = match rest.strip_prefix(b"\"") {
+            Some(quoted) => quoted_name(quoted)?,
+            None => {
+                let end = rest.iter().position(|byte| *byte == b',' || byte.is_ascii_whitespace());
+                let (name, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                (name.to_ascii_lowercase(), behind)
+            }
+        };
+        let bare = name.iter().all(u8::is_ascii);
+        if name.is_empty() || !bare && !rest.starts_with(b"\"") {
+            return None;
+        }
+        names.push(name);
+        match behind.trim_ascii_start() {
+            [] => return Some(names),
+            [b',', more @ ..] => rest = more.trim_ascii_start(),
+            [_, ..] => return None,
+        }
+    }
+}
+
+/// A name in double quotes, the first of which is cut off, and what stands behind it.
+fn quoted_name(quoted: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut name = Vec::new();
+    let mut rest = quoted;
+    loop {
+        let end = rest.iter().position(|byte| *byte == b'"')?;
+        let (part, behind) = rest.split_at_checked(end)?;
+        name.extend_from_slice(part);
+        match behind {
+            [b'"', b'"', more @ ..] => {
+                name.push(b'"');
+                rest = more;
+            }
+            [b'"', more @ ..] => return Some((name, more)),
+            [..] => return None,
+        }
     }
 }
 
@@ -75,8 +135,39 @@ mod tests {
             "never reported before"
         );
         assert_eq!(pinned.moved_unreported(&values("none", "crm")), None);
+        assert_eq!(pinned.moved_unreported(&values("none", "\"crm\"")), None, "another spelling of the same");
         assert_eq!(pinned.moved_unreported(&values("boss", "crm")), Some("role"));
         assert_eq!(pinned.moved_unreported(&values("none", "evil")), Some("search_path"));
         assert_eq!(pinned.moved_unreported(&[]), Some("role"));
+    }
+
+    #[test]
+    fn search_paths_are_compared_by_their_names() {
+        for (one, other) in [
+            ("\"crm\"", "crm"),
+            ("\"crm\", \"mart\"", "crm,mart"),
+            ("crm , mart", "\"crm\",  \"mart\" "),
+            ("CRM", "crm"),
+            ("\"a\"\"b\"", " \"a\"\"b\""),
+            ("", " "),
+        ] {
+            assert!(same(b"search_path", one.as_bytes(), other.as_bytes()), "{one} {other}");
+            assert!(one == other || !same(b"role", one.as_bytes(), other.as_bytes()), "{one} {other}");
+        }
+        for (one, other) in [
+            ("\"CRM\"", "crm"),
+            ("\"crm,mart\"", "crm,mart"),
+            ("crm, mart", "mart, crm"),
+            ("crm", "crm, crm"),
+            ("crm", "crm,"),
+            ("crm", "crm mart"),
+            ("\"crm", "crm"),
+            ("\"crm\"x", "crm"),
+            ("\"\"", ""),
+            ("é", "\"é\""),
+            ("\"a\"\"b\"", "\"ab\""),
+        ] {
+            assert!(!same(b"search_path", one.as_bytes(), other.as_bytes()), "{one} {other}");
+        }
     }
 }

@@ -140,6 +140,64 @@ def test_a_portal_of_an_earlier_batch_behind_unread_guards(attack):
     attack.defeated()
 
 
+# As applications use savepoints: what fails behind one may have run code of the database's users.
+FAILING = "INSERT INTO shop.trapped (setting, value) VALUES ('application_name', (1 / (SELECT 0))::text)"
+
+
+@pytest.mark.parametrize("back", ["query", "batch", "named statement"])
+def test_back_to_a_savepoint(gate, back):
+    """The guards are read behind it, and the transaction goes on."""
+    client = Client(gate, "power")
+    client.ask(query("BEGIN"))
+    client.ask(parse("ROLLBACK TO here", name="back"), SYNC)
+    client.ask(query("SAVEPOINT here"))
+    assert errors(client.ask(query(FAILING)))[0]["C"] == "22012"
+    # Anything else is answered as the server would.
+    assert errors(client.ask(query("SELECT 1")))[0]["C"] == "25P02"
+    if back == "query":
+        said = client.ask(query("ROLLBACK TO here"))
+    elif back == "batch":
+        said = client.ask(parse("ROLLBACK TO SAVEPOINT here"), bind(), describe(), execute(), SYNC)
+    else:
+        said = client.ask(bind(statement="back"), execute(), SYNC)
+    assert said[-1] == ("Z", b"T") and not errors(said), said
+    assert client.ask(query("INSERT INTO shop.notes (test) VALUES ('savepoint')"))[-1] == ("Z", b"T")
+    assert client.ask(query("ROLLBACK"))[-1] == ("Z", b"I")
+
+
+def test_a_savepoint_that_is_not_there(gate):
+    client = Client(gate, "power")
+    client.ask(query("BEGIN"))
+    client.ask(query(FAILING))
+    said = client.ask(query("ROLLBACK TO nowhere"))
+    assert errors(said)[0]["C"] == "3B001" and said[-1] == ("Z", b"E")
+    assert errors(client.ask(query("SELECT 1")))[0]["C"] == "25P02"
+    assert client.ask(query("ROLLBACK"))[-1] == ("Z", b"I")
+
+
+@pytest.mark.parametrize("setting", ["search_path", "row_security", "session_replication_role"])
+@pytest.mark.parametrize("back", ["query", "batch"])
+def test_moved_before_the_savepoint(attack, setting, back):
+    """What had moved a setting before the savepoint is still in force behind ROLLBACK TO: it is read before anything moves."""
+    client = attack.client
+    client.ask(query("BEGIN"))
+    moved = f"INSERT INTO shop.trapped (setting, value) VALUES ('{setting}', '{MOVES[setting]}')"
+    client.ask(parse(moved), bind(), execute(), parse("SAVEPOINT here"), bind(), execute(),
+               parse("SELECT 1/0"), bind(), execute(), SYNC)
+    if back == "query":
+        client.send(query("ROLLBACK TO here"), query(attack.after), query("COMMIT"))
+    else:
+        client.send(parse("ROLLBACK TO here"), bind(), execute(), parse(attack.after), bind(), execute(), SYNC, query("COMMIT"))
+    attack.defeated()
+
+
+def test_the_path_it_began_with_in_another_spelling(gate):
+    """SET to the value that stands passes, and the server's spelling of it is no move."""
+    client = Client(gate, "power")
+    assert not errors(client.ask(query("SET search_path TO shop")))
+    assert not errors(client.ask(query("SELECT count(*) FROM notes WHERE test = 'none'")))
+
+
 @pytest.mark.parametrize("setting", MOVES)
 def test_a_query_behind_sync(attack, setting):
     attack.client.send(parse(BY_FUNCTION), bind(setting, MOVES[setting]), execute(), SYNC, query(attack.after))

@@ -250,9 +250,17 @@ fn pinned_next(name: &str, access: &Access) -> String {
         }
         "client_encoding" => "use UTF8".into(),
         "standard_conforming_strings" => "leave it on, and write escapes as E'…'".into(),
-        "default_transaction_read_only" | "transaction_read_only" => {
-            format!("use an access entry with mode = \"write\" (this one is {}, {})", access.id, access.place)
-        }
+        "default_transaction_read_only" | "transaction_read_only" => match access.mode {
+            Mode::Read => {
+                format!(
+                    "use an access entry with mode = \"write\" (this one is {}, {})",
+                    access.id, access.place
+                )
+            }
+            Mode::Write => {
+                "use BEGIN READ ONLY for a transaction, or an access entry with mode = \"read\"".into()
+            }
+        },
         _ => "leave it as the session began".into(),
     }
 }
