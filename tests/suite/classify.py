@@ -1,10 +1,11 @@
 """Every text of PostgreSQL's own regression suite, as this gateway classifies it, against what the server does with it.
 
-One direct run, in which the server is asked about each text before it runs (probe.py): does a read-only transaction refuse it, what
-does it lock? Then `pgturnstile explain --each` judges the same texts, for a session that may only read and for one that may
-write. Unsafe is: a text called a read that the server says writes, or whose command tag is no reading one; and a relation that the
-server locks for a text that does not name it, nor anything that leads there. Exit codes: 0 nothing unsafe, 1 something, 3 the
-suite or a server cannot be had.
+Two runs. One goes through a gateway, whose evidence says of each text whether it was proven. In the other, which keeps from the server
+what that gateway refused, the server is asked about each text before it runs (probe.py): does a read-only transaction refuse it,
+what does it lock? Then `pgturnstile explain --each` judges the same texts without a catalog, for a session that may only read and
+for one that may write. Unsafe is: a text proven or called a read that the server says writes, or whose command tag is no reading
+one; and a relation that the server locks for a text that does not name it, nor anything that leads there. Exit codes: 0 nothing
+unsafe, 1 something, 3 the suite or a server cannot be had.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 
-from . import compare, probe, report, runs, sources
+from . import compare, probe, proven, regress, report, runs, sources
 from .tap import Tap
 
 # Command tags of what changes nothing that outlives the session's transaction, and of its own housekeeping.
@@ -111,6 +112,8 @@ def disagreements(item: dict, reading: dict, writing: dict, known: list[compare.
     called_read = reading["action"] == "allow"
     tags = [bare_tag(tag) for tag in exchange.tags]
     writes = verdict.says == "writes" or any(tag not in READING_TAGS for tag in tags)
+    if item["proven"] and writes:
+        out.append(("unsafe: proven", f"the server: {verdict.sqlstate or ', '.join(tags)}"))
     if called_read and writes:
         words = f"the server: {verdict.sqlstate or ', '.join(tags)}"
         if runs_code(reading):
@@ -121,57 +124,71 @@ def disagreements(item: dict, reading: dict, writing: dict, known: list[compare.
             out.append(("unsafe: called a read", words))
     for name in hidden(writing, exchange.text, verdict.locked, known):
         out.append(("unsafe: relation not named", name))
-    if not exchange.errors and writing["action"] != "allow":
-        out.append(("refused, harmless or not", writing["message"]))
+    if verdict.says in ("reads", "writes") and writing["action"] != "allow":
+        out.append((f"refused, and the server {verdict.says}", writing["message"]))
     ours = [statement["tag"] for statement in writing.get("statements", []) if not statement["carried"]]
     if not exchange.errors and tags and ours and tags != ours and not carries(writing):
         out.append(("another tag", f"{', '.join(ours)} here, {', '.join(tags)} there"))
     return out
 
 
-def answer(world: runs.World, tests: list[str], run: runs.Run) -> dict:
-    """Everything as one object."""
-    items = [
-        {"test": test, "exchange": exchange}
-        for test in tests for exchange in run.exchanges(test) if exchange.client and exchange.client[0][0] in (b"Q", b"P")
+def items_of(run: runs.Run, tests: list[str], proof: dict) -> list[dict]:
+    """Every text that psql sent, with where it stands."""
+    return [
+        {"test": test, "exchange": exchange, "proven": proof.get((test, number, at), False)}
+        for test in tests
+        for number, session in enumerate(run.recording.get(test, []))
+        for at, exchange in enumerate(session.exchanges, 1)
+        if exchange.client and exchange.client[0][0] in (b"Q", b"P")
     ]
+
+
+def answer(world: runs.World, tests: list[str], gate: runs.Run, run: runs.Run) -> dict:
+    """Everything as one object."""
+    proof, misfits = proven.join(gate, gate.gateway)
+    items = items_of(run, tests, proof)
     texts = [{"sql": item["exchange"].text, "in_transaction": item["exchange"].before != "I"} for item in items]
     reading, writing = judged(world, texts, "policy-read.toml"), judged(world, texts, "policy-write.toml")
     found, counts, asked, known = [], Counter(), Counter(), compare.rules("lock")
     for item, as_reader, as_writer in zip(items, reading, writing):
         verdict = item["exchange"].verdict or probe.Verdict("not asked")
         called = "a read" if as_reader["action"] == "allow" else "no read" if as_writer["action"] == "allow" else "refused"
-        asked[(called, verdict.says)] += 1
+        asked[("proven" if item["proven"] else called, verdict.says)] += 1
         for kind, words in disagreements(item, as_reader, as_writer, known):
             counts[kind] += 1
             found.append({"kind": kind, "test": item["test"], "sql": item["exchange"].text, "words": words})
+    faults = misfits + [fault for one in (gate, run) for fault in one.faults + [f"{test} did not end" for test in one.hung]]
     return {
         "server": sources.run(world.bin / "postgres", "--version").strip(),
-        "passed": not any(kind.startswith("unsafe") for kind in counts) and not run.faults and not run.hung,
-        "seconds": round(run.seconds),
+        "passed": not any(kind.startswith("unsafe") for kind in counts) and not faults,
+        "seconds": round(gate.seconds + run.seconds),
         "files": len(tests),
         "texts": len(items),
         "table": [{"called": called, "server": says, "count": count} for (called, says), count in sorted(asked.items())],
         "counts": dict(counts),
         "disagreements": found,
         "rules": [{"id": rule.id, "decision": rule.decision, "reason": rule.reason, "uses": rule.uses} for rule in known],
-        "faults": run.faults + [f"{test} did not end" for test in run.hung],
+        "faults": faults,
     }
 
 
 def summary(said: dict) -> str:
     """The tables for the README."""
-    calls, verdicts = ["a read", "no read", "refused"], ["reads", "writes", "fails", "not asked"]
+    calls, verdicts = ["proven", "a read", "no read", "refused"], ["reads", "writes", "fails", "not asked"]
     counted = {(row["called"], row["server"]): row["count"] for row in said["table"]}
-    rows = [[f"called {call}" if call != "refused" else call, *(counted.get((call, says), 0) for says in verdicts)] for call in calls]
+    words = {"proven": "proven: a code-free read by the catalog", "a read": "called a read, not proven", "no read": "called no read",
+             "refused": "refused in every session"}
+    rows = [[words[call], *(counted.get((call, says), 0) for says in verdicts)] for call in calls]
     refused = Counter(item["words"].split("[ref")[0].split(":")[0] for item in said["disagreements"] if item["kind"].startswith("refused"))
     counts = said["counts"]
     kinds = [
+        ["**unsafe: proven, and the server says it writes**", f"**{counts.get('unsafe: proven', 0)}**"],
         ["**unsafe: called a read, and the server says it writes**", f"**{counts.get('unsafe: called a read', 0)}**"],
         ["**unsafe: a relation is locked that the facts do not name or lead to**", f"**{counts.get('unsafe: relation not named', 0)}**"],
         ["called a read with code of users in it, which a permit on `fn:` must open; it writes", counts.get("named code that writes", 0)],
         ["EXECUTE, FETCH: a session judges what the name stands for", counts.get("carried by a name", 0)],
-        ["refused although the server runs it", counts.get("refused, harmless or not", 0)],
+        ["refused in every session: settings, mostly, that the server would only read", counts.get("refused, and the server reads", 0)],
+        ["refused in every session, and the server would write", counts.get("refused, and the server writes", 0)],
         ["the command tag is another one", counts.get("another tag", 0)],
     ]
     head = f"`tests/classify`, {said['server']}, {said['texts']} texts of {said['files']} files:"
@@ -204,9 +221,11 @@ def main(words=None) -> int:
             print(f"no such file in the suite: {', '.join(unknown)}", file=sys.stderr)
             return 2
         chosen = [test for test in world.tests if not given.tests or test in given.tests or test == "test_setup"]
+        gate = regress.through_gateway(world, chosen)
         cluster = world.cluster("asked")
-        tap = Tap(("127.0.0.1", cluster.port), parameters={"search_path": f'"{runs.SEARCH_PATH}"'}, prober=probe.ask)
-        said = answer(world, chosen, world.run("asked", tap, chosen))
+        tap = Tap(("127.0.0.1", cluster.port), parameters={"search_path": f'"{runs.SEARCH_PATH}"', "jit": "off"},
+                  script=gate.recording, prober=probe.ask)
+        said = answer(world, chosen, gate, world.run("asked", tap, chosen))
     except sources.Missing as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 3

@@ -19,7 +19,9 @@ from . import frames
 READ_ONLY_VIOLATED = "25006"
 # What ends or opens a transaction, or cannot be undone: not asked.
 CONTROL = re.compile(
-    r"\b(begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction|set|reset|discard)\b", re.IGNORECASE
+    r"\b(begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction|discard"
+    r"|set\s+((local|session)\s+)?transaction|set\s+session\s+characteristics)\b",
+    re.IGNORECASE,
 )
 COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
@@ -74,7 +76,7 @@ def askable(text: str, status: str) -> bool:
     return not first and one != "copy" and not (several and CONTROL.search(bare))
 
 
-def ask(connection, exchange, _payload):
+def ask(connection, exchange):
     """The prober of a tap: leaves its verdict on the exchange."""
     text = exchange.text
     if not askable(text, exchange.before):

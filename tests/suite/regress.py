@@ -50,6 +50,7 @@ def through_gateway(world: runs.World, tests: list[str]) -> runs.Run:
     verified = runs.verify(gateway)
     if verified is not None:
         run.faults.append(verified)
+    run.gateway = gateway
     return run
 
 

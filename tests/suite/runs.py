@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -154,6 +155,8 @@ class World:
 
     def __init__(self, cache: Path, say):
         self.say = say
+        # Told to end, it ends what it started first.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         self.bin = harness.pg_bin()
         self.folder = Path(tempfile.mkdtemp(prefix="pg-suite."))
         self.folder.chmod(0o755)
@@ -217,6 +220,8 @@ class Run:
     def __init__(self, name: str, tap: Tap, results: Path, hung: list[str], seconds: float):
         self.name, self.results, self.hung, self.seconds = name, results, hung, seconds
         self.recording, self.faults, self.denied = tap.recording, tap.faults, tap.denied
+        # The gateway that it went through, stopped; its evidence is still there.
+        self.gateway: Gateway | None = None
 
     def output(self, test: str) -> list[str]:
         """What psql printed, a line each."""

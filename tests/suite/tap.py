@@ -256,9 +256,9 @@ class Connection:
             self.session.exchanges.append(self.exchange)
         self.exchange.client.append((tag, payload))
         planned = self._planned()
+        if opens and tag == b"Q" and self.tap.prober is not None:
+            self.tap.prober(self, self.exchange)
         if planned is None:
-            if opens and tag == b"Q" and self.tap.prober is not None:
-                self.tap.prober(self, self.exchange, payload)
             self.server.sendall(frames.frame(tag, payload))
             return True
         if tag not in (b"Q", b"F", b"S"):
