@@ -32,7 +32,7 @@ struct Part {
 }
 
 /// `src/`: the sockets of both legs and the buffer between them, config, evidence, identity and backend (which do not know
-/// each other), session, net, serve, cli.
+/// each other), session, net, operate (what an operator's machinery sees), serve, cli.
 const GATEWAY: &[Part] = &[
     Part { modules: &["net::stream"], uses: &[] },
     Part { modules: &["net::tls"], uses: &["net::stream"] },
@@ -60,8 +60,13 @@ const GATEWAY: &[Part] = &[
         ],
     },
     Part {
+        modules: &["operate"],
+        uses: &["config", "net::stream", "net::tls", "evidence", "identity", "session"],
+    },
+    Part {
         modules: &["serve"],
         uses: &[
+            "operate",
             "config",
             "net::stream",
             "net::tls",

@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use pgturnstile_rules::catalog::{LoadError, Rows, Snapshot, queries};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::error::{DialError, Failure};
@@ -152,6 +152,8 @@ pub struct Catalog {
     /// Of those, how many the snapshot answers.
     covered: AtomicU64,
     nudge: Notify,
+    /// The first try to read it has come to an end, good or bad.
+    settled: watch::Sender<bool>,
 }
 
 impl Catalog {
@@ -166,6 +168,7 @@ impl Catalog {
             asked: AtomicU64::new(0),
             covered: AtomicU64::new(0),
             nudge: Notify::new(),
+            settled: watch::Sender::new(false),
         }
     }
 
@@ -180,6 +183,25 @@ impl Catalog {
             return Err(Unavailable::Stale { age_s: age_ms / 1_000 });
         }
         Ok(snapshot)
+    }
+
+    /// Waits until the first try to read it has come to an end: a session that begins while the gateway starts need not be
+    /// refused for a catalog that is being read.
+    pub async fn settled(&self) {
+        // The sender lives as long as this catalog: it cannot be gone.
+        drop(self.settled.subscribe().wait_for(|settled| *settled).await);
+    }
+
+    /// The first try has come to an end, or none will be made.
+    pub fn settle(&self) {
+        self.settled.send_replace(true);
+    }
+
+    /// How long ago the target confirmed the snapshot, milliseconds; `None` when it was never read.
+    #[must_use]
+    pub fn age_ms(&self) -> Option<u64> {
+        self.snapshot.load().as_ref()?;
+        Some(self.now_ms().saturating_sub(self.confirmed_ms.load(Ordering::Acquire)))
     }
 
     /// Asks for a look at the catalog now: DDL, or code that may have done some, has been committed (the server's
@@ -208,6 +230,7 @@ impl Catalog {
         loop {
             // It only ever returns with a reason.
             let error = self.keep_session(connect().await).await;
+            self.settle();
             tracing::warn!(target = %self.target, %error, "the catalog could not be read; trying again");
             sleep(Duration::from_secs(RETRY_S)).await;
         }
@@ -252,6 +275,7 @@ impl Catalog {
         }
         self.confirmed_ms.store(begun_ms, Ordering::Release);
         self.covered.fetch_max(asked, Ordering::AcqRel);
+        self.settle();
         Ok(print)
     }
 

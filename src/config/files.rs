@@ -34,6 +34,12 @@ pub(super) fn check(config: &Config, diagnostics: &Diagnostics) {
         certificates(&listener.tls.certificate, &listener.place, "tls.certificate", diagnostics);
         private_key(&listener.tls.key, &listener.place, diagnostics);
     }
+    if let Some(control) = &config.control
+        && let Some(tls) = &control.tls
+    {
+        certificates(&tls.certificate, &control.place, "tls.certificate", diagnostics);
+        private_key(&tls.key, &control.place, diagnostics);
+    }
     for issuer in &config.issuers {
         if let Jwks::File(file) = &issuer.jwks {
             readable(file, &issuer.place, "jwks", diagnostics);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::files;
 use super::keys::Reader;
-use super::model::{Evidence, Gateway, Limits};
+use super::model::{Control, Evidence, Gateway, Limits, ListenerTls};
 use super::reference;
 
 /// Name of the digest key in the state folder.
@@ -27,17 +27,37 @@ pub(super) fn gateway(root: &Reader<'_>) -> Gateway {
     gateway
 }
 
-/// Checked only; that it is not built has been said by the root's reader.
-pub(super) fn control(root: &Reader<'_>) {
+/// The admin listener; `None` where the file has none, or none that can be used (which was reported).
+pub(super) fn control(root: &Reader<'_>) -> Option<Control> {
     if !root.table.has("control") {
-        return;
+        return None;
     }
     let section = root.section("control", &reference::CONTROL);
-    if section.text("address").is_some_and(|address| address.parse::<SocketAddr>().is_err()) {
+    let address = section.text("address")?.parse::<SocketAddr>();
+    if address.is_err() {
         section.table.error("address", "must be an IP address and a port, such as 127.0.0.1:6480");
     }
-    let _checked: bool = section.boolean("metrics");
+    let tls = section.table("tls", &reference::CONTROL_TLS).and_then(|tls| {
+        let (certificate, key) = (tls.path("certificate"), tls.path("key"));
+        tls.done();
+        Some(ListenerTls { certificate: certificate?, key: key? })
+    });
+    if let Ok(address) = address
+        && !address.ip().is_loopback()
+        && !section.table.has("tls")
+    {
+        section.table.error(
+            "address",
+            format!(
+                "{address} can be reached from other machines, and nothing would encrypt what is said there; add tls = \
+                 {{ certificate = \"…\", key = \"…\" }}, or listen on 127.0.0.1"
+            ),
+        );
+    }
+    let control =
+        Control { address: address.ok()?, metrics: section.boolean("metrics"), tls, place: section.place() };
     section.done();
+    Some(control)
 }
 
 pub(super) fn limits(root: &Reader<'_>) -> Limits {

@@ -27,8 +27,8 @@ pub use against_policy::against_policy;
 pub use digest_key::{DigestKey, DigestKeyError, load_or_create_digest_key};
 pub use keys::{Absent, Key, Kind, Section, State};
 pub use model::{
-    ALGORITHMS, Auth, Config, Credential, Evidence, Gateway, Issuer, Jwks, Limits, Listener, ListenerTls,
-    PasswordSource, Person, Target, TargetAddress, TargetTls,
+    ALGORITHMS, Auth, Config, Control, Credential, Evidence, Gateway, Issuer, Jwks, Limits, Listener,
+    ListenerTls, PasswordSource, Person, Target, TargetAddress, TargetTls,
 };
 
 use keys::Reader;
@@ -125,7 +125,7 @@ fn read(path: &Path, base: &Path, document: &Document, diagnostics: &Diagnostics
     let root = Reader::new(root, &reference::ROOT, base);
 
     let gateway = gateway::gateway(&root);
-    gateway::control(&root);
+    let control = gateway::control(&root);
     let limits = gateway::limits(&root);
     let listeners = listener::listeners(&root);
     let issuers = issuer::issuers(&root);
@@ -151,6 +151,7 @@ fn read(path: &Path, base: &Path, document: &Document, diagnostics: &Diagnostics
         hash: *blake3::hash(document.text().as_bytes()).as_bytes(),
         gateway,
         listeners,
+        control,
         limits,
         issuers,
         persons,

@@ -21,6 +21,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// `[[listener]]`: at least one, addresses differ.
     pub listeners: Vec<Listener>,
+    /// `[control]`; `None`: no admin listener.
+    pub control: Option<Control>,
     /// `[limits]`.
     pub limits: Limits,
     /// `[[issuer]]`: at least one, names and issuer URLs differ.
@@ -102,6 +104,19 @@ pub struct ListenerTls {
     pub certificate: PathBuf,
     /// Private key in PEM.
     pub key: PathBuf,
+}
+
+/// `[control]`: the admin listener.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Where it listens: loopback, or any address with TLS.
+    pub address: SocketAddr,
+    /// Whether metrics are offered there.
+    pub metrics: bool,
+    /// Its certificate and key.
+    pub tls: Option<ListenerTls>,
+    /// Where it stands in the file.
+    pub place: Place,
 }
 
 /// How clients of a listener prove themselves.

@@ -41,11 +41,10 @@ pub const ROOT: Section = Section {
         ),
         key("gateway", Kind::Table(Absent::Optional), "The process."),
         key("listener", Kind::Table(Absent::Required), "Where clients connect; at least one."),
-        warned(
+        key(
             "control",
             Kind::Table(Absent::Optional),
-            "the control listener (API, metrics, health) is not built yet; nothing listens there",
-            "API, metrics, health.",
+            "Health and metrics; without it nothing listens there.",
         ),
         key(
             "limits",
@@ -136,10 +135,29 @@ pub const LISTENER_TLS: Section = Section {
 /// `[control]`.
 pub const CONTROL: Section = Section {
     header: "[control]",
-    meaning: "API, metrics and health. Not built yet: the section is checked, warned about, and nothing listens.",
+    meaning: "The admin listener, HTTP/1.1: `/live`, `/ready` (503 names what is missing) and `/metrics`. Absent: it does not listen.",
     keys: &[
-        key("address", Kind::Text(Absent::Default("127.0.0.1:6480")), "`ADDRESS:PORT`, an IP address."),
-        key("metrics", Kind::Boolean { default: true }, "Whether metrics are offered there."),
+        key(
+            "address",
+            Kind::Text(Absent::Default("127.0.0.1:6480")),
+            "`ADDRESS:PORT`, an IP address. Whoever reaches it may read: without `tls` it must be loopback.",
+        ),
+        key("metrics", Kind::Boolean { default: true }, "Whether `/metrics` is offered."),
+        key(
+            "tls",
+            Kind::Table(Absent::Optional),
+            "`certificate` and `key` as in `listener.tls`: HTTPS, mandatory where the address is not loopback.",
+        ),
+    ],
+};
+
+/// `control.tls`.
+pub const CONTROL_TLS: Section = Section {
+    header: "control.tls",
+    meaning: "The admin listener's side of TLS 1.2 and 1.3.",
+    keys: &[
+        key("certificate", Kind::Path(Absent::Required), "Certificate chain in PEM, own certificate first."),
+        key("key", Kind::Path(Absent::Required), "Private key in PEM, readable by the gateway's user only."),
     ],
 };
 
@@ -403,12 +421,13 @@ pub const DIGEST_KEY: Section = Section {
 };
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: [&Section; 14] = [
+pub const SECTIONS: [&Section; 15] = [
     &ROOT,
     &GATEWAY,
     &LISTENER,
     &LISTENER_TLS,
     &CONTROL,
+    &CONTROL_TLS,
     &LIMITS,
     &ISSUER,
     &PERSON,

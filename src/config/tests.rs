@@ -100,7 +100,6 @@ fn every_key_of_the_design_s_example_is_known_and_what_is_not_built_is_said() {
     assert!(unknown.is_empty(), "{unknown:#?}");
     let expected = [
         "listener[0].tls.direct",
-        "control",
         "issuer[github].preset",
         "person",
         "credential.crm-owner.password.gcp-secret",
@@ -114,6 +113,28 @@ fn every_key_of_the_design_s_example_is_known_and_what_is_not_built_is_said() {
         .collect();
     assert!(missing.is_empty(), "{missing:?} not in {found:#?}");
     assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn the_admin_listener_is_off_by_default_and_in_clear_on_loopback_only() {
+    assert!(parse(LEAST).unwrap().control.is_none());
+    let on = |section: &str| format!("{LEAST}\n[control]\n{section}\n");
+    let control = parse(&on("")).unwrap().control.unwrap();
+    assert_eq!((control.address.to_string().as_str(), control.metrics), ("127.0.0.1:6480", true));
+    assert!(parse(&on("address = \"[::1]:6480\"")).unwrap().control.is_some());
+    let line = LEAST.lines().count() + 3;
+    assert_fault(
+        &on("address = \"0.0.0.0:6480\""),
+        line,
+        "control.address",
+        "can be reached from other machines",
+    );
+    assert_fault(&on("address = \"localhost:6480\""), line, "control.address", "must be an IP address");
+    let tls =
+        on("address = \"0.0.0.0:6480\"\ntls = { certificate = \"a.crt\", key = \"a.key\" }\nmetrics = false");
+    let control = parse(&tls).unwrap().control.unwrap();
+    assert!(!control.metrics && control.tls.is_some());
+    assert_fault(&on("tls = { certificate = \"a.crt\" }"), line, "control.tls.key", "is required");
 }
 
 #[test]

@@ -135,6 +135,16 @@ impl Log {
         self.unsynced_bytes
     }
 
+    /// Every record below this sequence is on disk.
+    pub(crate) fn durable_sequence(&self) -> u64 {
+        self.durable_sequence
+    }
+
+    /// Number of the open segment, and the bytes that it has left for records.
+    pub(crate) fn segment(&self) -> (u64, u64) {
+        (self.index, self.room())
+    }
+
     /// Identity of the log.
     pub(crate) fn log_id(&self) -> [u8; 16] {
         self.identity.log_id

@@ -7,11 +7,12 @@
 //!
 //! Two halves. `chain`, `format`, `record`, `read`, `verify`, `describe` compile with std, blake3 and rkyv alone (README
 //! decision 17). `ring`, `session`, `recent`, `writer`, `siblings`, `log`,
-//! `disk`, `recover`, `keys` make the evidence.
+//! `disk`, `recover`, `keys`, `figures` make the evidence.
 
 pub mod chain;
 pub mod describe;
 pub mod disk;
+pub mod figures;
 pub mod format;
 pub mod keys;
 pub mod limits;
@@ -28,6 +29,7 @@ mod session;
 mod siblings;
 mod writer;
 
+pub use figures::{Figures, Spread};
 pub use open::{Evidence, OpenError, Run, Settings, open};
 pub use recover::Cut;
 pub use ring::{Lane, Mark, State, Stopped, UntilDurable};

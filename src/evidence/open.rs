@@ -15,6 +15,7 @@ use crate::config;
 use super::chain::Hash;
 use super::describe::hex;
 use super::disk::{Directory, Disk};
+use super::figures::Figures;
 use super::keys::MasterKey;
 use super::limits::{
     LOCK_PATIENCE_MS, LOCK_PAUSE_MS, QUEUE_BYTES_DEFAULT, RECORD_BYTES_MAX, RESERVE_BYTES_DEFAULT,
@@ -334,6 +335,11 @@ impl Evidence {
     /// Whether evidence can be written.
     pub fn state(&self) -> State {
         self.hub.state()
+    }
+
+    /// The numbers of this moment.
+    pub fn figures(&self) -> Figures {
+        self.hub.figures()
     }
 
     /// Waits until evidence has stopped.

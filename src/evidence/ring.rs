@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::{Notify, Semaphore};
 
+use super::figures::{Figures, Written};
 use super::limits::{CHARGE_BYTES_MIN, LANE_BUDGET_BYTES_MAX, LANE_BUDGET_BYTES_MIN, WAKE_RECORDS};
 
 /// The evidence cannot be written any more: whoever sees this releases no further byte and ends.
@@ -143,6 +144,8 @@ pub(crate) struct Hub {
     started: Instant,
     stall_limit: Duration,
     record_bytes_max: u64,
+    /// The writer's counters.
+    written: Written,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -253,11 +256,24 @@ impl Hub {
             started: Instant::now(),
             stall_limit: Duration::from_millis(stall_limit_ms),
             record_bytes_max,
+            written: Written::new(),
         })
     }
 
     pub(crate) fn rings(&self) -> &[Arc<Ring>] {
         &self.rings
+    }
+
+    /// The writer's counters; only the writer moves them.
+    pub(crate) fn written(&self) -> &Written {
+        &self.written
+    }
+
+    /// The numbers of this moment.
+    pub(crate) fn figures(&self) -> Figures {
+        let budget: usize = self.rings.iter().map(|ring| ring.budget).sum();
+        let free: usize = self.rings.iter().map(|ring| ring.credits.available_permits()).sum();
+        self.written.read(budget.saturating_sub(free) as u64, budget as u64)
     }
 
     /// Lets producers wake this thread. Called once, by the writer.

@@ -192,6 +192,9 @@ impl Writer {
         self.await_siblings();
         let mut gated = false;
         let records = !self.batch.is_empty();
+        if records {
+            self.hub.written().batch(self.batch.len(), self.batch_bytes);
+        }
         self.batch_bytes = 0;
         for (lane, mut queued) in self.batch.drain(..) {
             self.log.append(&mut queued.record)?;
@@ -211,10 +214,14 @@ impl Writer {
             let begun = Instant::now();
             self.log.sync()?;
             self.last_sync = Instant::now();
-            self.siblings.synced(self.last_sync.duration_since(begun));
+            let took = self.last_sync.duration_since(begun);
+            self.siblings.synced(took);
+            self.hub.written().synced(took, self.log.durable_sequence());
             self.publish();
             self.released = gated;
         }
+        let (segment, left_bytes) = self.log.segment();
+        self.hub.written().segment(segment, left_bytes);
         self.watch_space();
         Ok(records)
     }
@@ -335,11 +342,15 @@ impl Writer {
             }
         }
         match self.log.free_bytes() {
-            Ok(free) if free < self.pace.reserve_bytes => Some(format!(
-                "{free} bytes are free where the evidence is written; reserve_bytes is {}",
-                self.pace.reserve_bytes
-            )),
-            Ok(_) => None,
+            Ok(free) => {
+                self.hub.written().free(free);
+                (free < self.pace.reserve_bytes).then(|| {
+                    format!(
+                        "{free} bytes are free where the evidence is written; reserve_bytes is {}",
+                        self.pace.reserve_bytes
+                    )
+                })
+            }
             Err(error) => Some(format!("free space cannot be measured: {error}")),
         }
     }

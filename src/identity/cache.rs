@@ -179,6 +179,13 @@ impl KeyCache {
         &self.shared.counters
     }
 
+    /// Whether there are keys that may be believed.
+    pub(super) fn is_usable(&self) -> bool {
+        let now_ms = self.shared.clock.monotonic_ms();
+        let confirmed = self.shared.current.load_full().map(|snapshot| snapshot.confirmed_at_ms);
+        confirmed.is_some_and(|at| now_ms.saturating_sub(at) <= self.shared.timing.stale_ms_max)
+    }
+
     /// Seconds since the keys were last confirmed; `None` when they never were.
     pub(super) fn age_s(&self) -> Option<u64> {
         let now_ms = self.shared.clock.monotonic_ms();

@@ -73,6 +73,8 @@ pub struct KeyHealth {
     pub issuer: String,
     /// Seconds since its keys were last confirmed; `None` when they never were.
     pub age_s: Option<u64>,
+    /// Whether they may be believed: confirmed once, and not too long ago.
+    pub usable: bool,
     /// Readings of its key source that began.
     pub fetches_total: u64,
     /// Readings that brought no keys.
@@ -153,6 +155,7 @@ impl Verifier {
                 KeyHealth {
                     issuer: issuer.settings.name.clone(),
                     age_s: issuer.keys.age_s(),
+                    usable: issuer.keys.is_usable(),
                     fetches_total: counters.fetches_total(),
                     failures_total: counters.failures_total(),
                 }

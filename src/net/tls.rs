@@ -34,6 +34,8 @@ use crate::net::stream::Stream;
 
 /// The protocol's name in ALPN (PostgreSQL protocol, "Direct SSL connection"; IANA registry).
 pub const ALPN: &[u8] = b"postgresql";
+/// HTTP/1.1 in ALPN (RFC 7301).
+const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// A certificate, a key or a combination of settings that cannot be used. Always the operator's to repair.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +104,18 @@ impl ServerTls {
     /// # Errors
     /// A file that cannot be read or used, or a key that does not belong to the certificate.
     pub fn load(files: &CertificateFiles) -> Result<Self, TlsError> {
+        Self::load_for(files, ALPN)
+    }
+
+    /// The same for HTTP/1.1: the admin listener's.
+    ///
+    /// # Errors
+    /// As [`ServerTls::load`].
+    pub fn load_http(files: &CertificateFiles) -> Result<Self, TlsError> {
+        Self::load_for(files, ALPN_HTTP)
+    }
+
+    fn load_for(files: &CertificateFiles, alpn: &[u8]) -> Result<Self, TlsError> {
         let (chain, key) = read_identity(files)?;
         let end_point = chain.first().and_then(|own| server_end_point(own));
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -110,7 +124,7 @@ impl ServerTls {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .map_err(|error| unusable_identity(files, &error))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![alpn.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), end_point })

@@ -1,29 +1,41 @@
 //! Listeners: accepting, per-address limits, placing connections on shards.
 //!
-//! Owns: the count of connections, of all and of one address. May not: read a byte. Kernel hashing spreads connections,
-//! and database connections are few, long and unequal: each goes to the shard that has the fewest. Fails by turning the
-//! connection away, with a reason where there is a way to say it.
+//! Owns: the count of connections, of all and of one address, and how many the process has descriptors for. May not: read a
+//! byte. Kernel hashing spreads connections, and database connections are few, long and unequal: each goes to the shard
+//! that has the fewest. Fails by turning the connection away, with a reason where there is a way to say it. Descriptors
+//! that run out all the same (somebody else's limit, a lowered one) stop neither the loop nor the sessions: the
+//! connection waits in the kernel, and the accept is tried again.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::gateway::Gateway;
 use super::shard::{Arrival, ShardHandle};
+use crate::operate::figures::Arrivals;
 
 /// Pause after an accept that failed: descriptors or memory are short, and a tight loop would not help.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Failed accepts are told once in this time, with their number.
+const ACCEPT_COMPLAINT: Duration = Duration::from_secs(10);
+/// Descriptors of one session: its client and its target.
+const DESCRIPTORS_A_CONNECTION: u64 = 2;
 
 /// Connections that are open now.
 #[derive(Default)]
 pub struct Connections {
     counts: Mutex<Counts>,
+    /// Connections that the process has descriptors for; 0: no limit.
+    described_max: AtomicU64,
+    accept_failures: AtomicU64,
+    over_connections: AtomicU64,
+    over_descriptors: AtomicU64,
+    over_queue: AtomicU64,
 }
 
 #[derive(Default)]
@@ -39,6 +51,41 @@ pub struct Place {
 }
 
 impl Connections {
+    /// Bounds the connections by the descriptors that are left beside `aside`; the bound. `descriptors_max` is the
+    /// process's limit, `None` for none.
+    pub fn bound_by_descriptors(&self, descriptors_max: Option<u64>, aside: u64) -> Option<u64> {
+        let left = descriptors_max?.saturating_sub(aside) / DESCRIPTORS_A_CONNECTION;
+        self.described_max.store(left, Ordering::Relaxed);
+        Some(left)
+    }
+
+    fn described_max(&self) -> u64 {
+        match self.described_max.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            bound => bound,
+        }
+    }
+
+    /// Connections that may be open, where the configuration allows `connections_max`.
+    pub fn limit(&self, connections_max: u64) -> u64 {
+        connections_max.min(self.described_max())
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> u64 {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+
+    /// What came to no connection.
+    pub fn arrivals(&self) -> Arrivals {
+        Arrivals {
+            accept_failures: self.accept_failures.load(Ordering::Relaxed),
+            over_connections: self.over_connections.load(Ordering::Relaxed),
+            over_descriptors: self.over_descriptors.load(Ordering::Relaxed),
+            over_queue: self.over_queue.load(Ordering::Relaxed),
+        }
+    }
+
     /// A place for a connection from `address`, unless a limit is reached.
     pub fn take(self: &Arc<Self>, address: IpAddr, total_max: u64, address_max: u64) -> Option<Place> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,42 +113,38 @@ impl Drop for Place {
 }
 
 /// Accepts until the task is ended.
-pub async fn accept(
-    gateway: Arc<Gateway>,
-    listener: TcpListener,
-    index: usize,
-    connections: Arc<Connections>,
-    shards: Arc<[ShardHandle]>,
-) {
+pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener, index: usize, shards: Arc<[ShardHandle]>) {
+    let mut complained: Option<Instant> = None;
     loop {
         match listener.accept().await {
-            Ok((tcp, peer)) => place(&gateway, tcp, peer, index, &connections, &shards),
+            Ok((tcp, peer)) => place(&gateway, tcp, peer, index, &shards),
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                let failures = gateway.connections.accept_failures.fetch_add(1, Ordering::Relaxed) + 1;
+                if complained.is_none_or(|at| at.elapsed() >= ACCEPT_COMPLAINT) {
+                    complained = Some(Instant::now());
+                    tracing::warn!(%error, failures, "connections cannot be accepted; trying again, they wait");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-fn place(
-    gateway: &Gateway,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    listener: usize,
-    connections: &Arc<Connections>,
-    shards: &[ShardHandle],
-) {
-    if gateway.draining.load(Ordering::Acquire) {
-        return;
-    }
+fn place(gateway: &Gateway, tcp: TcpStream, peer: SocketAddr, listener: usize, shards: &[ShardHandle]) {
+    let connections = &gateway.connections;
     let loaded = gateway.loaded.load();
     let limits = &loaded.config.limits;
     let address = peer.ip().to_canonical();
-    let Some(place) = connections.take(address, limits.connections_max, limits.connections_per_address_max)
-    else {
+    let total_max = connections.limit(limits.connections_max);
+    let Some(place) = connections.take(address, total_max, limits.connections_per_address_max) else {
         // Outside TLS nothing can be said that a client would believe; the log and the closed socket have to do.
-        tracing::warn!(%peer, "turned away: connections_max or connections_per_address_max is reached");
+        if total_max < limits.connections_max && connections.open() >= total_max {
+            connections.over_descriptors.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%peer, total_max, "turned away: the limit of open descriptors allows no more connections");
+        } else {
+            connections.over_connections.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%peer, "turned away: connections_max or connections_per_address_max is reached");
+        }
         return;
     };
     let Some(shard) = shards.iter().min_by_key(|shard| shard.sessions.load(Ordering::Relaxed)) else {
@@ -112,24 +155,15 @@ fn place(
             let arrival = Arrival { tcp, peer, listener, place };
             match shard.arrivals.try_send(arrival) {
                 Ok(()) => {}
-                Err(TrySendError::Full(_)) => tracing::warn!(%peer, "turned away: the shard's queue is full"),
+                Err(TrySendError::Full(_)) => {
+                    connections.over_queue.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%peer, "turned away: the shard's queue is full");
+                }
                 Err(TrySendError::Closed(_)) => tracing::error!(%peer, "turned away: the shard has ended"),
             }
         }
         Err(error) => tracing::warn!(%peer, %error, "a socket could not be handed to its shard"),
     }
-}
-
-/// Binds every listener, or none.
-///
-/// # Errors
-/// The first address that cannot be bound.
-pub async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        listeners.push(TcpListener::bind(address).await.map_err(|error| (*address, error))?);
-    }
-    Ok(listeners)
 }
 
 #[cfg(test)]
@@ -147,5 +181,14 @@ mod tests {
         assert!(connections.take(b, 3, 2).is_none(), "the gateway has its three");
         drop(first);
         assert!(connections.take(a, 3, 2).is_some());
+    }
+
+    #[test]
+    fn descriptors_bound_what_the_configuration_allows() {
+        let connections = Connections::default();
+        assert_eq!(connections.limit(5_000), 5_000);
+        assert_eq!(connections.bound_by_descriptors(None, 40), None);
+        assert_eq!(connections.bound_by_descriptors(Some(100), 40), Some(30));
+        assert_eq!((connections.limit(5_000), connections.limit(7)), (30, 7));
     }
 }

@@ -22,14 +22,14 @@ use super::keys::{Cancellable, Registered};
 use super::mapping;
 use super::shard::Shard;
 use super::targets::TargetState;
-use crate::backend::{self, ClientSettings, Connected, Login, StartupParameters};
+use crate::backend::{self, ClientSettings, Connected, StartupParameters};
 use crate::evidence::record::v1;
 use crate::evidence::record::{Entry, How};
 use crate::evidence::{AppendError, SessionLog};
 use crate::net::stream::Stream;
 use crate::session::greeting::{self, Greeting, Rejected};
 use crate::session::{
-    Account, Control, Durability, End, Fault, Ground, Judge, Parts, Pinned, Relay, World, denial,
+    Account, Control, Durability, End, Fault, Ground, Judge, Login, Parts, Pinned, Relay, World, denial,
 };
 
 /// What ends an admission: SQLSTATE, message, and who caused it.
@@ -82,8 +82,14 @@ pub(super) async fn connection(shard: Arc<Shard>, tcp: TcpStream, peer: SocketAd
         }
         Ok(Ok(Greeting::Cancel { process_id, key })) => cancel(&shard, peer, process_id, &key).await,
         Ok(Ok(Greeting::Nothing)) => {}
-        Ok(Err(rejected)) => record_rejected(&shard, &loaded, peer, listener, &rejected).await,
-        Err(_) => tracing::info!(%peer, "turned away: no startup packet before the login deadline"),
+        Ok(Err(rejected)) => {
+            shard.memory.tally().login(Login::Greeting);
+            record_rejected(&shard, &loaded, peer, listener, &rejected).await;
+        }
+        Err(_) => {
+            shard.memory.tally().login(Login::Deadline);
+            tracing::info!(%peer, "turned away: no startup packet before the login deadline");
+        }
     }
 }
 
@@ -94,27 +100,29 @@ async fn record_rejected(
     listener: usize,
     rejected: &Rejected,
 ) {
-    tracing::info!(%peer, reason = %rejected, "turned away before login");
     let mut log = match open_log(shard, loaded, peer, listener, "none").await {
         Ok(log) => log,
         Err(error) => {
-            tracing::warn!(%error, "a rejected connection could not be recorded");
+            tracing::warn!(%peer, reason = %rejected, %error, "a rejected connection could not be recorded");
             return;
         }
     };
+    let session = mapping::hex(&log.id());
+    tracing::info!(session, %peer, reason = %rejected, "turned away before login");
     let what = rejected.to_string();
     let violation = v1::ProtocolViolation { side: "frontend", what: &what, offset: 0 };
     if let Err(error) = log.append(Entry::ProtocolViolation(violation), How::QUEUED).await {
-        tracing::warn!(%error, "a rejected connection could not be recorded");
+        tracing::warn!(session, %error, "a rejected connection could not be recorded");
     }
     close_log(log, Fault::Client, &what).await;
 }
 
 async fn close_log(log: SessionLog, fault: Fault, reason: &str) {
+    let session = mapping::hex(&log.id());
     let totals = v1::Totals::default();
     let closed = v1::SessionClosed { reason, by: fault.name(), totals: &totals };
     if let Err(error) = log.close(closed).await {
-        tracing::warn!(%error, "the end of a session could not be recorded");
+        tracing::warn!(session, %error, "the end of a session could not be recorded");
     }
 }
 
@@ -153,8 +161,10 @@ async fn cancel(shard: &Shard, peer: SocketAddr, process_id: u32, key: &[u8]) {
         // Nothing of this session's client is running: a late cancel must not hit what is not its own.
         "idle".to_owned()
     };
+    let session = mapping::hex(&found.session);
+    tracing::info!(session, %peer, outcome, "cancel request");
     let peer = peer.to_string();
-    let outcome = format!("session {}: {outcome}", mapping::hex(&found.session));
+    let outcome = format!("session {session}: {outcome}");
     let entry = v1::CancelRequested { peer: &peer, outcome: &outcome };
     if let Err(error) = shard.gateway.evidence.record(Entry::CancelRequested(entry)).await {
         tracing::warn!(%error, "a cancel request could not be recorded");
@@ -190,24 +200,40 @@ impl Admission {
         let mut log = match open_log(&self.shard, &self.loaded, self.peer, self.listener, &tls).await {
             Ok(log) => log,
             Err(error) => {
+                self.shard.memory.tally().login(Login::Evidence);
+                tracing::warn!(peer = %self.peer, %error, "turned away: the session could not be recorded");
                 greeting::say(&mut stream, &denial::fatal(error.sqlstate(), error.client_text())).await;
                 return;
             }
         };
         let admitted = match timeout_at(self.deadline, self.admit(&mut stream, &packet, &mut log)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Turned::new(
-                Fault::Client,
-                "08006",
-                "pgturnstile refused the connection: login took longer than login_deadline_ms. Next: retry; if it \
-                 stays so, the operator finds the slow step in the gateway's log",
+            Err(_) => Err((
+                Login::Deadline,
+                Turned::new(
+                    Fault::Client,
+                    "08006",
+                    "pgturnstile refused the connection: login took longer than login_deadline_ms. Next: retry; if it \
+                     stays so, the operator finds the slow step in the gateway's log",
+                ),
             )),
         };
         match admitted {
-            Ok(admitted) => Box::pin(self.relay(stream, log, admitted)).await,
-            Err(turned) => {
+            Ok(admitted) => {
+                self.shard.memory.tally().login(Login::Admitted);
+                Box::pin(self.relay(stream, log, admitted)).await;
+            }
+            Err((login, turned)) => {
+                self.shard.memory.tally().login(login);
                 let reason = turned.exact.as_deref().unwrap_or(&turned.message);
-                tracing::info!(peer = %self.peer, sqlstate = turned.sqlstate, reason, "turned away");
+                tracing::info!(
+                    session = mapping::hex(&log.id()),
+                    peer = %self.peer,
+                    outcome = login.name(),
+                    sqlstate = turned.sqlstate,
+                    reason,
+                    "turned away"
+                );
                 close_log(log, turned.fault, reason).await;
                 greeting::say(&mut stream, &denial::fatal(&turned.sqlstate, &turned.message)).await;
             }
@@ -219,12 +245,13 @@ impl Admission {
         stream: &mut Stream,
         packet: &[u8],
         log: &mut SessionLog,
-    ) -> Result<Admitted, Turned> {
-        let client = self.read_startup(stream, packet).await?;
-        let principal = self.authenticate(stream, &client, log).await?;
+    ) -> Result<Admitted, (Login, Turned)> {
+        let at = |login: Login| move |turned: Turned| (login, turned);
+        let client = self.read_startup(stream, packet).await.map_err(at(Login::Startup))?;
+        let principal = self.authenticate(stream, &client, log).await.map_err(at(Login::Token))?;
         let database = client.database.clone().unwrap_or_else(|| client.user.clone());
         let Some(state) = self.loaded.targets.get(&database).map(Arc::clone) else {
-            return Err(Turned::new(
+            return Err(at(Login::Target)(Turned::new(
                 Fault::Client,
                 "3D000",
                 format!(
@@ -232,16 +259,38 @@ impl Admission {
                      of a target as the database",
                     database.escape_default()
                 ),
-            ));
+            )));
         };
+        // Under the login deadline: at the gateway's start its first reading may still be under way.
+        state.catalog.settled().await;
         let source = TargetSource { gateway: Arc::clone(&self.shard.gateway), state: Arc::clone(&state) };
         let world = World::new(Arc::new(source), principal, database, Some(client.user.clone()));
-        let ground = world.ground().map_err(End::from)?;
-        self.record_authenticated(log, &world, &ground).await?;
-        let slot = self.slot(&state).await?;
-        let (connected, parameters) = self.dial(&state, &client, &ground, log).await?;
-        self.record_target(log, &state, &ground, &connected, &parameters).await?;
-        self.finish(state, world, ground, connected, slot, log.id()).await
+        let ground = world.ground().map_err(|none| at(Login::Access)(End::from(none).into()))?;
+        self.record_authenticated(log, &world, &ground).await.map_err(at(Login::Evidence))?;
+        let slot = self.slot(&state).await.map_err(at(Login::Slots))?;
+        let dialled = self.dial(&state, &client, &ground, log).await;
+        let (connected, parameters) = dialled.map_err(at(Login::Dial))?;
+        let recorded = self.record_target(log, &state, &ground, &connected, &parameters).await;
+        recorded.map_err(at(Login::Evidence))?;
+        let admitted = self.finish(state, world, ground, connected, slot, log.id()).await;
+        let admitted = admitted.map_err(at(Login::Priming))?;
+        self.tell_admitted(log, &admitted);
+        Ok(admitted)
+    }
+
+    /// One line for the operator. Who it is stands in the evidence: the log names entries of the configuration only.
+    fn tell_admitted(&self, log: &SessionLog, admitted: &Admitted) {
+        let access = admitted.ground.subject.access();
+        tracing::info!(
+            session = mapping::hex(&log.id()),
+            peer = %self.peer,
+            listener = listener_name(&self.loaded.config, self.listener),
+            issuer = %admitted.world.principal().issuer,
+            target_name = admitted.state.target.name(),
+            access = %access.id,
+            backend_process = admitted.connected.key.process_id(),
+            "session began"
+        );
     }
 
     async fn read_startup(&self, stream: &mut Stream, packet: &[u8]) -> Result<ClientSettings, Turned> {
@@ -395,11 +444,11 @@ impl Admission {
             )
         })?;
         let deadline = Instant::now() + Duration::from_millis(self.loaded.config.limits.dial_deadline_ms);
-        let login = Login { credential, keys: &state.keys };
+        let login = backend::Login { credential, keys: &state.keys };
         match backend::dial(&state.target, &login, &parameters, deadline.min(self.deadline)).await {
             Ok(connected) => Ok((connected, parameters)),
             Err(error) => {
-                tracing::warn!(target_name = state.target.name(), %error, "a target could not be dialled");
+                tracing::warn!(session, target_name = state.target.name(), %error, "a target could not be dialled");
                 Err(Turned {
                     exact: Some(error.to_string()),
                     ..Turned::new(Fault::Backend, error.sqlstate(), error.client_text())
@@ -530,7 +579,7 @@ impl Admission {
             limits,
             pinned,
             judge,
-            account: Account::new(log, durability),
+            account: Account::new(log, durability, Arc::clone(self.shard.memory.tally())),
             control,
         });
         // What only login needs goes before the session, which may last for days.

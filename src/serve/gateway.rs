@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pgturnstile_rules::catalog::Snapshot;
@@ -17,6 +18,7 @@ use pgturnstile_rules::statement::{Done, Parser, Unparsable};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::accept::Connections;
 use super::keys::Keys;
 use super::mapping;
 use super::targets::TargetState;
@@ -26,7 +28,9 @@ use crate::config::{self, Config};
 use crate::evidence::Evidence;
 use crate::identity::Verifier;
 use crate::net::tls::ServerTls;
-use crate::session::{Control, Order};
+use crate::operate::process;
+use crate::operate::pulse::Pulse;
+use crate::session::{Control, Order, Phase, Tally};
 
 /// One configuration in force.
 pub struct Loaded {
@@ -42,6 +46,8 @@ pub struct Loaded {
     pub credentials: HashMap<String, Credential>,
     /// TLS of each listener, in the order of the file.
     pub listener_tls: Vec<Arc<ServerTls>>,
+    /// TLS of the admin listener.
+    pub control_tls: Option<Arc<ServerTls>>,
     /// Counts up.
     pub generation: u64,
 }
@@ -62,10 +68,29 @@ pub struct Gateway {
     pub parser: Parser,
     /// Runs what is no session: keys, catalogs, signals.
     pub control: Handle,
-    /// New connections are turned away.
+    /// It stops: no session begins any more.
     pub draining: AtomicBool,
+    /// What each shard counts.
+    pub tallies: Vec<Arc<Tally>>,
+    /// When the shards were last seen to move.
+    pub pulse: Pulse,
+    /// Its connections.
+    pub connections: Arc<Connections>,
+    /// Reloads that came into force, and that were refused.
+    pub reloads: [AtomicU64; 2],
+    /// The last reload was refused.
+    pub reload_refused: AtomicBool,
+    /// When the process started, seconds since 1970.
+    pub started_s: u64,
     watchers: Mutex<HashMap<String, JoinHandle<()>>>,
-    sessions: Mutex<Vec<Weak<Control>>>,
+    enrolled: Mutex<Enrolled>,
+}
+
+/// The sessions that live, and what they have been told.
+struct Enrolled {
+    sessions: Vec<Weak<Control>>,
+    /// The strongest order so far: who comes later is told it too.
+    standing: Order,
 }
 
 /// Reads everything that a configuration names, and checks it together.
@@ -81,6 +106,7 @@ pub fn load(
     let (config, policy) = both(path)?;
     let mut findings = mapping::check(&config, &policy);
     let listener_tls = mapping::listener_tls(&config, &mut findings);
+    let control_tls = mapping::control_tls(&config, &mut findings);
     let credentials = mapping::credentials(&config);
     let targets = mapping::targets(&config, &credentials, before, &mut findings);
     let verifier = mapping::verifier(&config, control, before.map(|before| &before.verifier), &mut findings);
@@ -92,6 +118,7 @@ pub fn load(
             targets,
             credentials,
             listener_tls,
+            control_tls,
             generation,
         }),
         Some(_) | None => Err(findings),
@@ -123,6 +150,7 @@ impl Gateway {
         evidence: Evidence,
         parser: Parser,
         control: Handle,
+        shards: usize,
     ) -> Arc<Self> {
         let generation = AtomicU64::new(loaded.generation);
         let gateway = Arc::new(Self {
@@ -134,8 +162,14 @@ impl Gateway {
             parser,
             control,
             draining: AtomicBool::new(false),
+            tallies: std::iter::repeat_with(|| Arc::new(Tally::new())).take(shards).collect(),
+            pulse: Pulse::new(shards, Instant::now()),
+            connections: Arc::new(Connections::default()),
+            reloads: [AtomicU64::new(0), AtomicU64::new(0)],
+            reload_refused: AtomicBool::new(false),
+            started_s: process::now_s(),
             watchers: Mutex::default(),
-            sessions: Mutex::default(),
+            enrolled: Mutex::new(Enrolled { sessions: Vec::new(), standing: Order::None }),
         });
         gateway.watch_targets();
         gateway
@@ -161,11 +195,14 @@ impl Gateway {
     pub fn reload(&self) -> Result<Arc<Loaded>, Vec<Diagnostic>> {
         let before = self.loaded.load_full();
         let generation = before.generation + 1;
-        let next = Arc::new(load(&self.path, generation, &self.control, Some(&before))?);
-        let refused = mapping::needs_restart(&before.config, &next.config);
-        if !refused.is_empty() {
-            return Err(refused);
-        }
+        let loaded = load(&self.path, generation, &self.control, Some(&before)).and_then(|next| {
+            let refused = mapping::needs_restart(&before.config, &next.config);
+            if refused.is_empty() { Ok(Arc::new(next)) } else { Err(refused) }
+        });
+        let [in_force, refused] = &self.reloads;
+        if loaded.is_ok() { in_force } else { refused }.fetch_add(1, Ordering::Relaxed);
+        self.reload_refused.store(loaded.is_err(), Ordering::Relaxed);
+        let next = loaded?;
         self.loaded.store(Arc::clone(&next));
         self.generation.store(generation, Ordering::Release);
         self.watch_targets();
@@ -176,29 +213,48 @@ impl Gateway {
         Ok(next)
     }
 
-    /// A session began.
+    fn enrolled(&self) -> MutexGuard<'_, Enrolled> {
+        // Held for single calls of a list, which a panic leaves whole.
+        self.enrolled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session began. One that was logging in while the others were told to end is told now.
     pub fn enrol(&self, control: &Arc<Control>) {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut enrolled = self.enrolled();
+        let sessions = &mut enrolled.sessions;
         // Swept when it would grow: the list stays within twice the live sessions.
         if sessions.len() == sessions.capacity() {
             sessions.retain(|session| session.strong_count() > 0);
         }
         sessions.push(Arc::downgrade(control));
+        if enrolled.standing != Order::None {
+            control.tell(enrolled.standing);
+        }
     }
 
-    /// Tells every session.
+    /// Tells every session, and those that are still to come.
     pub fn tell(&self, order: Order) {
-        for session in self.sessions.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Some(control) = session.upgrade() {
-                control.tell(order);
-            }
+        let mut enrolled = self.enrolled();
+        enrolled.standing = enrolled.standing.max(order);
+        for control in enrolled.sessions.iter().filter_map(Weak::upgrade) {
+            control.tell(order);
         }
     }
 
     /// Sessions that live.
     pub fn sessions(&self) -> usize {
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.iter().filter(|session| session.strong_count() > 0).count()
+        self.enrolled().sessions.iter().filter(|session| session.strong_count() > 0).count()
+    }
+
+    /// Sessions by what they do, in the order of [`Phase::ALL`].
+    pub fn phases(&self) -> [u64; Phase::ALL.len()] {
+        let mut counts = [0; Phase::ALL.len()];
+        for control in self.enrolled().sessions.iter().filter_map(Weak::upgrade) {
+            if let Some(count) = counts.get_mut(control.phase() as usize) {
+                *count += 1;
+            }
+        }
+        counts
     }
 
     /// Ends the watching of catalogs.

@@ -43,6 +43,20 @@ pub fn listener_tls(config: &Config, findings: &mut Vec<Diagnostic>) -> Vec<Arc<
     all
 }
 
+/// TLS of the admin listener; `None` where it has none.
+pub fn control_tls(config: &Config, findings: &mut Vec<Diagnostic>) -> Option<Arc<ServerTls>> {
+    let control = config.control.as_ref()?;
+    let tls = control.tls.as_ref()?;
+    let files = CertificateFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
+    match ServerTls::load_http(&files) {
+        Ok(tls) => Some(Arc::new(tls)),
+        Err(fault) => {
+            findings.push(at(&control.place, fault.to_string()));
+            None
+        }
+    }
+}
+
 /// Credentials by name.
 pub fn credentials(config: &Config) -> HashMap<String, Credential> {
     config
@@ -185,6 +199,11 @@ pub fn needs_restart(before: &Config, next: &Config) -> Vec<Diagnostic> {
         |config: &Config| config.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
     if addresses(before) != addresses(next) {
         refuse("listener addresses");
+    }
+    let control =
+        |config: &Config| config.control.as_ref().map(|control| (control.address, control.tls.is_some()));
+    if control(before) != control(next) {
+        refuse("control.address, and whether it has TLS,");
     }
     if before.gateway.shards != next.gateway.shards {
         refuse("gateway.shards");

@@ -9,14 +9,16 @@
 //!                                              │
 //!                                  SIGTERM, SIGINT, evidence stopped
 //!                                              ▼
-//!                            no new sessions ─► drain ─► end ─► last records ─► exit
+//!                            no accept ─► drain ─► end ─► last records ─► exit
 //! ```
 
 pub mod accept;
 mod admit;
 pub mod gateway;
+mod inherit;
 pub mod keys;
 pub mod mapping;
+mod report;
 pub mod shard;
 pub mod targets;
 
@@ -30,6 +32,7 @@ use std::time::Duration;
 use pgturnstile_rules::document::Diagnostic;
 use pgturnstile_rules::statement::{Limits as TextLimits, Parser, PoolSettings};
 use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -37,9 +40,12 @@ use tokio::time::Instant;
 use crate::config::load_or_create_digest_key;
 use crate::evidence::record::v1;
 use crate::evidence::{self, Run, Settings};
+use crate::operate::notify::{Manager, Notice};
+use crate::operate::{http, process};
 use crate::session::Order;
-use accept::Connections;
 use gateway::{Gateway, Loaded};
+use inherit::Inherited;
+use report::Beside;
 use shard::ShardHandle;
 
 pub use mapping::check as check_together;
@@ -80,8 +86,10 @@ pub enum ServeError {
 /// Runs the gateway until it is told to stop. `ready` is called once, when every listener accepts.
 ///
 /// # Errors
-/// [`ServeError`]; no listener was opened unless it says that the gateway stopped.
+/// [`ServeError`]; no connection was accepted unless it says that the gateway stopped.
 pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError> {
+    let mut inherited = Inherited::take()?;
+    let descriptors_max = process::raise_descriptors();
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -95,8 +103,10 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
     let shard_count = loaded.config.gateway.shard_count(cores);
     let (evidence, lanes) = open_evidence(&loaded, shard_count)?;
     let parser = Parser::start(PoolSettings { limits: text_limits(&loaded), ..PoolSettings::default() })?;
-    let addresses: Vec<_> = loaded.config.listeners.iter().map(|listener| listener.address).collect();
-    let gateway = Gateway::new(PathBuf::from(path), loaded, evidence, parser, control.handle().clone());
+    let listeners = listen(&loaded, &mut inherited, &control)?;
+    inherited.finish()?;
+    let gateway =
+        Gateway::new(PathBuf::from(path), loaded, evidence, parser, control.handle().clone(), shard_count);
     let mut handles = Vec::with_capacity(shard_count);
     let mut threads = Vec::with_capacity(shard_count);
     for (index, lane) in lanes.into_iter().enumerate() {
@@ -104,27 +114,88 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
         handles.push(handle);
         threads.push(thread);
     }
-    let handles: Arc<[ShardHandle]> = handles.into();
-    let connections = Arc::new(Connections::default());
-    let listeners = control
-        .block_on(accept::bind(&addresses))
-        .map_err(|(address, error)| ServeError::Listen { address, error })?;
+    bound_connections(&gateway, descriptors_max)?;
     control.block_on(record_loaded(&gateway))?;
-    let acceptors: Vec<_> = listeners
-        .into_iter()
-        .enumerate()
-        .map(|(index, listener)| {
-            let (gateway, connections) = (Arc::clone(&gateway), Arc::clone(&connections));
-            control.spawn(accept::accept(gateway, listener, index, connections, Arc::clone(&handles)))
-        })
-        .collect();
+    let manager = Arc::new(Manager::from_environment());
+    let beside = Beside::start(&gateway, listeners.control, &manager, control.handle());
+    let acceptors = start_acceptors(&gateway, listeners.clients, handles.into(), &control);
     ready(&gateway);
-    let why = control.block_on(until_stopped(&gateway));
+    manager.tell(Notice::Ready);
+    let why = control.block_on(until_stopped(&gateway, &manager));
+    manager.tell(Notice::Stopping);
+    control.block_on(stop_acceptors(acceptors));
+    finish(&control, gateway, threads, beside, &why)
+}
+
+/// The sockets of a gateway.
+struct Listeners {
+    /// Of each `[[listener]]`, in the order of the file.
+    clients: Vec<TcpListener>,
+    /// Of `[control]`.
+    control: Option<TcpListener>,
+}
+
+/// Listens everywhere, or nowhere. A connection that arrives before the shards run waits in the kernel.
+fn listen(loaded: &Loaded, inherited: &mut Inherited, control: &Runtime) -> Result<Listeners, ServeError> {
+    let _entered = control.enter();
+    let config = &loaded.config;
+    let clients = config.listeners.iter().map(|listener| inherited.listen(listener.address));
+    let clients = clients.collect::<Result<_, _>>()?;
+    let control = config.control.as_ref().map(|control| inherited.listen(control.address)).transpose()?;
+    Ok(Listeners { clients, control })
+}
+
+/// Descriptors that are kept for what is no client's connection: evidence segments, readings of keys, password commands,
+/// cancel requests.
+const DESCRIPTORS_RESERVED: u64 = 24;
+
+/// Bounds the connections by what descriptors there are: a session that cannot dial, or evidence that cannot begin a
+/// segment, would be worse than a client that is turned away.
+fn bound_connections(gateway: &Gateway, descriptors_max: Option<u64>) -> Result<(), ServeError> {
+    let loaded = gateway.loaded.load();
+    let open = process::open_descriptors().unwrap_or(0);
+    let control = loaded.config.control.as_ref().map_or(0, |_| http::CONNECTIONS_MAX as u64);
+    let aside = open + loaded.config.targets.len() as u64 + control + DESCRIPTORS_RESERVED;
+    let wanted = loaded.config.limits.connections_max;
+    match gateway.connections.bound_by_descriptors(descriptors_max, aside) {
+        Some(0) => Err(ServeError::Machine(format!(
+            "the limit of open descriptors, {}, leaves none for connections: {aside} are needed beside them; raise it \
+             (LimitNOFILE of a service, ulimit -n)",
+            descriptors_max.unwrap_or(0)
+        ))),
+        Some(bound) if bound < wanted => {
+            tracing::warn!(
+                bound,
+                connections_max = wanted,
+                descriptors_max,
+                "the limit of open descriptors allows fewer connections than connections_max; raise it (LimitNOFILE of a \
+                 service, ulimit -n)"
+            );
+            Ok(())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn start_acceptors(
+    gateway: &Arc<Gateway>,
+    listeners: Vec<TcpListener>,
+    shards: Arc<[ShardHandle]>,
+    control: &Runtime,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let accept = |(index, listener)| {
+        control.spawn(accept::accept(Arc::clone(gateway), listener, index, Arc::clone(&shards)))
+    };
+    listeners.into_iter().enumerate().map(accept).collect()
+}
+
+/// Behind this no connection is accepted: what still arrives is refused, or waits in a socket that was handed over.
+async fn stop_acceptors(acceptors: Vec<tokio::task::JoinHandle<()>>) {
     for acceptor in acceptors {
         acceptor.abort();
+        // Ended is ended; a panic there has been reported by the runtime.
+        drop(acceptor.await);
     }
-    drop(handles);
-    finish(&control, gateway, threads, &why)
 }
 
 fn text_limits(loaded: &Loaded) -> TextLimits {
@@ -179,7 +250,7 @@ enum Why {
     Evidence(String),
 }
 
-async fn until_stopped(gateway: &Arc<Gateway>) -> Why {
+async fn until_stopped(gateway: &Arc<Gateway>, manager: &Manager) -> Why {
     let (mut terminate, mut interrupt, mut hangup) = match (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -195,7 +266,11 @@ async fn until_stopped(gateway: &Arc<Gateway>) -> Why {
         tokio::select! {
             _ = terminate.recv() => return Why::Signal("SIGTERM"),
             _ = interrupt.recv() => return Why::Signal("SIGINT"),
-            _ = hangup.recv() => reload(gateway).await,
+            _ = hangup.recv() => {
+                manager.tell(Notice::Reloading);
+                reload(gateway).await;
+                manager.tell(Notice::Ready);
+            }
             stopped = gateway.evidence.stopped() => return Why::Evidence(stopped.to_string()),
         }
     }
@@ -239,6 +314,7 @@ fn finish(
     control: &Runtime,
     gateway: Arc<Gateway>,
     threads: Vec<JoinHandle<()>>,
+    beside: Beside,
     why: &Why,
 ) -> Result<(), ServeError> {
     gateway.draining.store(true, Ordering::Release);
@@ -262,6 +338,7 @@ fn finish(
             tracing::error!("a shard's thread panicked");
         }
     }
+    control.block_on(beside.stop());
     gateway.end_watchers();
     let stopped = match why {
         Why::Signal(name) => (*name).to_owned(),

@@ -19,7 +19,8 @@ use super::admit;
 use super::gateway::Gateway;
 use crate::evidence::Lane;
 use crate::net::stream::set_tcp_options;
-use crate::session::ShardMemory;
+use crate::operate::pulse::BEAT;
+use crate::session::{ShardMemory, Tally};
 
 /// Connections that may wait for a shard to take them.
 const ARRIVALS_MAX: usize = 1_024;
@@ -69,7 +70,9 @@ impl Drop for Counted {
 pub fn start(gateway: &Arc<Gateway>, lane: Lane, index: usize) -> io::Result<(ShardHandle, JoinHandle<()>)> {
     let (arrivals, queue) = mpsc::channel(ARRIVALS_MAX);
     let sessions = Arc::new(AtomicUsize::new(0));
-    let shard = Arc::new(Shard { gateway: Arc::clone(gateway), lane, memory: Arc::new(ShardMemory::new()) });
+    let tally = gateway.tallies.get(index).map(Arc::clone).unwrap_or_default();
+    let memory = Arc::new(ShardMemory::new(tally));
+    let shard = Arc::new(Shard { gateway: Arc::clone(gateway), lane, memory });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let counter = Arc::clone(&sessions);
     let thread = spawn_parser_thread(&format!("shard-{index}"), move || {
@@ -80,6 +83,7 @@ pub fn start(gateway: &Arc<Gateway>, lane: Lane, index: usize) -> io::Result<(Sh
 
 /// Takes arrivals until the acceptors are gone, then waits for the sessions.
 async fn serve(shard: Arc<Shard>, mut queue: mpsc::Receiver<Arrival>, sessions: Arc<AtomicUsize>) {
+    let beating = tokio::spawn(beat(Arc::clone(shard.memory.tally())));
     let mut tasks = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -100,6 +104,16 @@ async fn serve(shard: Arc<Shard>, mut queue: mpsc::Receiver<Arrival>, sessions: 
     }
     while let Some(ended) = tasks.join_next().await {
         report(ended);
+    }
+    beating.abort();
+}
+
+/// Shows that this thread comes round.
+async fn beat(tally: Arc<Tally>) {
+    let mut beats = tokio::time::interval(BEAT);
+    loop {
+        beats.tick().await;
+        tally.beat();
     }
 }
 

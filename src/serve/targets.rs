@@ -54,6 +54,7 @@ impl TargetState {
         let parameters = match self.control_parameters() {
             Ok(parameters) => parameters,
             Err(error) => {
+                self.catalog.settle();
                 tracing::error!(target_name = self.target.name(), error, "the catalog cannot be read");
                 return;
             }
@@ -76,6 +77,7 @@ impl TargetState {
             match pooler::detect(&self.target, &login, parameters, deadline).await {
                 Ok(Pooling::None | Pooling::Session) => return,
                 Ok(Pooling::Transaction) => {
+                    self.catalog.settle();
                     tracing::error!(
                         target_name = self.target.name(),
                         "a transaction pooler stands between the gateway and the target: what one client sets would show \
@@ -85,6 +87,7 @@ impl TargetState {
                     tokio::time::sleep(UNUSABLE_PAUSE).await;
                 }
                 Err(error) => {
+                    self.catalog.settle();
                     tracing::warn!(target_name = self.target.name(), %error, "the target cannot be looked at; trying again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }

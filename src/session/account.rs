@@ -4,6 +4,7 @@
 //! or hold a value: texts are lifted, digests keyed. Fails closed: where a record cannot be taken, the caller refuses the
 //! statement ([`Unrecorded::Refused`]) or ends the session ([`Unrecorded::Ended`]).
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::frontend::Bind;
@@ -14,6 +15,8 @@ use super::end::End;
 use super::expect::{Expectation, Run};
 use super::flow::Outcome;
 use super::judge::Decision;
+use super::tally::Tally;
+use crate::evidence::describe::hex;
 use crate::evidence::record::v1::{self, Action, Protocol, SessionClosed, StatementResult, TextHeld, Totals};
 use crate::evidence::record::{Entry, How};
 use crate::evidence::{AppendError, Lane, Mark, SessionLog, State};
@@ -67,6 +70,8 @@ fn ended(error: &AppendError) -> End {
 pub struct Account {
     log: SessionLog,
     durability: Durability,
+    /// What the shard counts.
+    tally: Arc<Tally>,
     totals: Totals,
     /// Digest of the running result; begun with its first row.
     digest: Option<RowDigest>,
@@ -79,10 +84,11 @@ pub struct Account {
 
 impl Account {
     /// The account of a session whose target is chosen.
-    pub fn new(log: SessionLog, durability: Durability) -> Self {
+    pub fn new(log: SessionLog, durability: Durability, tally: Arc<Tally>) -> Self {
         Self {
             log,
             durability,
+            tally,
             totals: Totals::default(),
             digest: None,
             copied_in_bytes: 0,
@@ -139,7 +145,13 @@ impl Account {
         let statement = self.allowed(decision, Protocol::Simple, "", "", text);
         let how = self.how();
         let mark = self.append(statement, how).await?;
+        self.may_run(decision);
         Ok((mark.stream_sequence, self.gate(mark)))
+    }
+
+    /// A text counts when it may run: at its Query, or at each of its Binds.
+    fn may_run(&self, decision: &Decision) {
+        self.tally.allowed(decision.facts.statements.iter().map(|statement| statement.class));
     }
 
     /// Records a Parse that passes. It runs nothing, so nothing waits for it.
@@ -176,6 +188,7 @@ impl Account {
         };
         let how = self.how().belonging_to(parse);
         let mark = self.append(statement, how).await?;
+        self.may_run(decision);
         self.open_binds.push(mark.stream_sequence);
         Ok((mark.stream_sequence, self.gate(mark)))
     }
@@ -238,11 +251,13 @@ impl Account {
         how_carried_out: &str,
     ) -> Result<String, End> {
         self.totals.refused += 1;
+        let statements = decision.map(|decision| decision.facts.statements.as_slice()).unwrap_or_default();
+        self.tally.refused(refusal, statements.iter().map(|statement| statement.class));
         match self.record_refusal(refusal, decision, text, how_carried_out).await {
             Ok(sequence) => Ok(denial::reference(&self.log.id(), sequence)),
             Err(error @ (AppendError::Stopped(_) | AppendError::Closed)) => Err(ended(&error)),
             Err(error) => {
-                tracing::warn!(%error, "a refusal could not be recorded");
+                tracing::warn!(session = hex(&self.log.id()), %error, "a refusal could not be recorded");
                 Ok("unrecorded".to_owned())
             }
         }
@@ -384,7 +399,7 @@ impl Account {
             how,
         });
         if let Err(error) = self.log.append(entry, How::QUEUED).await {
-            tracing::warn!(%error, "a moved setting could not be recorded");
+            tracing::warn!(session = hex(&self.log.id()), %error, "a moved setting could not be recorded");
         }
     }
 
@@ -392,6 +407,7 @@ impl Account {
     pub fn read(&mut self, client_bytes: u64, server_bytes: u64) {
         self.totals.client_bytes += client_bytes;
         self.totals.server_bytes += server_bytes;
+        self.tally.read(client_bytes, server_bytes);
     }
 
     /// Records the end. Statements whose results did not come are closed as unknown.
@@ -401,6 +417,18 @@ impl Account {
             0 => end.reason().into_owned(),
             owed => format!("{} ({owed} replies were owed)", end.reason()),
         };
+        let Totals { statements, refused, rows, client_bytes, server_bytes, .. } = &self.totals;
+        tracing::info!(
+            session = hex(&self.log.id()),
+            by = end.fault().name(),
+            %reason,
+            statements,
+            refused,
+            rows,
+            client_bytes,
+            server_bytes,
+            "session ended"
+        );
         let closed = SessionClosed { reason: &reason, by: end.fault().name(), totals: &self.totals };
         if let Err(error) = self.log.close(closed).await {
             tracing::warn!(%error, "the end of a session could not be recorded");

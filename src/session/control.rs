@@ -19,12 +19,50 @@ pub enum Order {
     End,
 }
 
+/// What a session does, for whoever counts sessions (the names of `pg_stat_activity.state`, where it has them).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It waits for its client, outside a transaction.
+    Idle,
+    /// The target owes the client something.
+    Active,
+    /// It waits for a record to be on disk.
+    AwaitingEvidence,
+    /// It waits for its client, inside a transaction.
+    IdleInTransaction,
+    /// The same, and the transaction has failed.
+    IdleInFailedTransaction,
+}
+
+impl Phase {
+    /// All.
+    pub const ALL: [Phase; 5] = [
+        Phase::Idle,
+        Phase::Active,
+        Phase::AwaitingEvidence,
+        Phase::IdleInTransaction,
+        Phase::IdleInFailedTransaction,
+    ];
+
+    /// As a label's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Idle => "idle",
+            Phase::Active => "active",
+            Phase::AwaitingEvidence => "awaiting_evidence",
+            Phase::IdleInTransaction => "idle_in_transaction",
+            Phase::IdleInFailedTransaction => "idle_in_failed_transaction",
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Control {
     order: AtomicU8,
     seen: AtomicU8,
     busy: AtomicBool,
+    phase: AtomicU8,
     waker: AtomicWaker,
 }
 
@@ -47,6 +85,16 @@ impl Control {
     /// Whether the target owes the client anything: only then does a cancel request go on.
     pub fn busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
+    }
+
+    /// What it does now.
+    pub fn phase(&self) -> Phase {
+        let phase = usize::from(self.phase.load(Ordering::Relaxed));
+        Phase::ALL.get(phase).copied().unwrap_or(Phase::Idle)
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
     pub(super) fn set_busy(&self, busy: bool) {

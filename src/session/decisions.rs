@@ -11,6 +11,7 @@ use pgturnstile_rules::statement::facts::TextFacts;
 use pgturnstile_rules::statement::{self, Unparsable};
 
 use super::judge::Decision;
+use super::tally::Tally;
 use super::world::Ground;
 
 /// Facts that a shard remembers, bytes of texts and their facts as the cache counts them.
@@ -33,12 +34,7 @@ struct Decisions {
 pub struct ShardMemory {
     facts: Mutex<statement::Cache>,
     decisions: Mutex<Decisions>,
-}
-
-impl Default for ShardMemory {
-    fn default() -> Self {
-        Self::new()
-    }
+    tally: Arc<Tally>,
 }
 
 /// A panic under one of these locks leaves a cache that is still whole: entries are put in by one call.
@@ -47,16 +43,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ShardMemory {
-    /// Empty caches.
-    pub fn new() -> Self {
+    /// Empty caches, counted by `tally`.
+    pub fn new(tally: Arc<Tally>) -> Self {
         Self {
             facts: Mutex::new(statement::Cache::new(FACTS_BYTES_MAX)),
             decisions: Mutex::new(Decisions::default()),
+            tally,
         }
+    }
+
+    /// What the shard counts.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// What was decided of exactly this text on exactly this ground.
     pub fn decision(&self, ground: &Ground, text: &[u8]) -> Option<Arc<Decision>> {
+        let found = self.find_decision(ground, text);
+        self.tally.decision(found.is_some());
+        found
+    }
+
+    fn find_decision(&self, ground: &Ground, text: &[u8]) -> Option<Arc<Decision>> {
         let mut decisions = lock(&self.decisions);
         if let Some(found) = decisions.young.get(&ground.number).and_then(|texts| texts.get(text)) {
             return Some(Arc::clone(found));
@@ -73,7 +81,9 @@ impl ShardMemory {
 
     /// Facts of exactly this text.
     pub fn facts(&self, text: &str) -> Option<Arc<TextFacts>> {
-        lock(&self.facts).get(text.as_bytes()).map(Arc::clone)
+        let found = lock(&self.facts).get(text.as_bytes()).map(Arc::clone);
+        self.tally.facts(found.is_some());
+        found
     }
 
     /// Remembers facts.

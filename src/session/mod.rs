@@ -19,6 +19,7 @@
 //! | [`judge`], [`world`], [`decisions`] | the verdict on a text |
 //! | [`pinned`], [`denial`] | what may not move, and how it is said |
 //! | [`account`], [`summary`] | what is recorded |
+//! | [`tally`] | what is counted |
 
 pub mod account;
 pub mod control;
@@ -38,14 +39,16 @@ pub mod pinned;
 mod refuse;
 pub mod relay;
 pub mod summary;
+pub mod tally;
 mod work;
 pub mod world;
 
 pub use account::{Account, Durability};
-pub use control::{Control, Order};
+pub use control::{Control, Order, Phase};
 pub use decisions::ShardMemory;
 pub use end::{End, Fault};
 pub use judge::Judge;
 pub use pinned::Pinned;
 pub use relay::{Parts, Relay};
+pub use tally::{Login, Tally};
 pub use world::{Ground, Source, World};

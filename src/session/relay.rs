@@ -24,7 +24,7 @@ use pgturnstile_proto::{Limits, encode};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::account::Account;
-use super::control::{Control, Order};
+use super::control::{Control, Order, Phase};
 use super::denial;
 use super::end::End;
 use super::expect::Expectation;
@@ -154,7 +154,9 @@ impl Relay {
         self.obey()?;
         self.closed()?;
         self.control.set_busy(!self.queue.is_empty());
-        match self.waits_for()? {
+        let wait = self.waits_for()?;
+        self.control.set_phase(self.phase(&wait));
+        match wait {
             Wait::Over => Ok(()),
             Wait::Sockets => poll_fn(|context| self.poll(context)).await,
             Wait::Durable(mark) => {
@@ -167,6 +169,17 @@ impl Relay {
                 })
                 .await
             }
+        }
+    }
+
+    fn phase(&self, wait: &Wait) -> Phase {
+        match (wait, self.status) {
+            (Wait::Durable(_), _) => Phase::AwaitingEvidence,
+            (Wait::Over, _) => Phase::Active,
+            (Wait::Sockets, _) if !self.queue.is_empty() => Phase::Active,
+            (Wait::Sockets, TransactionStatus::Idle) => Phase::Idle,
+            (Wait::Sockets, TransactionStatus::InTransaction) => Phase::IdleInTransaction,
+            (Wait::Sockets, TransactionStatus::Failed) => Phase::IdleInFailedTransaction,
         }
     }
 

@@ -20,6 +20,8 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from string import Template
 
@@ -220,9 +222,12 @@ class Gateway:
         self.idp = idp
         self.certificate = certificates / "gateway.crt"
         self.port = free_port()
+        self.control_port = free_port()
         self.process = None
         self.settings = {
             "gate_port": self.port,
+            "control_port": self.control_port,
+            "extra_control": "",
             "idp_port": idp.port,
             "pg_address": f"127.0.0.1:{database.port}",
             "statement_bytes_max": 262_144,
@@ -260,14 +265,15 @@ class Gateway:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
-    def spawn(self):
-        """Starts it without waiting; the log goes on where it stood."""
+    def spawn(self, *arguments, wrapper=(), env=None, **more):
+        """Starts it without waiting; the log goes on where it stood. `wrapper` is a command that becomes the gateway."""
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [binary(), "serve", "--config", self.folder / "pgturnstile.toml"],
+            [*wrapper, binary(), "serve", "--config", self.folder / "pgturnstile.toml", *arguments],
             stdout=log,
             stderr=log,
-            env={**os.environ, "PGTURNSTILE_LOG": os.environ.get("PGTURNSTILE_LOG", "info")},
+            env={**os.environ, "PGTURNSTILE_LOG": os.environ.get("PGTURNSTILE_LOG", "info"), **(env or {})},
+            **more,
         )
         log.close()
 
@@ -349,6 +355,22 @@ class Gateway:
 
     def evidence_bytes(self) -> bytes:
         return b"".join(path.read_bytes() for path in sorted(self.evidence.rglob("*")) if path.is_file())
+
+    def page(self, path, **more) -> tuple[int, bytes]:
+        """A page of the admin listener: its status and body."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.control_port}{path}", **more)
+        try:
+            with urllib.request.urlopen(request, timeout=HANG_S) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics by its name and labels as they are written."""
+        status, body = self.page("/metrics")
+        assert status == 200, body
+        lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
     def verify(self, directory=None):
         return subprocess.run(

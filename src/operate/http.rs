@@ -1,0 +1,139 @@
+//! The admin listener: three pages over HTTP/1.1, nothing else.
+//!
+//! Owns: the listener, its bounds (connections, seconds; no body is ever read) and the routing. May not: change anything,
+//! or be reached in clear from another machine: the configuration refuses an address that is not loopback without TLS.
+//! Fails alone, in the log.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+
+use super::{Source, text};
+use crate::net::stream::Stream;
+
+/// Connections at a time; one more is closed.
+pub const CONNECTIONS_MAX: usize = 16;
+/// How long a TLS handshake or a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest life of one connection: scrapers keep theirs, and come back.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
+/// Pause after an accept that failed: descriptors or memory are short, and a tight loop would not help.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type Page = Response<Full<Bytes>>;
+
+/// Serves until the sender of `end` is gone; no page is being made behind that.
+pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, mut end: oneshot::Receiver<()>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            biased;
+            _ = &mut end => return connections.shutdown().await,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, peer)) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    tracing::debug!(%peer, "the admin listener has all the connections that it may have");
+                    continue;
+                };
+                let source = Arc::clone(&source);
+                connections.spawn(async move {
+                    // A client that breaks off or dawdles is its own affair.
+                    drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection(tcp, peer, source)).await);
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the admin listener could not accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection<S: Source>(tcp: TcpStream, peer: SocketAddr, source: Arc<S>) {
+    let stream = match source.tls() {
+        None => Stream::Plain(tcp),
+        Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(tcp)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "TLS of the admin listener failed");
+                return;
+            }
+            Err(_) => return,
+        },
+    };
+    let service = service_fn(move |request| {
+        let page = page(source.as_ref(), &request);
+        async move { Ok::<_, Infallible>(page) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "a connection of the admin listener ended");
+    }
+}
+
+fn page<S: Source>(source: &S, request: &Request<Incoming>) -> Page {
+    if request.headers().contains_key(ORIGIN) {
+        return say(StatusCode::FORBIDDEN, "requests that a browser makes for a page are not answered");
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut page = say(StatusCode::METHOD_NOT_ALLOWED, "pages are only read: use GET");
+        page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return page;
+    }
+    match request.uri().path() {
+        "/live" => {
+            let health = source.health();
+            json_page(status(health.is_live()), &health.live_page())
+        }
+        "/ready" => {
+            let health = source.health();
+            json_page(status(health.is_ready()), &health.ready_page())
+        }
+        "/metrics" => match source.figures() {
+            Some(figures) => answer(StatusCode::OK, text::CONTENT_TYPE, figures.render()),
+            None => say(StatusCode::NOT_FOUND, "metrics are not offered here: [control] metrics is false"),
+        },
+        _ => say(StatusCode::NOT_FOUND, "there are /live, /ready and /metrics"),
+    }
+}
+
+fn status(good: bool) -> StatusCode {
+    if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn say(status: StatusCode, what: &str) -> Page {
+    json_page(status, &json!({ "error": what }))
+}
+
+fn json_page(status: StatusCode, value: &Value) -> Page {
+    answer(status, "application/json", format!("{value}\n"))
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Page {
+    let mut page = Response::new(Full::new(Bytes::from(body)));
+    *page.status_mut() = status;
+    page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    page
+}

@@ -1,0 +1,34 @@
+//! What the operator's machinery sees of a running gateway: health, metrics, readiness told to the service manager.
+//!
+//! Owns: the admin listener and its three pages, the text of metrics, the judgement whether the gateway is ready and alive,
+//! the messages to systemd. May not: know how a gateway is built (it is told by [`Source`]), change anything, or show
+//! what is secret: pages hold numbers, states and names of the configuration. Fails alone: nothing that happens here
+//! touches a session.
+//!
+//! | page | says |
+//! |---|---|
+//! | `/live` | 200 while every shard's thread moves; a supervisor restarts what is not alive |
+//! | `/ready` | 200 while new sessions can be served; 503 names the part that is missing, and why |
+//! | `/metrics` | the numbers, in Prometheus' text format 0.0.4 |
+
+pub mod figures;
+pub mod health;
+pub mod http;
+pub mod notify;
+pub mod process;
+pub mod pulse;
+mod text;
+
+use std::sync::Arc;
+
+use crate::net::tls::ServerTls;
+
+/// The gateway as this module sees it.
+pub trait Source: Send + Sync + 'static {
+    /// Whether it moves and can serve.
+    fn health(&self) -> health::Health;
+    /// Its numbers; `None` where the configuration offers no metrics.
+    fn figures(&self) -> Option<figures::Figures>;
+    /// TLS of the admin listener in force; `None` for plain HTTP on loopback.
+    fn tls(&self) -> Option<Arc<ServerTls>>;
+}
