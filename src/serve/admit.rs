@@ -22,6 +22,7 @@ use super::keys::{Cancellable, Registered};
 use super::mapping;
 use super::shard::Shard;
 use super::targets::TargetState;
+use super::turned::{Turned, gone};
 use crate::backend::{self, ClientSettings, Connected, StartupParameters};
 use crate::evidence::record::v1;
 use crate::evidence::record::{Entry, How};
@@ -31,44 +32,6 @@ use crate::session::greeting::{self, Greeting, Rejected};
 use crate::session::{
     Account, Control, Durability, End, Fault, Ground, Judge, Login, Parts, Pinned, Relay, World, denial,
 };
-
-/// What ends an admission: SQLSTATE, message, and who caused it.
-struct Turned {
-    fault: Fault,
-    sqlstate: String,
-    message: String,
-    /// For the record and the log, where it says more than the client may know.
-    exact: Option<String>,
-}
-
-impl Turned {
-    fn new(fault: Fault, sqlstate: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { fault, sqlstate: sqlstate.into(), message: message.into(), exact: None }
-    }
-}
-
-impl From<AppendError> for Turned {
-    fn from(error: AppendError) -> Self {
-        Self {
-            fault: Fault::Gateway,
-            sqlstate: error.sqlstate().to_owned(),
-            message: error.client_text().to_owned(),
-            exact: Some(error.to_string()),
-        }
-    }
-}
-
-impl From<End> for Turned {
-    fn from(end: End) -> Self {
-        let (fault, reason) = (end.fault(), end.reason().into_owned());
-        match end {
-            End::Fatal { fault, sqlstate, message } => Self::new(fault, sqlstate, message.into_owned()),
-            End::ClientTerminated | End::ClientGone(_) | End::BackendSaidFatal { .. } => {
-                Self::new(fault, "08006", reason)
-            }
-        }
-    }
-}
 
 /// Serves one connection to its end.
 pub(super) async fn connection(shard: Arc<Shard>, tcp: TcpStream, peer: SocketAddr, listener: usize) {
@@ -596,10 +559,6 @@ const METHOD: &str = "token-password";
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 /// The version that is spoken: 3.0, as PG_PROTOCOL counts it.
 const PROTOCOL_3_0: u32 = 3 << 16;
-
-fn gone(error: &std::io::Error) -> Turned {
-    Turned::new(Fault::Client, "08006", format!("pgturnstile: the connection broke during login: {error}"))
-}
 
 /// What a client is told after its login, in the server's order.
 fn greet_client(connected: &Connected, registered: &Registered) -> Result<Vec<u8>, encode::Unencodable> {

@@ -21,6 +21,7 @@ pub mod mapping;
 mod report;
 pub mod shard;
 pub mod targets;
+mod turned;
 
 use std::io;
 use std::path::{Path, PathBuf};
