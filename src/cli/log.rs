@@ -18,7 +18,14 @@ pub enum LogFormat {
 #[derive(Debug, Args)]
 pub struct LogOptions {
     /// How the log on standard error looks.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "human", global = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        env = "PGTURNSTILE_LOG_FORMAT",
+        default_value = "human",
+        global = true
+    )]
     pub log_format: LogFormat,
     /// What is logged: a level, or levels by module (info,pgturnstile::session=debug).
     #[arg(

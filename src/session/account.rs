@@ -254,7 +254,11 @@ impl Account {
         let statements = decision.map(|decision| decision.facts.statements.as_slice()).unwrap_or_default();
         self.tally.refused(refusal, statements.iter().map(|statement| statement.class));
         match self.record_refusal(refusal, decision, text, how_carried_out).await {
-            Ok(sequence) => Ok(denial::reference(&self.log.id(), sequence)),
+            Ok(sequence) => {
+                let reference = denial::reference(&self.log.id(), sequence);
+                tracing::debug!(session = hex(&self.log.id()), rule = refusal.rule, reference, "refused");
+                Ok(reference)
+            }
             Err(error @ (AppendError::Stopped(_) | AppendError::Closed)) => Err(ended(&error)),
             Err(error) => {
                 tracing::warn!(session = hex(&self.log.id()), %error, "a refusal could not be recorded");

@@ -222,6 +222,8 @@ def test_the_log_is_one_json_object_an_event_with_the_sessions_id_and_no_secret(
     assert away["outcome"] == "bad_token"
     opened = [r for r in gate.records() if began["session"] in json.dumps(r)]
     assert opened, "the log's session is the evidence's"
+    refused = of("refused")[-1]
+    assert refused["session"] == began["session"] and refused["rule"].startswith("no-drop (")
     log = gate.log()
     for secret in ["logged nowhere", "logged-nowhere", *token.split("."), *gate.database.passwords.values()]:
         assert secret not in log
@@ -526,3 +528,53 @@ def test_descriptors_that_run_out_stop_nothing(own_gate):
 def cpu_seconds(pid) -> float:
     fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# -- peers that do nothing, or nonsense ---------------------------------------------------------------------------------
+
+
+def test_peers_that_dawdle_or_talk_nonsense_hold_nothing_for_long(own_gate):
+    """Descriptors and memory while many strange peers are there, and behind them, by the gateway's own figures."""
+    gate = own_gate(login_deadline_ms=3_000)
+    gate.served()
+    wait_until("nobody is there", lambda: gate.metrics()['pgturnstile_sessions{state="login"}'] == 0)
+    before = gate.metrics()
+    kinds = {
+        "silent": b"",
+        "half a length": b"\0\0",
+        "half an SSLRequest": wire.SSL_REQUEST[:6],
+        "SSLRequest, then silence": wire.SSL_REQUEST,
+        "SSLRequest, then nonsense": wire.SSL_REQUEST + b"\0" * 600,
+        "a length of 2 GiB": b"\x7f\xff\xff\xff" + b"x" * 4_096,
+        "HTTP": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "a startup packet in clear": wire.startup(user="app", database="shop"),
+    }
+    peers, each = [], 20
+    with gate.connect() as inside:
+        for said in kinds.values():
+            for _ in range(each):
+                peer = socket.create_connection(("127.0.0.1", gate.port), HANG_S)
+                peer.sendall(said)
+                peers.append(peer)
+        during = gate.metrics()
+        assert inside.execute("SELECT 1").fetchone() == (1,), "another session is untouched"
+        # One descriptor each, and not more.
+        assert during["process_open_fds"] - before["process_open_fds"] <= len(peers) + 8
+        wait_until(
+            "the gateway has closed all of them",
+            lambda: gate.metrics()['pgturnstile_sessions{state="login"}'] == 0,
+        )
+        after = gate.metrics()
+        assert inside.execute("SELECT 1").fetchone() == (1,)
+    assert after["process_open_fds"] <= before["process_open_fds"] + 4
+    grown = (max(during["process_resident_memory_bytes"], after["process_resident_memory_bytes"])
+             - before["process_resident_memory_bytes"])
+    assert grown < 64 << 20, grown
+    bad = sum(after[name] - before[name] for name in before
+              if name.startswith("pgturnstile_logins_total") and "admitted" not in name)
+    assert bad == len(peers), "each is counted once"
+    print(f"\n{len(peers)} peers of {len(kinds)} kinds: descriptors {before['process_open_fds']:.0f} -> "
+          f"{during['process_open_fds']:.0f} -> {after['process_open_fds']:.0f}, resident "
+          f"{before['process_resident_memory_bytes'] / 2**20:.1f} -> {during['process_resident_memory_bytes'] / 2**20:.1f} -> "
+          f"{after['process_resident_memory_bytes'] / 2**20:.1f} MiB")
+    [peer.close() for peer in peers]
