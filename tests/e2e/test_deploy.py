@@ -379,6 +379,18 @@ def test_pod_starts(folder, machine):
         wait_until("the listener", accepts)
         probe = [*machine.network.enter(), "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/6432"]
         assert subprocess.run(probe, capture_output=True, check=False).returncode == 0
+        # The kubelet's probe, as far as it goes without the issuer: alive, and not ready, which says why.
+        ask = (
+            "import http.client, ssl, sys; "
+            "c = http.client.HTTPSConnection('127.0.0.1', 6480, context=ssl._create_unverified_context()); "
+            "c.request('GET', sys.argv[1]); a = c.getresponse(); print(a.status, a.read().decode())"
+        )
+        for path, expected in (("/live", 200), ("/ready", 503)):
+            words = [*machine.network.enter(), sys.executable, "-c", ask, path]
+            asked = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S, check=False)
+            status, _, page = asked.stdout.partition(" ")
+            assert status == str(expected), (asked, serving.log())
+        assert [part["part"] for part in json.loads(page)["not_ready"]] == ["keys"]
         assert serving.stop() == 0, serving.log()
 
 

@@ -365,8 +365,8 @@ def kind(fault) -> str:
     """What ended a session or a login, as the client saw it."""
     if "the gateway is being stopped" in fault or "drain deadline passed" in fault:
         return "told that the gateway stops"
-    # A client that was about to write when it was told, and met a closed socket before it read.
-    if "closed the connection unexpectedly" in fault or "SSL SYSCALL" in fault or "connection is closed" in fault:
+    # libpq takes a FATAL that comes behind ReadyForQuery for a notice, and then meets the end of the stream.
+    if re.search("closed unexpectedly|closed the connection unexpectedly|SSL SYSCALL|connection is closed", fault):
         return "closed"
     return fault
 
@@ -535,7 +535,7 @@ def cpu_seconds(pid) -> float:
 
 def test_peers_that_dawdle_or_talk_nonsense_hold_nothing_for_long(own_gate):
     """Descriptors and memory while many strange peers are there, and behind them, by the gateway's own figures."""
-    gate = own_gate(login_deadline_ms=3_000)
+    gate = own_gate(login_deadline_ms=3_000, extra_limits="dial_deadline_ms = 2_500")
     gate.served()
     wait_until("nobody is there", lambda: gate.metrics()['pgturnstile_sessions{state="login"}'] == 0)
     before = gate.metrics()
