@@ -34,8 +34,12 @@ def missing() -> str | None:
     """Why sandboxes cannot be had here; None where they can."""
     if not shutil.which("bwrap"):
         return "bubblewrap is not installed (apt-get install bubblewrap)"
-    if subprocess.run([*AS_ROOT, "true"], capture_output=True, check=False).returncode != 0:
+    if AS_ROOT and (not shutil.which("sudo") or subprocess.run([*AS_ROOT, "true"], capture_output=True, check=False).returncode):
         return "containers of several users need root, or sudo without a password"
+    user = ["setpriv", f"--reuid={GATEWAY_USER}", f"--regid={GATEWAY_USER}", "--clear-groups"]
+    tried = [*AS_ROOT, *user, "bwrap", "--ro-bind", "/", "/", "true"]
+    if subprocess.run(tried, capture_output=True, cwd="/", check=False).returncode:
+        return "this system lets no ordinary user make namespaces (kernel.unprivileged_userns_clone, AppArmor)"
     return None
 
 
