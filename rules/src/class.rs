@@ -71,6 +71,8 @@ classes! {
     DclLabel = "dcl.label", objects: true;
     /// BEGIN, COMMIT, ROLLBACK, SAVEPOINT.
     SessionTransaction = "session.transaction", objects: false;
+    /// PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED: what they leave behind or end may be another session's.
+    SessionTwoPhase = "session.two_phase", objects: false;
     /// SET, RESET, SHOW, DISCARD.
     SessionSet = "session.set", objects: true;
     /// PREPARE, EXECUTE, DEALLOCATE (what EXECUTE runs brings its own atoms).

@@ -17,6 +17,10 @@ const REFUSED_STATEMENT: &[u8] = b"pgturnstile.refused";
 /// The settings that a server does not report, each read by SHOW: it takes no snapshot, so that it may stand first in
 /// a transaction.
 pub const GUARD_READ: &str = "SHOW role; SHOW search_path; SHOW row_security; SHOW session_replication_role";
+/// The same, and whether the session has a temporary schema. It takes a snapshot: asked only where code ran that may have
+/// made one, which took a snapshot itself.
+pub const GUARD_READ_TEMPORARY: &str = "SHOW role; SHOW search_path; SHOW row_security; SHOW session_replication_role; \
+     SELECT pg_catalog.pg_my_temp_schema()";
 /// The names behind [`GUARD_READ`], in its order.
 pub const GUARDED: [&str; 4] = ["role", "search_path", "row_security", "session_replication_role"];
 
@@ -85,10 +89,10 @@ pub fn substitute_parse(reference: &str) -> Vec<u8> {
     out
 }
 
-/// The reading of the guarded settings.
-pub fn guard_read() -> Vec<u8> {
-    let mut out = Vec::with_capacity(96);
-    let encoded = encode::query(&mut out, GUARD_READ);
+/// The reading of the guarded settings; `temporary`: and of the temporary schema behind them.
+pub fn guard_read(temporary: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160);
+    let encoded = encode::query(&mut out, if temporary { GUARD_READ_TEMPORARY } else { GUARD_READ });
     debug_assert!(encoded.is_ok());
     out
 }

@@ -470,9 +470,11 @@ impl Relay {
             self.gate.fence = None;
             return Ok(());
         }
-        self.up.insert(denial::guard_read());
-        self.queue
-            .push_back(Expectation::GuardRead { values: Vec::with_capacity(GUARDED.len()), failed: false });
+        self.up.insert(denial::guard_read(self.judge.temp_unread));
+        self.queue.push_back(Expectation::GuardRead {
+            values: Vec::with_capacity(GUARDED.len() + 1),
+            failed: false,
+        });
         self.gate.fence = self.gate.fence.take().or_else(|| Some(super::fence::Fence::reading()));
         Ok(())
     }
@@ -484,9 +486,16 @@ impl Relay {
                  have moved them. Next: reconnect",
             ));
         }
-        if let Some(name) = self.pinned.moved_unreported(values) {
+        let (settings, temporary) = match (self.judge.temp_unread, values.split_last()) {
+            (true, Some((schema, settings))) => (settings, Some(schema)),
+            (true, None) | (false, _) => (values, None),
+        };
+        if let Some(name) = self.pinned.moved_unreported(settings) {
             self.account.moved(name, "re-read").await;
             return Err(moved_setting(name));
+        }
+        if let Some(schema) = temporary {
+            self.judge.temporary_schema(schema.as_deref());
         }
         self.gate.fence = None;
         self.gate.guard_read_owed = false;

@@ -274,6 +274,7 @@ impl Relay {
         if decision.fence != FenceKind::None {
             self.gate.fence = Some(Fence { kind: decision.fence, own: record, bound: true, closed: true });
         }
+        self.judge.temp_unread |= decision.may_make_temporary;
         let proven = decision.proven;
         let run = self.run_of(decision, record, mark);
         self.release(len, mark, proven, Expectation::Query(run))
@@ -380,6 +381,7 @@ impl Relay {
             Err(Unrecorded::Ended(end)) => return Err(end),
         };
         let proven = decision.proven;
+        self.judge.temp_unread |= decision.may_make_temporary;
         self.raise_fence(decision.fence, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
         let bound = Portal {
@@ -422,6 +424,7 @@ impl Relay {
         }
         // It runs now, whichever batch its Bind stood in and whatever fence has fallen since.
         self.raise_fence(decision.fence, portal.statement.record);
+        self.judge.temp_unread |= decision.may_make_temporary;
         if decision.copies_in > 0 {
             self.gate.copy = CopyPhase::Awaited;
             self.gate.copies_left = decision.copies_in;

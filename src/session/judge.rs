@@ -70,8 +70,10 @@ pub struct Decision {
     pub copies_out: bool,
     /// It may change the schema: the catalog is read anew behind it.
     pub changes_catalog: bool,
-    /// It may leave temporary objects, which names then mean first.
+    /// It makes temporary objects, which names then mean first.
     pub makes_temporary: bool,
+    /// It runs code that may make such.
+    pub may_make_temporary: bool,
     /// It makes, uses or drops names: it cannot be decided once for all.
     pub uses_names: bool,
 }
@@ -112,6 +114,7 @@ impl Decision {
             copies_out: false,
             changes_catalog: false,
             makes_temporary: false,
+            may_make_temporary: false,
             uses_names: false,
         }
     }
@@ -140,6 +143,8 @@ pub struct Judge {
     /// number while its transaction is open.
     pub(super) private_ddl: Option<u64>,
     pub(super) temp_possible: bool,
+    /// Code ran that may have made a temporary schema, and the server has not been asked yet.
+    pub(super) temp_unread: bool,
     /// A cursor was declared in this transaction: COMMIT may run the rest of it.
     pub(super) held_cursor: bool,
 }
@@ -161,6 +166,7 @@ impl Judge {
             statement_bytes_max,
             private_ddl: None,
             temp_possible: false,
+            temp_unread: false,
             held_cursor: false,
         }
     }
@@ -240,6 +246,12 @@ impl Judge {
         self.temp_possible |= decision.makes_temporary;
     }
 
+    /// The server said which temporary schema the session has: `0` for none.
+    pub(super) fn temporary_schema(&mut self, oid: Option<&[u8]>) {
+        self.temp_unread = false;
+        self.temp_possible = oid != Some(b"0");
+    }
+
     /// No transaction is open any more: what this session changed is visible to the next snapshot.
     pub fn transaction_ended(&mut self) {
         self.held_cursor = false;
@@ -297,6 +309,7 @@ impl Judge {
             copies_out: false,
             changes_catalog: false,
             makes_temporary: false,
+            may_make_temporary: false,
             uses_names: true,
             facts: Arc::new(facts),
         };

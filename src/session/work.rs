@@ -45,6 +45,7 @@ pub(super) struct Work<'w> {
     copies_out: bool,
     changes_catalog: bool,
     makes_temporary: bool,
+    may_make_temporary: bool,
     uses_names: bool,
 }
 
@@ -73,6 +74,7 @@ impl<'w> Work<'w> {
             copies_out: false,
             changes_catalog: false,
             makes_temporary: false,
+            may_make_temporary: false,
             uses_names: false,
         }
     }
@@ -191,11 +193,13 @@ impl<'w> Work<'w> {
         let temporary = statement.class == Class::DdlTemp
             || statement.acts.iter().any(|act| act.class == Class::DdlTemp)
             || statement.relations.iter().any(|relation| relation.class == Class::DdlTemp);
-        // What an event trigger, a function or a block does is not in the text.
-        let hidden = !resolution.functions.is_empty()
+        self.makes_temporary |= temporary;
+        // What an event trigger, a trigger, a function or a block does is not in the text: the server is asked behind it.
+        // Settings run none, and a transaction may begin with them: asking takes a snapshot.
+        self.may_make_temporary |= (resolution.code != Code::Free && statement.class != Class::SessionSet)
+            || !resolution.functions.is_empty()
             || statement.flags.dynamic
             || ddl && self.judge.ground.snapshot.event_trigger().is_some();
-        self.makes_temporary |= temporary || hidden;
         // DDL alone moves no names but its own, which need permits in every schema of the path either way.
         let moves_names = statement.flags.dynamic
             || !resolution.functions.is_empty()
@@ -227,6 +231,7 @@ impl<'w> Work<'w> {
             copies_out: self.copies_out,
             changes_catalog: self.changes_catalog,
             makes_temporary: self.makes_temporary,
+            may_make_temporary: self.may_make_temporary,
             uses_names: self.uses_names,
         }
     }

@@ -10,6 +10,7 @@ import itertools
 import pytest
 
 import wire
+from harness import wait_until
 from wire import FLUSH, SYNC, Client, Closed, Refused, bind, describe, errors, execute, fields, parse, query, row
 
 MOVES = {
@@ -422,3 +423,45 @@ def test_many_steps_in_one_batch_without_code_pay_nothing(attack):
                        for n in range(1, 50)], SYNC)
     assert wire.tags(out) == "12TDC" * 49 + "Z"
     client.sock.close()
+
+
+@pytest.fixture
+def trapdoor(database):
+    """A table whose trigger puts a temporary view before a table of everybody's, and a function that does nothing."""
+    for sql in (
+        "CREATE TABLE shop.trapdoor (id int)",
+        """CREATE FUNCTION shop.trapdoor() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN EXECUTE 'CREATE TEMP VIEW items AS SELECT 1 AS id, ''from the trapdoor'' AS name'; RETURN new; END $$""",
+        "CREATE TRIGGER trapdoor BEFORE INSERT ON shop.trapdoor FOR EACH ROW EXECUTE FUNCTION shop.trapdoor()",
+        "CREATE FUNCTION shop.harmless() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'",
+        "GRANT ALL ON shop.trapdoor TO PUBLIC",
+    ):
+        with database.superuser() as db:
+            db.execute(sql)
+    yield
+    for sql in ("DROP TABLE shop.trapdoor", "DROP FUNCTION shop.trapdoor()", "DROP FUNCTION shop.harmless()"):
+        with database.superuser() as db:
+            db.execute(sql)
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_a_temporary_object_made_by_a_trigger_is_no_longer_the_table_that_was_permitted(gate, trapdoor, in_transaction):
+    with Client(gate, "app") as client:
+        if in_transaction:
+            client.ask(query("BEGIN"))
+        wait_until("the trigger is known", lambda: not errors(client.ask(query("INSERT INTO shop.trapdoor VALUES (1)"))))
+        out = client.ask(query("SELECT name FROM items WHERE id = 1"))
+        assert "pg_temp" in errors(out)[0]["M"], out
+        assert not errors(client.ask(query("SELECT name FROM shop.items WHERE id = 1"))) or in_transaction
+
+
+def test_code_that_makes_nothing_temporary_takes_no_name_away(gate, trapdoor):
+    with Client(gate, "power") as client:
+        wait_until("the function is known", lambda: not errors(client.ask(query("SELECT shop.harmless()"))))
+        assert client.rows("SELECT 5 FROM items LIMIT 1") is not None
+
+
+def test_a_setting_before_the_isolation_level_takes_no_snapshot(gate):
+    with Client(gate, "power") as client:
+        for sql in ("BEGIN", "SET application_name = 'early'", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SELECT 1", "COMMIT"):
+            assert not errors(client.ask(query(sql))), sql

@@ -146,6 +146,7 @@ fn whole_or_unfixed(class: Class) -> Object<'static> {
         | Class::ReadExplain
         | Class::ReadExplainAnalyze
         | Class::SessionTransaction
+        | Class::SessionTwoPhase
         | Class::SessionSet
         | Class::SessionPrepare
         | Class::SessionCursor

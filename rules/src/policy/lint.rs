@@ -92,6 +92,7 @@ fn meets_functions(class: Class) -> bool {
         | Class::DclRole
         | Class::DclPolicy
         | Class::SessionTransaction
+        | Class::SessionTwoPhase
         | Class::SessionSet
         | Class::SessionPrepare
         | Class::SessionCursor

@@ -54,8 +54,6 @@ impl Default for Defaults {
 pub enum Record {
     /// Digests of the result.
     Digest,
-    /// The text of the statement too.
-    Text,
 }
 
 impl Record {
@@ -63,7 +61,6 @@ impl Record {
     pub const fn name(self) -> &'static str {
         match self {
             Record::Digest => "digest",
-            Record::Text => "text",
         }
     }
 }

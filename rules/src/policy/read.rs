@@ -199,12 +199,11 @@ impl<'d> Reader<'d> {
         built_choice(&table, "unknown_lineage", "refuse", &["hold", "mask_text"]);
         built_choice(&table, "derived_mask", "null", &["constant"]);
         built_choice(&table, "catalog_drift", "bounded", &["stamped", "frozen"]);
-        let record = match table.choice(
-            "record",
-            &[("digest", Some(Record::Digest)), ("text", Some(Record::Text)), ("rows", None)],
-        ) {
+        let record = match table
+            .choice("record", &[("digest", Some(Record::Digest)), ("text", None), ("rows", None)])
+        {
             Some(None) => {
-                table.error("record", "\"rows\" is not built into this version (it needs masking before anything is recorded); write \"digest\" or \"text\"");
+                table.error("record", "is not built into this version (it needs masking before anything is recorded); write \"digest\"");
                 None
             }
             Some(record) => record,

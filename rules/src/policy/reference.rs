@@ -111,9 +111,9 @@ pub const SECTIONS: &[Section] = &[
             ),
             optional(
                 "record",
-                "\"digest\" or \"text\"",
                 "\"digest\"",
-                "how much the evidence keeps of statements and results; \"rows\" is not built",
+                "\"digest\"",
+                "how much the evidence keeps of statements and results; \"text\" and \"rows\" are not built",
             ),
             optional(
                 "record_rows_bytes_max",

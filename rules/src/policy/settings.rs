@@ -373,6 +373,8 @@ fn escapes_read_mode(class: Class) -> Option<&'static str> {
         | Class::DdlCode => "changes the schema",
         Class::DclGrant | Class::DclRole | Class::DclPolicy | Class::DclLabel => "changes rights",
         Class::SessionNotify => "notifies other sessions",
+        // No read-only transaction stops it: what it ends, or leaves to be ended, wrote elsewhere.
+        Class::SessionTwoPhase => "uses two-phase commit",
         Class::SessionLock => "takes locks that other sessions wait for",
         Class::ExportReplication => "replicates",
         Class::CallProcedure | Class::CallDo => {

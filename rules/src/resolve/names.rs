@@ -39,6 +39,7 @@ fn event(class: Class) -> Event {
         | Class::DclPolicy
         | Class::DclLabel
         | Class::SessionTransaction
+        | Class::SessionTwoPhase
         | Class::SessionSet
         | Class::SessionPrepare
         | Class::SessionCursor

@@ -263,6 +263,7 @@ fn code_of_class(class: Class) -> Option<&'static str> {
         | Class::WriteMerge
         | Class::WriteTruncate
         | Class::SessionTransaction
+        | Class::SessionTwoPhase
         | Class::SessionPrepare
         | Class::SessionCursor
         | Class::SessionListen

@@ -311,6 +311,7 @@ impl<'t> Walker<'t> {
 fn has_effects(class: Class) -> bool {
     match class {
         Class::ReadSelect | Class::ReadFetch | Class::ReadExplain | Class::ReadExplainAnalyze => false,
+        Class::SessionTwoPhase => true,
         Class::SessionTransaction
         | Class::SessionSet
         | Class::SessionPrepare

@@ -32,8 +32,11 @@ impl<'t> Walker<'t> {
         };
         self.tagged(tag);
         self.facts.transaction = Some(control);
-        // Two-phase commit ends work that another session began: more than control of this one's transaction.
-        self.facts.flags.effects |= control == TransactionControl::TwoPhase;
+        if control == TransactionControl::TwoPhase {
+            // It ends work that another session began, or leaves it to one: more than control of this one's transaction.
+            self.is(Class::SessionTwoPhase);
+            self.facts.flags.effects = true;
+        }
         self.facts.flags.outside_transaction |= matches!(tag, "COMMIT PREPARED" | "ROLLBACK PREPARED");
         self.nodes(options);
     }
