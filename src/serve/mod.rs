@@ -35,7 +35,7 @@ use pgturnstile_rules::statement::{Limits as TextLimits, Parser, PoolSettings};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::config::load_or_create_digest_key;
@@ -102,6 +102,8 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let shard_count = loaded.config.gateway.shard_count(cores);
+    // Before anything that has to be ended in order. As process 1 of a container a signal without a handler is lost.
+    let mut signals = Signals::listen(&control)?;
     let (evidence, lanes) = open_evidence(&loaded, shard_count)?;
     let parser = Parser::start(PoolSettings { limits: text_limits(&loaded), ..PoolSettings::default() })?;
     let listeners = listen(&loaded, &mut inherited, &control)?;
@@ -122,7 +124,7 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
     let acceptors = start_acceptors(&gateway, listeners.clients, handles.into(), &control);
     ready(&gateway);
     manager.tell(Notice::Ready);
-    let why = control.block_on(until_stopped(&gateway, &manager));
+    let why = control.block_on(until_stopped(&gateway, &manager, &mut signals));
     manager.tell(Notice::Stopping);
     control.block_on(stop_acceptors(acceptors));
     finish(&control, gateway, threads, beside, &why)
@@ -251,23 +253,30 @@ enum Why {
     Evidence(String),
 }
 
-async fn until_stopped(gateway: &Arc<Gateway>, manager: &Manager) -> Why {
-    let (mut terminate, mut interrupt, mut hangup) = match (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-    ) {
-        (Ok(terminate), Ok(interrupt), Ok(hangup)) => (terminate, interrupt, hangup),
-        (terminate, interrupt, hangup) => {
-            let error = [terminate.err(), interrupt.err(), hangup.err()].into_iter().flatten().next();
-            return Why::Evidence(format!("signals cannot be received: {error:?}"));
-        }
-    };
+/// What the process is told. A signal that comes while the gateway starts is kept until it has started.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen(control: &Runtime) -> std::io::Result<Self> {
+        let _entered = control.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn until_stopped(gateway: &Arc<Gateway>, manager: &Manager, signals: &mut Signals) -> Why {
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Why::Signal("SIGTERM"),
-            _ = interrupt.recv() => return Why::Signal("SIGINT"),
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => return Why::Signal("SIGTERM"),
+            _ = signals.interrupt.recv() => return Why::Signal("SIGINT"),
+            _ = signals.hangup.recv() => {
                 manager.tell(Notice::Reloading);
                 reload(gateway).await;
                 manager.tell(Notice::Ready);

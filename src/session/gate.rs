@@ -184,6 +184,8 @@ impl Relay {
             FrontendTag::Flush => self.on_plain(len),
             FrontendTag::CopyDone | FrontendTag::CopyFail => self.on_copy_end(len),
             FrontendTag::FunctionCall => {
+                let frame = self.up.unscanned().get(..len).unwrap_or_default();
+                Message::parse(frame).map_err(|fault| End::client_fault(&fault))?;
                 let refusal = Refusal::built_in(
                     denial::REFUSED,
                     "built-in: function-call",

@@ -29,6 +29,7 @@ BROKEN = {
     "a truncated bind": frame("B", b"\0\0\0\1"),
     "a bind with a negative length": frame("B", b"\0\0\0\0\0\1" + struct.pack("!i", -2) + b"\0\0"),
     "a bind whose value is too long": frame("B", b"\0\0\0\0\0\1" + struct.pack("!i", 1000) + b"\0\0"),
+    "a function call without its end": frame("F", b"\0\0"),
     "a describe of nothing": frame("D", b"X\0"),
     "a close of nothing": frame("C", b"X\0"),
     "an execute without its limit": frame("E", b"\0"),
