@@ -223,8 +223,9 @@ def main(words=None) -> int:
         chosen = [test for test in world.tests if not given.tests or test in given.tests or test == "test_setup"]
         gate = regress.through_gateway(world, chosen)
         cluster = world.cluster("asked")
-        tap = Tap(("127.0.0.1", cluster.port), parameters={"search_path": f'"{runs.SEARCH_PATH}"', "jit": "off"},
-                  script=gate.recording, prober=probe.ask)
+        # Tries take back what they did, but a prepared transaction may outlive the file that forgot it.
+        settings = {"search_path": f'"{runs.SEARCH_PATH}"', "jit": "off", "lock_timeout": "10s"}
+        tap = Tap(("127.0.0.1", cluster.port), parameters=settings, script=gate.recording, prober=probe.ask)
         said = answer(world, chosen, gate, world.run("asked", tap, chosen))
     except sources.Missing as fault:
         print(f"error: {fault}", file=sys.stderr)

@@ -125,8 +125,8 @@ def entry(kind, test, session, at, exchange, words, rule, **more) -> dict:
 
 class Numbers:
     """Object numbers of two runs, matched one to one: the server counts them through everything that it makes, and a refusal that is
-    stood in for may leave the two counters apart. A number below FIRST_USER_OID, and one that has met another partner
-    before, fits itself alone."""
+    stood in for may leave the two counters apart. Texts that are equal are the same; where they differ in numbers alone, each must be
+    an object's (FIRST_USER_OID), and neither may have met another partner before."""
 
     FIRST_USER_OID = 16_384
 
