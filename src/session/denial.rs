@@ -9,11 +9,14 @@
 //! transaction, the order of replies and the skipping up to Sync are the server's own. A Query is substituted by a Query.
 
 use pgturnstile_proto::encode;
+use pgturnstile_proto::frontend::ObjectKind;
 
 /// Client names that begin with this are refused: what the gateway sends under its own names must not be reachable.
 pub const RESERVED_PREFIX: &[u8] = b"pgturnstile.";
 /// Statement name of a substituted frame; never defined, since its text never parses.
 const REFUSED_STATEMENT: &[u8] = b"pgturnstile.refused";
+/// Statement and portal name of the reading of the guarded settings.
+const GUARD_STATEMENT: &[u8] = b"pgturnstile.guard";
 /// The settings that a server does not report, each read by SHOW: it takes no snapshot, so that it may stand first in
 /// a transaction.
 pub const GUARD_READ: &str = "SHOW role; SHOW search_path; SHOW row_security; SHOW session_replication_role";
@@ -94,6 +97,23 @@ pub fn guard_read(temporary: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(160);
     let encoded = encode::query(&mut out, if temporary { GUARD_READ_TEMPORARY } else { GUARD_READ });
     debug_assert!(encoded.is_ok());
+    out
+}
+
+/// The same beside a client's unnamed statement or portal, which a Query would drop (`exec_simple_query` in
+/// src/backend/tcop/postgres.c): in the extended protocol, under a reserved name that is closed again.
+pub fn guard_read_beside_unnamed(temporary: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1_024);
+    let texts = if temporary { GUARD_READ_TEMPORARY } else { GUARD_READ };
+    for text in texts.split("; ") {
+        let encoded = encode::parse(&mut out, GUARD_STATEMENT, text, &[])
+            .and_then(|()| encode::bind(&mut out, GUARD_STATEMENT, GUARD_STATEMENT, &[], &[], &[]))
+            .and_then(|()| encode::execute(&mut out, GUARD_STATEMENT, 0))
+            .and_then(|()| encode::close(&mut out, ObjectKind::Portal, GUARD_STATEMENT))
+            .and_then(|()| encode::close(&mut out, ObjectKind::Statement, GUARD_STATEMENT));
+        debug_assert!(encoded.is_ok());
+    }
+    encode::sync(&mut out);
     out
 }
 

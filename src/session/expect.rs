@@ -17,7 +17,7 @@
 //!  Sync                Z · E Z                                                        Z
 //!  RefusedParse        E (ours to rewrite)                                            E
 //!  RefusedQuery        E (ours to rewrite), Z                                         Z
-//!  GuardRead           T D C for each setting, Z: swallowed                           Z
+//!  GuardRead           T D C, or 1 2 D C 3 3, for each setting, Z: swallowed          Z
 //!
 //!  N, S, A              at any moment; they belong to no entry
 //!  E while a batch is open: every entry up to the next Sync is skipped by the server and taken off here

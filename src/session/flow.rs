@@ -13,6 +13,7 @@ use super::denial::{self, GUARDED, SYNTAX_ERROR};
 use super::end::End;
 use super::expect::{self, Expectation, Run};
 use super::gate::Step;
+use super::names::Lookup;
 use super::refuse::Skip;
 use super::relay::Relay;
 use crate::net::conduit::CAPACITY_BULK_BYTES;
@@ -207,6 +208,10 @@ impl Relay {
 
     fn on_acknowledged(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
         self.checked(len)?;
+        if let Some(Expectation::GuardRead { .. }) = self.queue.front() {
+            self.down.swallow(len);
+            return Ok(());
+        }
         let undo = match (self.queue.pop_front(), tag) {
             (Some(Expectation::Parse { undo, .. }), BackendTag::ParseComplete)
             | (Some(Expectation::Bind { undo, .. }), BackendTag::BindComplete)
@@ -470,7 +475,14 @@ impl Relay {
             self.gate.fence = None;
             return Ok(());
         }
-        self.up.insert(denial::guard_read(self.judge.temp_unread));
+        let unnamed = !matches!(self.names.statement(b"", self.batch), Lookup::Absent)
+            || !matches!(self.names.portal(b"", self.batch), Lookup::Absent);
+        let temporary = self.judge.temp_unread;
+        self.up.insert(if unnamed {
+            denial::guard_read_beside_unnamed(temporary)
+        } else {
+            denial::guard_read(temporary)
+        });
         self.queue.push_back(Expectation::GuardRead {
             values: Vec::with_capacity(GUARDED.len() + 1),
             failed: false,

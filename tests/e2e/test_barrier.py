@@ -192,6 +192,23 @@ def test_moved_before_the_savepoint(attack, setting, back):
     attack.defeated()
 
 
+@pytest.mark.parametrize("transaction", [True, False])
+def test_an_unnamed_statement_outlives_the_reading_of_the_guards(gate, transaction):
+    """libpq's PQprepare with an empty name, and what it binds later, stand in batches of their own; a Query would drop it."""
+    client = Client(gate, "power")
+    if transaction:
+        client.ask(query("BEGIN"))
+    assert wire.tags(client.ask(parse("SELECT shop.shout($1) UNION ALL SELECT '7'"), SYNC)) == "1Z"
+    assert wire.tags(client.ask(describe("S"), SYNC))[-2:] == "TZ"
+    assert not errors(client.ask(bind("x"), execute(), SYNC))
+    if transaction:
+        # The portal, too: the rest of its rows comes in a later batch.
+        assert "s" in wire.tags(client.ask(bind("x"), execute("", 1), SYNC))
+        said = client.ask(execute("", 0), SYNC)
+        assert not errors(said) and [row(body) for tag, body in said if tag == "D"] == [(b"7",)], said
+    assert not errors(client.ask(query("ROLLBACK" if transaction else "SELECT 1")))
+
+
 def test_the_path_it_began_with_in_another_spelling(gate):
     """SET to the value that stands passes, and the server's spelling of it is no move."""
     client = Client(gate, "power")

@@ -80,6 +80,15 @@ def test_a_rule_explains_only_what_it_leaves_out():
     assert rule.uses == 1
 
 
+def test_rules_about_rows_hold_where_they_say():
+    ordered = compare.Rule("order", "difference", re.compile(rb"^$"), "chance", "none", where=re.compile("^some\nSELECT x"), rows="order")
+    one, two = (row(b"a"), row(b"b")), (row(b"b"), row(b"a"))
+    assert [item["rule"] for item in differences([exchange("SELECT x", *one)], [exchange("SELECT x", *two)], [ordered])] == ["order"]
+    assert [item["rule"] for item in differences([exchange("SELECT y", *one)], [exchange("SELECT y", *two)], [ordered])] == [None]
+    other = exchange("SELECT x", row(b"a"), row(b"c"))
+    assert [item["rule"] for item in differences([exchange("SELECT x", *one)], [other], [ordered])] == [None]
+
+
 def test_the_rules_are_sound():
     known = compare.rules("refusal", "difference", "lock")
     assert len({rule.id for rule in known}) == len(known)

@@ -47,6 +47,10 @@ class Rule:
     decision: str
     # Of a refusal: the server itself must deny the same text, asked by the mirror.
     server_too: bool = False
+    # Of a difference: where it may be, found in the file's name, a line end and the text.
+    where: re.Pattern | None = None
+    # Of a difference: "same" rows, the same in any "order", or "any" rows at all.
+    rows: str = "same"
     uses: int = 0
 
 
@@ -57,11 +61,13 @@ def rules(*kinds: str, path: Path = EXPLANATIONS) -> list[Rule]:
     out = []
     for kind in kinds:
         for entry in read.get(kind, []):
-            unknown = set(entry) - {"id", "pattern", "reason", "decision", "server_too"}
+            unknown = set(entry) - {"id", "pattern", "reason", "decision", "server_too", "where", "rows"}
             if unknown:
                 raise ValueError(f"{path}: unknown keys {sorted(unknown)} in {entry.get('id')}")
             pattern = re.compile(entry["pattern"].encode() if kind == "difference" else entry["pattern"], re.DOTALL)
-            out.append(Rule(entry["id"], kind, pattern, entry["reason"], entry["decision"], entry.get("server_too", False)))
+            where = re.compile(entry["where"], re.DOTALL) if "where" in entry else None
+            out.append(Rule(entry["id"], kind, pattern, entry["reason"], entry["decision"], entry.get("server_too", False), where,
+                            entry.get("rows", "same")))
     return out
 
 
@@ -178,14 +184,27 @@ class Numbers:
             for x, y in zip(a, b)
         )
 
-    def same_frames(self, ours: list, theirs: list, left_out: re.Pattern | None = None) -> bool:
+    def same_frames(self, ours: list, theirs: list, rule: Rule | None = None) -> bool:
         """The same of two lists of them, with what a rule leaves out of both."""
-        self.tried, self.left_out = [], left_out
+        self.tried, self.left_out = [], rule.pattern if rule else None
+        if rule and rule.rows != "same":
+            ours, theirs = loosened(ours, rule.rows), loosened(theirs, rule.rows)
         if len(ours) == len(theirs) and all(self.same_frame(x, y) for x, y in zip(ours, theirs)):
             return True
         for our, their in self.tried:
             del self.theirs[our], self.ours[their]
         return False
+
+
+def loosened(said: list, rows: str) -> list:
+    """Frames with their rows in one order, or without them."""
+    found = sorted(one for one in said if one[0] == b"D") if rows == "order" else []
+    return [one for one in said if one[0] not in (b"D", b"C")] + found
+
+
+def opening(client: list) -> list:
+    """What psql asked for. When it stops sending COPY data to a statement that fails is a matter of time."""
+    return [one for one in client if one[0] not in (b"d", b"c", b"f")]
 
 
 def beside_refusals(gate: Run, mirror: Run, tests: list[str], known: list[Rule]) -> list[dict]:
@@ -207,13 +226,17 @@ def session_differences(test, number, our, their, known, numbers) -> list[dict]:
         words = f"{len(our.exchanges)} exchanges, without the gateway {len(their.exchanges)}"
         out.append(entry("difference", test, number, 0, our.exchanges[-1] if our.exchanges else None, words, None))
     for at, (mine, other) in enumerate(zip(our.exchanges, their.exchanges), 1):
-        if not numbers.same_frames(mine.client, other.client):
+        fitting = [rule for rule in known if rule.kind == "difference"
+                   and (rule.where is None or rule.where.search(f"{test}\n{mine.text}"))]
+        asked = numbers.same_frames(opening(mine.client), opening(other.client))
+        if asked and mine.after == other.after and numbers.same_frames(mine.server, other.server):
+            continue
+        rule = next((rule for rule in fitting if mine.after == other.after
+                     and (asked or numbers.same_frames(opening(mine.client), opening(other.client), rule))
+                     and numbers.same_frames(mine.server, other.server, rule)), None)
+        if rule is None and not asked:
             out.append(entry("difference", test, number, at, mine, "psql itself went another way", None, other=other.text))
             break
-        if mine.after == other.after and numbers.same_frames(mine.server, other.server):
-            continue
-        rule = next((rule for rule in known if rule.kind == "difference"
-                     and numbers.same_frames(mine.server, other.server, rule.pattern)), None)
         if rule is not None:
             rule.uses += 1
         out.append(entry("difference", test, number, at, mine, spoken(mine), rule, other=spoken(other)))

@@ -296,14 +296,14 @@ class Connection:
         return True
 
     def _denies(self, text: str) -> bool:
-        """Whether the server's grammar denies a text too: asked in a session of its own, in a transaction that changes nothing."""
+        """Whether the server's grammar denies a text too: asked in a session of its own, in a transaction that its end takes back."""
         other = Connection(self.tap, self.client)
         other.server = self.tap.dial()
         try:
             parameters = frames.startup_parameters(self.packet)
             other.server.sendall(frames.startup({**parameters, **self.tap.parameters}))
             other.converse(None)
-            other.converse(frames.query(b"BEGIN READ ONLY"))
+            other.converse(frames.query(b"BEGIN"))
             said = other.converse(frames.query(text.encode()))
             return any(error["C"] in GRAMMAR for error in said.errors)
         finally:
