@@ -1,7 +1,7 @@
 """What differs between two runs of the suite, and whether a rule of explanations.toml says why.
 
 Owns: the reading of the rules, the alignment of two recordings, and the list of differences. Fails closed: what no rule explains
-is unexplained, and a rule that explains nothing any more is stale; the command fails on either.
+is unexplained, and a rule of a refusal that explains nothing any more is stale; the command fails on either.
 
     direct ──────────► what the suite does without a gateway
     gate   ──────────► the same through the gateway; some texts are refused
@@ -256,8 +256,8 @@ def hunks(direct: Run, gate: Run, test: str) -> list[dict]:
 
 
 def stale(known: list[Rule]) -> list[str]:
-    """Rules that explained nothing."""
-    return [rule.id for rule in known if rule.uses == 0]
+    """Rules of refusals that explained nothing; what chance moves need not move in every run."""
+    return [rule.id for rule in known if rule.uses == 0 and rule.kind == "refusal"]
 
 
 def by_rule(found: list[dict]) -> Counter:
