@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -57,15 +56,22 @@ class Client:
     needs: str = ""
     # Whether it needs no compiler.
     fast: bool = True
-    steps: tuple = tuple(STEPS)
+    # A tool's own steps; none for a driver, which has STEPS.
+    work: tuple = ()
     group: str = "app"
+    database: str = "shop"
+
+    @property
+    def steps(self) -> list[str]:
+        return list(self.work or STEPS)
 
 
 def clients(state: Path) -> list[Client]:
     python, rust = state / "venv/bin/python", state / "rust/release"
     shown = subprocess.run(["psql", "--version"], capture_output=True, text=True, check=True).stdout.split()
+    major = shown[2].split(".")[0]
     return [
-        Client("psql", f"psql {shown[2].split('.')[0]}", ["bash", HERE / "psql.sh"]),
+        Client("psql", f"psql {major}", ["bash", HERE / "psql.sh"]),
         Client("psycopg3", "psycopg 3.3, libpq 18", [python, HERE / "psycopg_three.py"]),
         Client("psycopg2", "psycopg 2.9, libpq 17", [python, HERE / "psycopg_two.py"]),
         Client("asyncpg", "asyncpg 0.32", [python, HERE / "asyncpg_driver.py"]),
@@ -74,6 +80,18 @@ def clients(state: Path) -> list[Client]:
         Client("tokio-postgres", "tokio-postgres 0.7", [rust / "tokio-postgres"], needs="rust", fast=False),
         Client("sqlx", "sqlx 0.9", [rust / "sqlx"], needs="rust", fast=False),
         Client("pgx", "pgx 4.15", [state / "pgx"], needs="go", fast=False),
+        Client("sqlalchemy", "SQLAlchemy 2.1", [python, HERE / "sqlalchemy_tool.py"], group="owner",
+               work=("by psycopg 3", "by psycopg 2", "by asyncpg")),
+        Client("alembic", "Alembic 1.20", [python, HERE / "alembic_tool.py"], group="owner",
+               work=("by psycopg 3", "by psycopg 3, row by row", "by psycopg 2")),
+        Client("django", "Django 5.2, psycopg 3", [python, HERE / "django_tool.py"], group="owner",
+               work=("migrate", "models", "transactions", "introspection", "migrate to zero")),
+        Client("pg_dump", f"pg_dump and pg_restore {major}", ["bash", HERE / "dump.sh"], group="dump",
+               work=("schema only", "plain text", "as INSERT", "custom format", "directory, two jobs", "without --enable-row-security",
+                     "pg_restore", "pg_restore --clean in one transaction", "the plain text by psql", "what is not permitted")),
+        Client("pgbench", f"pgbench {major}", ["bash", HERE / "pgbench.sh"], group="bench", database="bench",
+               work=("initialize by COPY", "initialize by the server", "initialize, partitioned, foreign keys", "simple",
+                     "extended", "prepared", "pipelines", "variables", "a connection each", "retried")),
     ]
 
 
@@ -109,8 +127,8 @@ def run(chosen: list[Client], state: Path) -> dict[str, dict]:
             if client.needs and missing.exists():
                 results[client.name] = {"title": client.title, "skipped": " ".join(missing.read_text().split()) or "it cannot be installed"}
                 continue
-            environment = {**ground.gateway.environment(client.group), "NODE_PATH": str(state / "node_modules")}
-            told = judged(client, ground.run(client.command, environment, list(client.steps)), expected)
+            environment = {**ground.gateway.environment(client.group, client.database), "NODE_PATH": str(state / "node_modules")}
+            told = judged(client, ground.run(client.command, environment, client.steps), expected)
             results[client.name] = {"title": client.title, "steps": told}
             faults = [step for step, answer in told.items() if answer["fault"]]
             print(f"{client.title}: {len(told) - len(faults)} as expected, {len(faults)} not", file=sys.stderr)
@@ -127,8 +145,24 @@ def cell(result: dict, step: str) -> str:
     return {"yes": "yes", "no": "**no**", "none": "–"}[result["steps"][step]["answer"]]
 
 
-def drivers_table(results: dict[str, dict], names: list[str]) -> str:
-    shown = [results[name] for name in names]
+def tools_table(shown: list[dict]) -> str:
+    rows = [
+        [result["title"], step, cell(result, step), answer["note"]]
+        for result in shown for step, answer in result.get("steps", {"all": {"note": result.get("skipped", "")}}).items()
+    ]
+    return table.markdown(["tool", "work", "", "note"], rows)
+
+
+def report(results: dict[str, dict], chosen: list[Client]) -> str:
+    parts = []
+    if any(not client.work for client in chosen):
+        parts.append(drivers_table([results[client.name] for client in chosen if not client.work]))
+    if any(client.work for client in chosen):
+        parts.append(tools_table([results[client.name] for client in chosen if client.work]))
+    return "\n\n".join(parts)
+
+
+def drivers_table(shown: list[dict]) -> str:
     rows = [[f"{step}: {MEANING[step]}", *(cell(result, step) for result in shown)] for step in STEPS]
     parts = [table.markdown(["", *(result["title"] for result in shown)], rows), "", "– : the driver has no such thing.", ""]
     for result in shown:
@@ -158,18 +192,16 @@ def main() -> int:
         client for client in listed
         if (not arguments.names or client.name in arguments.names) and (client.fast or not arguments.fast)
     ]
-    if shutil.which("java") is None or not JDBC.exists():
-        (arguments.state / "missing" / "java").write_text("java or its driver is missing")
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     results = run(chosen, arguments.state)
     faults = sum(answer["fault"] for result in results.values() for answer in result.get("steps", {}).values())
-    report = drivers_table(results, [client.name for client in chosen])
+    text = report(results, chosen)
     if len(chosen) == len(listed):
-        table.replace("drivers", report)
+        table.replace("drivers", text)
     if arguments.json:
         print(json.dumps({"clients": results, "faults": faults}, indent=2, ensure_ascii=False))
     else:
-        print(report)
+        print(text)
     skipped = [result["title"] for result in results.values() if "skipped" in result]
     print(f"{len(results)} clients, {faults} faults" + (f", not run: {', '.join(skipped)}" if skipped else ""), file=sys.stderr)
     return 1 if faults else 0

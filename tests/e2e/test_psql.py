@@ -60,8 +60,13 @@ def test_an_error_says_where(gate):
     assert "LINE 1:" in got.stderr
 
 
-def test_backslash_d(gate):
-    got = gate.psql("-c", "\\d items", "-c", "\\dt", "-c", "\\du", "-c", "\\l")
+def test_backslash_d(gate, database):
+    commands = ["\\d items", "\\dt", "\\du"]
+    # psql reads catalogs of servers up to its own version: 15's \\l asks for a column that 17 has not.
+    client = int(subprocess.run(["psql", "--version"], capture_output=True, text=True, check=True).stdout.split()[2].split(".")[0])
+    if int(database.one("SHOW server_version_num")) // 10000 <= client:
+        commands.append("\\l")
+    got = gate.psql(*(part for command in commands for part in ("-c", command)))
     assert got.returncode == 0, got.stderr
     assert "id|integer" in got.stdout
 
