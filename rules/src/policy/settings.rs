@@ -280,7 +280,12 @@ fn keeps_pinned(name: &str, value: Option<&str>, access: &Access) -> bool {
         "standard_conforming_strings" | "row_security" => on,
         "session_replication_role" => lowered == "origin",
         "role" => lowered == "none",
-        "search_path" => matches!(access.guards.search_path.as_slice(), [only] if only == value),
+        "search_path" => match access.guards.search_path.as_slice() {
+            // What pg_dump, pg_restore and their scripts set.
+            [] => value.is_empty(),
+            [only] => only == value,
+            [_, _, ..] => false,
+        },
         "default_transaction_read_only" | "transaction_read_only" => match access.mode {
             Mode::Read => on,
             // A transaction that makes itself read-only only tightens; the session's own default is off.

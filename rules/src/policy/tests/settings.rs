@@ -12,6 +12,21 @@ fn everything(mode: &str) -> Policy {
 }
 
 #[test]
+fn an_empty_path_may_be_set_empty() {
+    let rules = "[[access]]\nid = \"dump\"\ngroups = [\"g\"]\ntargets = [\"*\"]\nlogin = \"l\"\nmode = \"write\"\n\
+                 guards = { search_path = [] }\n";
+    let policy = policy("write", &(rules.to_owned() + &permit("everything", "\"*\"", "\"*\"")));
+    let principal = super::support::principal(Some(&["g"]));
+    let subject = policy.subject(&principal, "crm-prod", Some("dump")).expect("the entry");
+    for (value, allowed) in [(Some(""), true), (Some("crm"), false), (Some("\"\""), false), (None, false)] {
+        let statement = set(Some("search_path"), value, SettingAction::Set);
+        let judgement =
+            policy.judge(&subject, &statement, &super::support::resolution(), &super::support::context());
+        assert_eq!(judgement.action == Action::Allow, allowed, "{value:?}: {}", judgement.message);
+    }
+}
+
+#[test]
 fn every_setting_has_its_kind() {
     for (name, expected) in [
         ("DateStyle", Category::Client),
