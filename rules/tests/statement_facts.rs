@@ -127,6 +127,51 @@ fn settings() {
             "read.select SELECT $Set:role=x",
         ),
         ("select nextval('s.q'::regclass)", "read.select SELECT | read.select:s.q write.update:s.q"),
+        // The row of one setting, as pg_dump asks for it; anything else beside it, and the name is not known.
+        (
+            "select set_config(name, 'view, foreign-table', false) from pg_settings where name = 'restrict_nonsystem_relation_kind'",
+            "read.select SELECT | read.select:pg_settings $Set:restrict_nonsystem_relation_kind=view, foreign-table",
+        ),
+        (
+            "select set_config(name, 'x', false) from pg_catalog.pg_settings where name = 'ROLE' order by 1",
+            "read.select SELECT | read.select:pg_catalog.pg_settings $Set:role=x",
+        ),
+        (
+            "select set_config(name, 'x', false) from pg_settings where name = 'jit' or true",
+            "read.select SELECT | read.select:pg_settings $Set:?=x",
+        ),
+        (
+            "select set_config(name, 'x', false) from pg_settings s where name = 'jit'",
+            "read.select SELECT | read.select:pg_settings $Set:?=x",
+        ),
+        (
+            "select set_config(name, 'x', false) from s.pg_settings where name = 'jit'",
+            "read.select SELECT | read.select:s.pg_settings $Set:?=x",
+        ),
+        (
+            "select set_config(setting, 'x', false) from pg_settings where name = 'jit'",
+            "read.select SELECT | read.select:pg_settings $Set:?=x",
+        ),
+        (
+            "select set_config(name, 'x', false) from pg_settings, t where name = 'jit'",
+            "read.select SELECT | read.select:pg_settings read.select:t $Set:?=x",
+        ),
+        (
+            "select set_config(name, 'x', false) from pg_settings where name <> 'jit'",
+            "read.select SELECT | read.select:pg_settings $Set:?=x",
+        ),
+        (
+            "select set_config(name, 'x', false) from pg_settings where name = any(array['jit'])",
+            "read.select SELECT | read.select:pg_settings $Set:?=x",
+        ),
+        (
+            "with pg_settings as (select 'role' as name) select set_config(name, 'x', false) from pg_settings where name = 'jit'",
+            "read.select SELECT $Set:?=x",
+        ),
+        (
+            "select (select set_config(name, 'x', false)) from pg_settings where name = 'jit'",
+            "read.select SELECT | read.select:pg_settings $Set:?=x",
+        ),
         ("reset all", "session.set RESET $Reset:?=?"),
         ("show search_path", "session.set SHOW $Show:search_path=?"),
         ("begin read write", "session.transaction BEGIN"),

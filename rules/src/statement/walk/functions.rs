@@ -95,7 +95,7 @@ fn by_prefix(name: &str) -> Effect {
     }
 }
 
-impl Walker<'_> {
+impl<'t> Walker<'t> {
     /// Adds what the call does beyond calling.
     pub(super) fn function_effect(&mut self, function: &FunctionUse, arguments: &[pb::Node]) {
         let NameUse { catalog: _, schema, name } = &function.name;
@@ -110,7 +110,7 @@ impl Walker<'_> {
         let built_in = || Some("pg_catalog".to_owned());
         let object = Some(NameUse { schema: schema.clone().or_else(built_in), ..function.name.clone() });
         match effect {
-            Effect::Setting => self.set_config(function),
+            Effect::Setting => self.set_config(function, arguments),
             Effect::Notify => self.act(Class::SessionNotify, None, ObjectKind::None, "pg_notify"),
             Effect::Lock => self.act(Class::SessionLock, None, ObjectKind::None, "an advisory lock function"),
             Effect::LargeObject => {
@@ -134,16 +134,41 @@ impl Walker<'_> {
         }
     }
 
-    fn set_config(&mut self, function: &FunctionUse) {
+    fn set_config(&mut self, function: &FunctionUse, arguments: &[pb::Node]) {
         let constant = |i: usize| function.constants.get(i).cloned().flatten();
+        let of_row = || arguments.first().filter(|first| is_column_name(Some(first))).and(self.row_setting);
         let local = constant(2)
             .is_some_and(|l| matches!(l.to_ascii_lowercase().as_str(), "true" | "t" | "1" | "on" | "yes"));
         self.facts.settings.push(SettingUse {
-            name: constant(0).map(|n| n.to_ascii_lowercase()),
+            name: constant(0).as_deref().or_else(of_row).map(str::to_ascii_lowercase),
             action: SettingAction::Set,
             value: constant(1),
             local,
         });
+    }
+
+    /// The constant in `FROM pg_settings WHERE name = 'constant'`, and nothing beside it: there the column `name` is that
+    /// constant. pg_dump says so what it sets only where the server knows it (`set_restrict_relation_kind`).
+    pub(super) fn row_of_settings(&self, n: &'t pb::SelectStmt) -> Option<&'t str> {
+        let [from] = n.from_clause.as_slice() else { return None };
+        let Some(N::RangeVar(of)) = kind(Some(from)) else { return None };
+        let in_catalog =
+            of.schemaname == "pg_catalog" || of.schemaname.is_empty() && !self.ctes.contains(&"pg_settings");
+        if of.relname != "pg_settings" || !in_catalog || !of.catalogname.is_empty() || of.alias.is_some() {
+            return None;
+        }
+        let Some(N::AExpr(condition)) = kind(n.where_clause.as_deref()) else { return None };
+        let plain = pb::AExprKind::try_from(condition.kind) == Ok(pb::AExprKind::AexprOp);
+        let equal = name::strings(&condition.name).as_deref() == Some(&["="]);
+        if !plain || !equal || !is_column_name(condition.lexpr.as_deref()) {
+            return None;
+        }
+        let Some(N::AConst(pb::AConst { val: Some(pb::a_const::Val::Sval(text)), .. })) =
+            kind(condition.rexpr.as_deref())
+        else {
+            return None;
+        };
+        Some(&text.sval)
     }
 
     /// A sequence named by the constant of a regclass argument; where the text does not fix it, the call writes unseen.
@@ -164,6 +189,12 @@ impl Walker<'_> {
             self.act(class, None, ObjectKind::None, "a sequence that the text does not name");
         }
     }
+}
+
+/// The column `name`, of no relation that the text says.
+fn is_column_name(node: Option<&pb::Node>) -> bool {
+    let Some(N::ColumnRef(column)) = kind(node) else { return false };
+    name::strings(&column.fields).as_deref() == Some(&["name"])
 }
 
 /// The type regclass itself, in pg_catalog or unqualified.

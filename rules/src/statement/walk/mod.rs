@@ -138,6 +138,8 @@ pub(super) struct Walker<'t> {
     /// The schema that CREATE SCHEMA's elements come to be in.
     creation_schema: Option<String>,
     highest_parameter: i32,
+    /// The setting of whose row of pg_settings the SELECT at hand speaks, and of no other.
+    row_setting: Option<&'t str>,
 }
 
 impl<'t> Walker<'t> {
@@ -162,6 +164,7 @@ impl<'t> Walker<'t> {
             persist: false,
             creation_schema: None,
             highest_parameter: 0,
+            row_setting: None,
         };
         match node {
             Some(node) if class != Class::Unknown => walker.node(node),

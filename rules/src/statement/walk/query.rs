@@ -109,6 +109,8 @@ impl<'t> Walker<'t> {
             rarg,
         } = n;
         let outer = self.enter_with(with_clause.as_ref());
+        let row = self.row_of_settings(n);
+        let outer_row = std::mem::replace(&mut self.row_setting, row);
         let inherited = self.locking.clone();
         self.lock(locking_clause);
         self.nodes(from_clause);
@@ -129,6 +131,7 @@ impl<'t> Walker<'t> {
             self.unknown("a set operation of unknown kind");
         }
         self.locking = inherited;
+        self.row_setting = outer_row;
         self.leave_ctes(outer);
     }
 
