@@ -244,7 +244,7 @@ impl Relay {
         };
         let text = query.text();
         let transaction = self.transaction();
-        let verdict = self.judge.text(text, &[], &self.names, self.batch, transaction).await?;
+        let verdict = self.judge.text(text, &[], &self.names, self.batch, transaction, false).await?;
         let decision = match verdict {
             Verdict::Wait => return Ok(Step::Blocked),
             Verdict::Refuse(refusal, decision) => {
@@ -301,7 +301,8 @@ impl Relay {
             Lookup::Known(_) => true,
             Lookup::Absent => false,
         };
-        let verdict = self.judge.text(parse.text(), &types, &self.names, self.batch, transaction).await?;
+        let verdict =
+            self.judge.text(parse.text(), &types, &self.names, self.batch, transaction, true).await?;
         let decision = match verdict {
             Verdict::Wait => return Ok(Step::Blocked),
             Verdict::Refuse(refusal, decision) => {

@@ -14,6 +14,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_rules::policy::{self, Action};
@@ -31,6 +32,11 @@ use crate::evidence::record::v1;
 
 /// Texts up to this long are parsed on the shard; longer ones in the pool, where they stall nobody else.
 pub const PARSED_HERE_BYTES_MAX: usize = 4_096;
+
+/// How long a Parse waits for the reading of the catalog that holds its session's own DDL; then it stands as a barrier.
+const OWN_DDL_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Between two looks whether it came.
+const OWN_DDL_WAIT_STEP: Duration = Duration::from_millis(2);
 
 /// How a statement closes the way behind it (README decision 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,7 +177,7 @@ impl Judge {
         }
     }
 
-    /// Judges a text as it stands in a Query or Parse.
+    /// Judges a text as it stands in a Query or Parse; `in_batch` for Parse, behind which more may follow before Sync.
     ///
     /// # Errors
     /// [`End`], where the session itself has lost its ground.
@@ -182,6 +188,7 @@ impl Judge {
         names: &Names,
         batch: Batch,
         status: Option<TransactionStatus>,
+        in_batch: bool,
     ) -> Result<Verdict, End> {
         if let Some(refusal) = self.renew()? {
             return Ok(Verdict::Refuse(refusal, None));
@@ -204,7 +211,13 @@ impl Judge {
             Ok(facts) => facts,
             Err(reason) => return Ok(Verdict::Refuse(unparsable(&reason), None)),
         };
-        let verdict = self.decide(facts, types, names, batch, status);
+        let mut verdict = self.decide(Arc::clone(&facts), types, names, batch, status);
+        if in_batch && self.own_ddl_fences(&verdict) && self.own_ddl_was_read().await {
+            if let Some(refusal) = self.renew()? {
+                return Ok(Verdict::Refuse(refusal, None));
+            }
+            verdict = self.decide(facts, types, names, batch, status);
+        }
         if let Verdict::Allow(decision) = &verdict
             && cacheable
             && !decision.uses_names
@@ -212,6 +225,30 @@ impl Judge {
             self.memory.remember(&self.ground, text.as_bytes(), decision);
         }
         Ok(verdict)
+    }
+
+    /// Whether the statement is a full barrier perhaps only because the catalog of this session's own, finished DDL is
+    /// being read at this moment.
+    fn own_ddl_fences(&self, verdict: &Verdict) -> bool {
+        let Verdict::Allow(decision) = verdict else { return false };
+        decision.fence == Fence::Full
+            && !decision.changes_catalog
+            && self.private_ddl.is_some_and(|look| look != u64::MAX)
+    }
+
+    /// Waits for that reading, within its limit: drivers go on behind a Parse without Sync (asyncpg looks up types
+    /// there), and behind a full barrier that is refused. Whether it came.
+    async fn own_ddl_was_read(&self) -> bool {
+        let began = tokio::time::Instant::now();
+        loop {
+            if self.private_ddl.is_some_and(|look| self.world.covers(look)) {
+                return true;
+            }
+            if began.elapsed() > OWN_DDL_WAIT_MAX {
+                return false;
+            }
+            tokio::time::sleep(OWN_DDL_WAIT_STEP).await;
+        }
     }
 
     /// Judges again what was judged at Parse, where policy or catalog have changed since.

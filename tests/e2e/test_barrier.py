@@ -7,6 +7,7 @@ statement that moves it is refused, or the session ends with FATAL; never is the
 
 import itertools
 
+import psycopg
 import pytest
 
 import wire
@@ -482,3 +483,70 @@ def test_a_setting_before_the_isolation_level_takes_no_snapshot(gate):
     with Client(gate, "power") as client:
         for sql in ("BEGIN", "SET application_name = 'early'", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SELECT 1", "COMMIT"):
             assert not errors(client.ask(query(sql))), sql
+
+
+def test_a_ready_of_an_earlier_batch_is_not_the_fences_own(gate):
+    """A batch stands unanswered before a barrier (tokio-postgres drops a statement, then sends DISCARD ALL)."""
+    with Client(gate) as client:
+        for n in range(30):
+            name = f"s{n}"
+            client.ask(parse("SELECT 1", name), SYNC)
+            client.send(wire.close("S", name), SYNC, query("SET application_name = 'x'"), query("SELECT 42"))
+            client.until_ready()
+            client.until_ready()
+            assert [row(body) for tag, body in client.until_ready() if tag == "D"] == [(b"42",)]
+
+
+def test_a_barrier_behind_an_earlier_batch_is_still_one(gate, database):
+    """The guarded settings are read behind the statement that moves them, not before it."""
+    for _ in range(10):
+        attack = Attack(gate, database)
+        attack.client.send(
+            query("SELECT 1"), SYNC,
+            query("INSERT INTO trapped (id, setting, value) VALUES (1, 'search_path', 'evil')"), query(attack.after),
+        )
+        attack.defeated()
+
+
+@pytest.mark.parametrize("sql", ["SET search_path = shop", 'SET search_path TO "shop"', "SELECT set_config('search_path', 'shop', false)"])
+def test_a_path_set_to_what_it_is_moves_nothing(gate, sql):
+    with gate.connect() as db:
+        db.execute(sql)
+        assert db.execute("SELECT count(*) FROM items").fetchone() == (1000,)
+
+
+def test_a_savepoint_outlives_a_failure_behind_a_barrier(gate, database):
+    """What Django's nested blocks and JDBC's autosave do on a table with a trigger."""
+    with gate.connect(autocommit=False) as db:
+        db.execute("INSERT INTO notes (test) VALUES ('savepoint-behind-a-barrier')")
+        for _ in range(3):
+            with pytest.raises(psycopg.errors.UndefinedObject), db.transaction():
+                db.execute("INSERT INTO trapped (id, setting, value) VALUES (1, 'no_such_setting', 'x')")
+            assert db.execute("SELECT count(*) FROM items").fetchone() == (1000,)
+        db.commit()
+    assert database.one("SELECT count(*) FROM shop.notes WHERE test = 'savepoint-behind-a-barrier'") == 1
+
+
+@pytest.mark.parametrize("setting", sorted(set(MOVES) - {"client_encoding", "standard_conforming_strings"}))
+def test_a_savepoint_does_not_lead_round_the_barrier(gate, database, setting):
+    """The setting is moved before the savepoint in one text with the failure, so that ROLLBACK TO does not move it back."""
+    attack = Attack(gate, database)
+    move = f"INSERT INTO shop.trapped (id, setting, value) VALUES (1, '{setting}', '{MOVES[setting]}')"
+    attack.client.send(
+        query("BEGIN"), query(f"{move}; SAVEPOINT a; SELECT 1/0"), query("ROLLBACK TO a"), query(attack.after), query("COMMIT"),
+    )
+    attack.defeated()
+
+
+def test_own_ddl_that_ended_is_no_barrier_for_a_batch(gate, database):
+    """asyncpg goes on behind Parse and Describe without Sync, also just behind a CREATE TABLE of its own."""
+    with Client(gate, "power") as client:
+        for n in range(5):
+            client.ask(query(f"CREATE TABLE shop.own_ddl_{n} (id int)"))
+            client.send(
+                parse(f"SELECT id FROM shop.own_ddl_{n}", "a"), describe("S", "a"), FLUSH, parse("SELECT 1", "b"),
+                bind(statement="b"), execute(), wire.close("S", "a"), wire.close("S", "b"), SYNC,
+            )
+            got = client.until_ready()
+            client.ask(query(f"DROP TABLE shop.own_ddl_{n}"))
+            assert not errors(got), got
