@@ -22,6 +22,7 @@ use std::time::Duration;
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_proto::{Limits, encode};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout_at};
 
 use super::account::Account;
 use super::control::{Control, Order, Phase};
@@ -38,6 +39,12 @@ use crate::net::stream::Stream;
 
 /// How long the last words may take to reach the client, milliseconds.
 const LAST_WORDS_MS: u64 = 2_000;
+/// The tag of Terminate.
+const TERMINATE: u8 = b'X';
+/// How long a session that is to be drained waits, idle, for its client's next frame, milliseconds. A FATAL that stands
+/// directly behind ReadyForQuery is taken for a notice by libpq, and the client then meets a closed socket without a reason;
+/// one that answers its next frame (which is not forwarded) is told to whoever asked.
+const DRAIN_GRACE_MS: u64 = 500;
 
 /// A session after login; see the module.
 pub struct Relay {
@@ -68,6 +75,8 @@ pub struct Relay {
     pub(super) blocked: bool,
     /// The backend's next frame waits for the evidence.
     pub(super) answers_wait: bool,
+    /// A drain found the session idle: it ends at this moment, or with its client's next frame.
+    drained_at: Option<Instant>,
     client_closed: bool,
     backend_closed: bool,
 }
@@ -130,6 +139,7 @@ impl Relay {
             control: parts.control,
             blocked: false,
             answers_wait: false,
+            drained_at: None,
             client_closed: false,
             backend_closed: false,
         }
@@ -158,7 +168,11 @@ impl Relay {
         self.control.set_phase(self.phase(&wait));
         match wait {
             Wait::Over => Ok(()),
-            Wait::Sockets => poll_fn(|context| self.poll(context)).await,
+            Wait::Sockets => match self.drained_at {
+                None => poll_fn(|context| self.poll(context)).await,
+                // When the time is up, the order is looked at again.
+                Some(at) => timeout_at(at, poll_fn(|context| self.poll(context))).await.unwrap_or(Ok(())),
+            },
             Wait::Durable(mark) => {
                 let lane = self.account.lane().clone();
                 let mut durable = lane.until_durable(mark);
@@ -187,19 +201,33 @@ impl Relay {
     fn obey(&mut self) -> Result<(), End> {
         match self.control.order() {
             Order::None => Ok(()),
-            Order::Drain => {
-                if self.queue.is_empty() && self.status == TransactionStatus::Idle && !self.gate.batch_open {
-                    return Err(End::operator(
-                        "57P01",
-                        "pgturnstile ended the session: the gateway is being stopped. Next: reconnect",
-                    ));
-                }
-                Ok(())
-            }
+            Order::Drain if self.drained() => Err(End::operator(
+                "57P01",
+                "pgturnstile ended the session: the gateway is being stopped. Next: reconnect",
+            )),
+            Order::Drain => Ok(()),
             Order::End => Err(End::operator(
                 "57P01",
                 "pgturnstile ended the session: the gateway's drain deadline passed. Next: reconnect",
             )),
+        }
+    }
+
+    /// Whether a session that is to be drained has come to its end: idle, outside a transaction, and its client has sent
+    /// something, which goes nowhere, or sends nothing.
+    fn drained(&mut self) -> bool {
+        // A frame that is recorded and waits for its sync will still be sent.
+        let owes = !self.queue.is_empty() || self.gate.batch_open || self.gate.waits_for().is_some();
+        if owes || self.status != TransactionStatus::Idle {
+            self.drained_at = None;
+            return false;
+        }
+        let now = Instant::now();
+        let at = *self.drained_at.get_or_insert(now + Duration::from_millis(DRAIN_GRACE_MS));
+        match self.up.unscanned().first() {
+            // With Terminate it leaves by itself.
+            None | Some(&TERMINATE) => now >= at,
+            Some(_) => true,
         }
     }
 

@@ -439,6 +439,21 @@ def test_a_login_that_a_drain_overtakes_is_ended_and_holds_nothing_up(own_gate):
     assert gate.verify().returncode == 0
 
 
+def test_a_drained_session_is_told_why_at_its_next_statement_which_goes_nowhere(own_gate, database):
+    gate = own_gate(drain_deadline_s=30)
+    with gate.connect() as db:
+        db.execute("BEGIN")
+        gate.process.send_signal(signal.SIGTERM)
+        wait_until("the drain has begun", lambda: "draining" in gate.log())
+        db.execute("INSERT INTO notes (test) VALUES ('drained: kept')")
+        db.execute("COMMIT")
+        with pytest.raises(psycopg.errors.AdminShutdown, match="the gateway is being stopped. Next: reconnect"):
+            db.execute("INSERT INTO notes (test) VALUES ('drained: not sent')")
+    assert gate.process.wait(HANG_S) == 0
+    there = database.one("SELECT string_agg(test, ',') FROM shop.notes WHERE test LIKE 'drained:%%'")
+    assert there == "drained: kept"
+
+
 def test_not_ready_while_draining(own_gate):
     gate = own_gate(drain_deadline_s=30)
     with gate.connect() as db:
