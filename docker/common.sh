@@ -107,6 +107,14 @@ certificate() {
   chmod 600 "$1/gateway.key"
 }
 
+# python_for_tests: the interpreter with what tests/e2e needs, made once below target.
+python_for_tests() {
+  local venv
+  venv=$(realpath -m "${CARGO_TARGET_DIR:-target}/tests-run/venv")
+  [ -x "$venv/bin/pytest" ] || { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet -r tests/e2e/requirements.txt; } >&2 || return 1
+  echo "$venv/bin/python"
+}
+
 # wait_for WHAT SECONDS COMMAND...: until the command succeeds.
 wait_for() {
   local what=$1 left=$(($2 * 10))

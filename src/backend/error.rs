@@ -209,8 +209,9 @@ pub enum Unfit {
     Missing(&'static str),
     /// A setting that the gateway set has another value.
     #[error(
-        "the server has {name} = {found:?} where {wanted:?} was asked for: a login trigger, or something between the \
-         gateway and the server (a pooler that ignores startup parameters), changes it"
+        "the server has {name} = {found:?} where {wanted:?} was asked for: ALTER ROLE SET or ALTER DATABASE SET, a \
+         login trigger, or something between the gateway and the server (a pooler that ignores startup parameters) \
+         changes it; take it back there"
     )]
     Setting {
         /// The setting.

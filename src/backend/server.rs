@@ -1,7 +1,7 @@
 //! What a server must report before a session on it is used.
 //!
 //! The startup packet asks; this looks whether it was granted. What a server of that version does not report
-//! (search_path before 18, the timeouts) is the session's to read back.
+//! (role, search_path before 18, the timeouts) is read back behind the login, before a client has the session.
 
 use crate::backend::error::Unfit;
 use crate::backend::startup::StartupParameters;

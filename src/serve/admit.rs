@@ -18,11 +18,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::gateway::{Loaded, TargetSource, listener_name};
+use super::guards;
 use super::keys::{Cancellable, Registered};
 use super::mapping;
 use super::shard::Shard;
 use super::targets::TargetState;
-use super::turned::{Turned, gone};
+use super::turned::{Turned, gone, undialled};
 use crate::backend::{self, ClientSettings, Connected, StartupParameters};
 use crate::evidence::record::v1;
 use crate::evidence::record::{Entry, How};
@@ -51,7 +52,7 @@ pub(super) async fn connection(shard: Arc<Shard>, tcp: TcpStream, peer: SocketAd
         }
         Err(_) => {
             shard.memory.tally().login(Login::Deadline);
-            tracing::info!(%peer, "turned away: no startup packet before the login deadline");
+            record_rejected(&shard, &loaded, peer, listener, &Rejected::Late).await;
         }
     }
 }
@@ -235,7 +236,7 @@ impl Admission {
         let (connected, parameters) = dialled.map_err(at(Login::Dial))?;
         let recorded = self.record_target(log, &state, &ground, &connected, &parameters).await;
         recorded.map_err(at(Login::Evidence))?;
-        let admitted = self.finish(state, world, ground, connected, slot, log.id()).await;
+        let admitted = self.finish(state, world, ground, (connected, &parameters), slot, log.id()).await;
         let admitted = admitted.map_err(at(Login::Priming))?;
         self.tell_admitted(log, &admitted);
         Ok(admitted)
@@ -410,13 +411,7 @@ impl Admission {
         let login = backend::Login { credential, keys: &state.keys };
         match backend::dial(&state.target, &login, &parameters, deadline.min(self.deadline)).await {
             Ok(connected) => Ok((connected, parameters)),
-            Err(error) => {
-                tracing::warn!(session, target_name = state.target.name(), %error, "a target could not be dialled");
-                Err(Turned {
-                    exact: Some(error.to_string()),
-                    ..Turned::new(Fault::Backend, error.sqlstate(), error.client_text())
-                })
-            }
+            Err(error) => Err(undialled(&error, &session)),
         }
     }
 
@@ -469,31 +464,19 @@ impl Admission {
         state: Arc<TargetState>,
         world: World,
         ground: Ground,
-        mut connected: Connected,
+        (mut connected, parameters): (Connected, &StartupParameters),
         slot: tokio::sync::OwnedSemaphorePermit,
         session: [u8; 16],
     ) -> Result<Admitted, Turned> {
-        let answer = backend::query::query(&mut connected.stream, denial::GUARD_READ, self.deadline)
-            .await
-            .map_err(|failure| Turned {
-                exact: Some(failure.to_string()),
-                ..Turned::new(
-                    Fault::Backend,
-                    "08006",
-                    format!(
-                        "target \"{}\": pgturnstile could not read the session's guarded settings. Next: retry; the operator \
-                         finds the cause in the gateway's log",
-                        state.target.name()
-                    ),
-                )
-            })?;
-        let unreported = answer
-            .rows
-            .into_iter()
-            .map(|row| row.into_iter().next().flatten().map(|v| v.into_bytes().into()))
-            .collect();
-        let pinned =
-            Pinned::new(connected.parameters.iter().map(|(n, v)| (n.as_str(), v.as_str())), unreported);
+        let pinned = guards::read(
+            &mut connected.stream,
+            &connected.parameters,
+            parameters,
+            state.target.name(),
+            self.deadline,
+        )
+        .await
+        .map_err(|error| undialled(&error, &mapping::hex(&session)))?;
         let control = Arc::new(Control::default());
         let cancellable = Cancellable {
             session,

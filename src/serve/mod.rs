@@ -15,6 +15,7 @@
 pub mod accept;
 mod admit;
 pub mod gateway;
+mod guards;
 mod inherit;
 pub mod keys;
 pub mod mapping;
@@ -330,17 +331,17 @@ fn finish(
     gateway.draining.store(true, Ordering::Release);
     let drain = Duration::from_secs(gateway.loaded.load().config.gateway.drain_deadline_s);
     control.block_on(async {
-        let order = match why {
+        let (grace, last) = match why {
             Why::Signal(name) => {
                 tracing::info!(signal = name, sessions = gateway.sessions(), "draining");
                 gateway.tell(Order::Drain);
-                drain
+                (drain, Order::End)
             }
             // Nothing may be released any more.
-            Why::Evidence(_) => Duration::ZERO,
+            Why::Evidence(_) => (Duration::ZERO, Order::Unrecorded),
         };
-        wait_for_sessions(&gateway, order).await;
-        gateway.tell(Order::End);
+        wait_for_sessions(&gateway, grace).await;
+        gateway.tell(last);
         wait_for_sessions(&gateway, LAST_WORDS).await;
     });
     for thread in threads {

@@ -3,6 +3,7 @@
 //! Owns: what the client is told, and what the record and the log may say beyond it. May not: decide. Before the client is
 //! known, what it is told names neither targets nor policy.
 
+use crate::backend::DialError;
 use crate::evidence::AppendError;
 use crate::session::{End, Fault};
 
@@ -47,4 +48,13 @@ impl From<End> for Turned {
 /// The client's socket failed.
 pub(super) fn gone(error: &std::io::Error) -> Turned {
     Turned::new(Fault::Client, "08006", format!("pgturnstile: the connection broke during login: {error}"))
+}
+
+/// A target that cannot be reached, or does not give the session what its access entry says.
+pub(super) fn undialled(error: &DialError, session: &str) -> Turned {
+    tracing::warn!(session, target_name = error.target, %error, "a target could not be dialled");
+    Turned {
+        exact: Some(error.to_string()),
+        ..Turned::new(Fault::Backend, error.sqlstate(), error.client_text())
+    }
 }

@@ -83,6 +83,14 @@ pub struct Account {
 }
 
 impl Account {
+    /// The end of a session whose evidence cannot be written any more.
+    pub fn unrecorded(&self) -> End {
+        match self.log.lane().state() {
+            State::Stopped(stopped) => ended(&AppendError::Stopped(stopped)),
+            State::Running | State::Constrained(_) => ended(&AppendError::Closed),
+        }
+    }
+
     /// The account of a session whose target is chosen.
     pub fn new(log: SessionLog, durability: Durability, tally: Arc<Tally>) -> Self {
         Self {

@@ -17,6 +17,8 @@ pub enum Order {
     Drain,
     /// End now.
     End,
+    /// End now: the evidence cannot be written any more.
+    Unrecorded,
 }
 
 /// What a session does, for whoever counts sessions (the names of `pg_stat_activity.state`, where it has them).
@@ -78,7 +80,8 @@ impl Control {
         match self.order.load(Ordering::Acquire) {
             0 => Order::None,
             1 => Order::Drain,
-            _ => Order::End,
+            2 => Order::End,
+            _ => Order::Unrecorded,
         }
     }
 

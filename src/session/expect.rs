@@ -52,6 +52,8 @@ pub struct Run {
     pub started_ns: u64,
     /// Monotonic time of the first row, nanoseconds; 0 before it.
     pub first_row_ns: u64,
+    /// The RowDescription of the current result came: in the simple protocol no row stands without one.
+    pub described: bool,
     /// Rows of the current result.
     pub rows: u64,
     /// Bytes of the current result as delivered.
@@ -64,6 +66,7 @@ impl Run {
     /// The text's next statement begins.
     pub fn next_statement(&mut self) {
         self.statement += 1;
+        self.described = false;
         self.rows = 0;
         self.bytes = 0;
         self.first_row_ns = 0;

@@ -115,6 +115,15 @@ impl Relay {
     }
 
     fn on_rows(&mut self, tag: BackendTag, len: usize) -> Result<Step, End> {
+        let misplaced = if tag == BackendTag::CopyData {
+            !self.copy_out
+        } else {
+            // Behind Execute a client may do without a description; in the simple protocol the server never does.
+            matches!(self.queue.front(), Some(Expectation::Query(run)) if !run.described)
+        };
+        if misplaced {
+            return Err(unasked(tag, self.queue.front()));
+        }
         let run = match self.queue.front_mut() {
             Some(Expectation::Query(run) | Expectation::Execute(run)) => run,
             Some(Expectation::GuardRead { .. }) if tag == BackendTag::DataRow => {
@@ -122,9 +131,6 @@ impl Relay {
             }
             other => return Err(unasked(tag, other.as_deref())),
         };
-        if tag == BackendTag::CopyData && !self.copy_out {
-            return Err(unasked(tag, self.queue.front()));
-        }
         let buffer = self.down.unscanned();
         let (rows, checked) = backend::check_rows(buffer, &self.limits, None);
         checked.map_err(|fault| End::backend_fault(&fault))?;
@@ -186,7 +192,10 @@ impl Relay {
     fn on_description(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
         self.checked(len)?;
         match (self.queue.front_mut(), tag) {
-            (Some(Expectation::Query(_)), BackendTag::RowDescription) => self.down.pass(len),
+            (Some(Expectation::Query(run)), BackendTag::RowDescription) if !run.described => {
+                run.described = true;
+                self.down.pass(len);
+            }
             (Some(Expectation::GuardRead { .. }), BackendTag::RowDescription) => self.down.swallow(len),
             (Some(Expectation::DescribeStatement { parameters_seen }), BackendTag::ParameterDescription)
                 if !*parameters_seen =>

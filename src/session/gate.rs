@@ -538,6 +538,7 @@ impl Relay {
             record,
             mark,
             statement: 0,
+            described: false,
             started_ns: self.account.now_ns(),
             first_row_ns: 0,
             rows: 0,

@@ -82,6 +82,9 @@ pub enum Rejected {
     /// A frame that is no password message.
     #[error("the client sent {} instead of its password", .0.name())]
     NotAPassword(FrontendTag),
+    /// It took longer than the login may take.
+    #[error("no startup packet came before login_deadline_ms")]
+    Late,
     /// It closed in the middle.
     #[error("the client closed the connection before it was known")]
     Closed,
@@ -106,7 +109,11 @@ impl Rejected {
                 ))
             }
             // TLS was not set up: a message in clear could not be read.
-            Rejected::DirectTls | Rejected::Handshake(_) | Rejected::Socket(_) | Rejected::Closed => None,
+            Rejected::DirectTls
+            | Rejected::Handshake(_)
+            | Rejected::Socket(_)
+            | Rejected::Late
+            | Rejected::Closed => None,
         }
     }
 }

@@ -210,6 +210,7 @@ impl Relay {
                 "57P01",
                 "pgturnstile ended the session: the gateway's drain deadline passed. Next: reconnect",
             )),
+            Order::Unrecorded => Err(self.account.unrecorded()),
         }
     }
 

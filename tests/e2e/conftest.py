@@ -7,6 +7,11 @@ import pytest
 from harness import World
 
 
+def pytest_addoption(parser):
+    parser.addoption("--hostile-table", help="the file whose table of hostile peers is written anew (tests/hostile)")
+    parser.addoption("--hostile-json", help="where the same goes as JSON")
+
+
 @pytest.fixture(scope="session")
 def world():
     made = World()

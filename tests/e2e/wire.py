@@ -257,7 +257,11 @@ GREETING = {
 AUTH_OK = frame("R", struct.pack("!I", 0))
 KEY_DATA = frame("K", struct.pack("!II", 4711, 815))
 READY = frame("Z", b"I")
-GUARDS = (b"none", b"shop", b"on", b"origin")
+# What the gateway asks for behind a login and behind a barrier, as the access entries of fixtures/policy.toml have it.
+GUARDS = {
+    "role": b"none", "search_path": b'"shop"', "row_security": b"on", "session_replication_role": b"origin",
+    "statement_timeout": b"1min", "lock_timeout": b"20s", "pg_catalog.pg_my_temp_schema()": b"0",
+}
 
 
 def status(name, value):
@@ -286,8 +290,15 @@ def error(severity="ERROR", code="XX000", message="played by hand"):
 HONEST = row_description("?column?") + data_row(b"1") + complete() + READY
 
 
+def guards_answer(body: bytes) -> bytes:
+    """What an honest server says to the gateway's reading of the guards."""
+    names = [part.split()[1] for part in body.rstrip(b"\0").decode().split(";")]
+    return b"".join(row_description(name) + data_row(GUARDS[name]) + complete("SHOW") for name in names) + READY
+
+
 class HostileServer:
-    """Takes the gateway's connections. Its control login is passed through to the real server; every other login meets
+    """Takes the gateway's connections. Its control login, and any client that calls itself bystander, is passed through to
+    the real server; every other login meets
     `script`, an object with any of: `login(peer)`, to say everything up to ReadyForQuery itself, and
     `answer(peer, tag, body)`, for each frame behind it that is no reading of guards."""
 
@@ -321,7 +332,7 @@ class HostileServer:
             packet = size + peer.exactly(struct.unpack("!I", size)[0] - 4)
             if struct.unpack_from("!I", packet, 4)[0] == 80877102:
                 return
-            if b"\0catalog_login\0" in packet:
+            if b"\0catalog_login\0" in packet or b"\0bystander " in packet:
                 self._pass_through(sock, packet)
                 return
             script = self.script
@@ -334,8 +345,7 @@ class HostileServer:
                 if tag == "X":
                     return
                 if tag == "Q" and body.startswith(b"SHOW role"):
-                    out = b"".join(row_description("x") + data_row(v) + complete("SHOW") for v in GUARDS)
-                    peer.send(out + READY)
+                    peer.send(guards_answer(body))
                 elif hasattr(script, "answer"):
                     if script.answer(peer, tag, body) == "close":
                         return

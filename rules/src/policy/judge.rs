@@ -226,7 +226,7 @@ struct Judge<'j> {
 }
 
 impl<'j> Judge<'j> {
-    /// What no permit opens and no atom carries: settings and transaction modes.
+    /// What no permit opens and no atom carries: settings, transaction modes, large objects that a read would write.
     fn built_in(&mut self, statement: &'j StatementFacts, mut tree: Option<&mut StatementTree>) {
         let access = self.subject.access();
         for setting in &statement.settings {
@@ -234,8 +234,10 @@ impl<'j> Judge<'j> {
                 self.refuse_built_in(setting_object(setting), refusal, tree.as_deref_mut());
             }
         }
-        if let Err(refusal) = settings::check_transaction(statement, access) {
-            self.refuse_built_in(Object::Whole, refusal, tree);
+        for check in [settings::check_transaction, settings::check_large_objects] {
+            if let Err(refusal) = check(statement, access) {
+                self.refuse_built_in(Object::Whole, refusal, tree.as_deref_mut());
+            }
         }
     }
 

@@ -315,6 +315,32 @@ pub(crate) fn check_transaction(statement: &StatementFacts, access: &Access) -> 
     }
 }
 
+/// Functions that write large objects. Before 16 the server runs them in a read-only transaction (`PreventCommandIfReadOnly`
+/// came to src/backend/libpq/be-fsstubs.c with 16).
+const LARGE_OBJECT_WRITERS: &[&str] = &[
+    "lo_creat",
+    "lo_create",
+    "lo_from_bytea",
+    "lo_import",
+    "lo_put",
+    "lo_truncate",
+    "lo_truncate64",
+    "lo_unlink",
+    "lowrite",
+];
+
+/// Whether a statement in a session with `mode = "read"` writes large objects, which no relation of its text shows.
+pub(crate) fn check_large_objects(statement: &StatementFacts, access: &Access) -> Result<(), BuiltIn> {
+    let writes = statement.functions.iter().any(|function| {
+        function.name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog")
+            && LARGE_OBJECT_WRITERS.contains(&function.name.name.as_str())
+    });
+    match access.mode {
+        Mode::Read if writes => Err(read_mode(access, "writes large objects")),
+        Mode::Read | Mode::Write => Ok(()),
+    }
+}
+
 /// Whether `mode = "read"` refuses an access of `class`: what a read-only transaction of the server does not stop
 /// (README decision 15; `ClassifyUtilityCommandAsReadOnly` in `src/backend/tcop/utility.c` lets ALTER SYSTEM, CALL, DO,
 /// VACUUM, REINDEX, LOCK, NOTIFY and COPY to files run), and with it everything else that is no read.

@@ -5,7 +5,7 @@ use crate::class::Class;
 use crate::policy::settings::{Category, category};
 use crate::policy::{Action, Policy};
 use crate::resolve::Reach;
-use crate::statement::facts::{SettingAction, TransactionControl};
+use crate::statement::facts::{FunctionUse, NameUse, SettingAction, TransactionControl};
 
 fn everything(mode: &str) -> Policy {
     policy(mode, &permit("everything", "\"*\", \"unknown\", \"export.replication\"", "\"*\""))
@@ -185,6 +185,44 @@ fn read_only_sessions_refuse_what_the_server_would_let_pass() {
     }
     let temporary = relation("pg_temp.t", Class::WriteInsert, Reach::Temporary);
     assert_eq!(judge(&policy, Class::WriteInsert, vec![temporary]).action, Action::Allow);
+}
+
+#[test]
+fn large_objects_are_not_written_by_a_session_that_reads() {
+    let calls = |schema: Option<&str>, name: &str| {
+        let mut select = statement(Class::ReadSelect, "SELECT");
+        select.functions.push(FunctionUse {
+            name: NameUse { catalog: None, schema: schema.map(Into::into), name: name.into() },
+            arguments: Some(1),
+            constants: Vec::new(),
+            implied: false,
+            offset: None,
+        });
+        select
+    };
+    for name in ["lo_create", "lo_unlink", "lowrite", "lo_put"] {
+        for schema in [None, Some("pg_catalog")] {
+            assert_eq!(
+                judge_statement(&everything("read"), &calls(schema, name)).action,
+                Action::Refuse,
+                "{name}"
+            );
+            assert_eq!(
+                judge_statement(&everything("write"), &calls(schema, name)).action,
+                Action::Allow,
+                "{name}"
+            );
+        }
+        // A function of users that bears such a name is what its own class says.
+        assert_eq!(
+            judge_statement(&everything("read"), &calls(Some("crm"), name)).action,
+            Action::Allow,
+            "{name}"
+        );
+    }
+    for name in ["lo_get", "lo_open", "loread"] {
+        assert_eq!(judge_statement(&everything("read"), &calls(None, name)).action, Action::Allow, "{name}");
+    }
 }
 
 #[test]

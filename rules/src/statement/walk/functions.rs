@@ -53,9 +53,6 @@ fn effect(name: &str) -> Effect {
         | "pg_log_backend_memory_contexts"
         | "pg_log_standby_snapshot"
         | "pg_import_system_collations"
-        | "pg_stat_reset"
-        | "pg_stat_reset_shared"
-        | "pg_stat_reset_slru"
         | "pg_nextoid"
         | "pg_sync_replication_slots"
         | "pg_extension_config_dump"
@@ -90,6 +87,8 @@ fn by_prefix(name: &str) -> Effect {
         || starts(&["binary_upgrade_"])
     {
         Effect::Replication
+    } else if starts(&["pg_stat_reset"]) {
+        Effect::System
     } else {
         Effect::Nothing
     }
