@@ -454,6 +454,16 @@ def test_a_drained_session_is_told_why_at_its_next_statement_which_goes_nowhere(
     assert there == "drained: kept"
 
 
+def test_a_signal_that_comes_while_it_starts_is_kept(own_gate):
+    gate = own_gate(start=False)
+    for _ in range(4):
+        gate.spawn()
+        wait_until("it listens", lambda: socket.create_connection(("127.0.0.1", gate.port), 5).close() is None)
+        gate.process.send_signal(signal.SIGTERM)
+        assert gate.process.wait(HANG_S) == 0, gate.log()[-2000:]
+    assert gate.verify().returncode == 0
+
+
 def test_not_ready_while_draining(own_gate):
     gate = own_gate(drain_deadline_s=30)
     with gate.connect() as db:
