@@ -90,7 +90,7 @@ def test_rules_about_rows_hold_where_they_say():
 
 
 def test_the_rules_are_sound():
-    known = compare.rules("refusal", "difference", "lock")
+    known = compare.rules("refusal", "difference", "lock", "write")
     assert len({rule.id for rule in known}) == len(known)
     assert all(rule.reason and rule.decision for rule in known)
 
@@ -123,7 +123,7 @@ def test_relations_that_nothing_leads_to(answer, locks, left):
 def kinds(verdict, reading, writing=None, proven=False, tag="SELECT 1", server=()):
     said = exchange("SELECT f()", *server, (b"C", tag.encode() + b"\0"))
     said.verdict = verdict
-    return [kind for kind, _ in classify.disagreements({"exchange": said, "proven": proven}, reading, writing or reading, [])]
+    return [kind for kind, _ in classify.disagreements({"exchange": said, "proven": proven, "code": False}, reading, writing or reading, [])]
 
 
 def test_a_read_that_writes_is_unsafe():

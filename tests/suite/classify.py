@@ -90,7 +90,7 @@ def hidden(answer: dict, text: str, locked: list[probe.Locked], known: list[comp
     while True:
         led = [lock for lock in left if lock.name.lower() in reached or any(name.lower() in reached for name in lock.near)]
         if not led:
-            rule = next((rule for rule in known if rule.pattern.search(text)), None) if left else None
+            rule = next((rule for rule in known if rule.kind == "lock" and rule.pattern.search(text)), None) if left else None
             if rule is None:
                 return [lock.name for lock in left]
             rule.uses += 1
@@ -114,7 +114,10 @@ def disagreements(item: dict, reading: dict, writing: dict, known: list[compare.
     writes = verdict.says == "writes" or any(tag not in READING_TAGS for tag in tags)
     if item["proven"] and writes:
         out.append(("unsafe: proven", f"the server: {verdict.sqlstate or ', '.join(tags)}"))
-    if called_read and writes:
+    explained = next((rule for rule in known if rule.kind == "write" and rule.pattern.search(exchange.text)), None)
+    if called_read and writes and explained is not None:
+        explained.uses += 1
+    elif called_read and writes:
         words = f"the server: {verdict.sqlstate or ', '.join(tags)}"
         if runs_code(reading):
             out.append(("named code that writes", words))
@@ -122,7 +125,8 @@ def disagreements(item: dict, reading: dict, writing: dict, known: list[compare.
             out.append(("carried by a name", words))
         else:
             out.append(("unsafe: called a read", words))
-    for name in hidden(writing, exchange.text, verdict.locked, known):
+    # A function behind a dot (`person.hobbies`) shows by the catalog alone: the session's facts have it.
+    for name in [] if item["code"] else hidden(writing, exchange.text, verdict.locked, known):
         out.append(("unsafe: relation not named", name))
     if verdict.says in ("reads", "writes") and writing["action"] != "allow":
         out.append((f"refused, and the server {verdict.says}", writing["message"]))
@@ -132,24 +136,27 @@ def disagreements(item: dict, reading: dict, writing: dict, known: list[compare.
     return out
 
 
-def items_of(run: runs.Run, tests: list[str], proof: dict) -> list[dict]:
-    """Every text that psql sent, with where it stands."""
-    return [
-        {"test": test, "exchange": exchange, "proven": proof.get((test, number, at), False)}
-        for test in tests
-        for number, session in enumerate(run.recording.get(test, []))
-        for at, exchange in enumerate(session.exchanges, 1)
-        if exchange.client and exchange.client[0][0] in (b"Q", b"P")
-    ]
+def items_of(run: runs.Run, tests: list[str], records: dict) -> list[dict]:
+    """Every text that psql sent, with what the evidence says of it where the gateway saw the same text at the same place."""
+    out = []
+    for test in tests:
+        for number, session in enumerate(run.recording.get(test, [])):
+            for at, exchange in enumerate(session.exchanges, 1):
+                if not exchange.client or exchange.client[0][0] not in (b"Q", b"P"):
+                    continue
+                record = records.get((test, number, at), {})
+                same = record.get("text") == exchange.text
+                out.append({"test": test, "exchange": exchange, "proven": same and record["proven"], "code": same and record["code"]})
+    return out
 
 
 def answer(world: runs.World, tests: list[str], gate: runs.Run, run: runs.Run) -> dict:
     """Everything as one object."""
-    proof, misfits = proven.join(gate, gate.gateway)
+    proof, misfits = proven.join(gate, tests, gate.gateway)
     items = items_of(run, tests, proof)
     texts = [{"sql": item["exchange"].text, "in_transaction": item["exchange"].before != "I"} for item in items]
     reading, writing = judged(world, texts, "policy-read.toml"), judged(world, texts, "policy-write.toml")
-    found, counts, asked, known = [], Counter(), Counter(), compare.rules("lock")
+    found, counts, asked, known = [], Counter(), Counter(), compare.rules("lock", "write")
     for item, as_reader, as_writer in zip(items, reading, writing):
         verdict = item["exchange"].verdict or probe.Verdict("not asked")
         called = "a read" if as_reader["action"] == "allow" else "no read" if as_writer["action"] == "allow" else "refused"
@@ -194,7 +201,7 @@ def summary(said: dict) -> str:
     head = f"`tests/classify`, {said['server']}, {said['texts']} texts of {said['files']} files:"
     parts = [head, report.table(["", *(f"server: {says}" for says in verdicts)], rows), report.table(["disagreement", "count"], kinds)]
     locks = [[rule["id"], rule["uses"], rule["reason"], rule["decision"]] for rule in said["rules"]]
-    parts.append(report.table(["locks explained by", "times", "because", "decision"], locks))
+    parts.append(report.table(["locks and writes explained by", "times", "because", "decision"], locks))
     if refused:
         parts.append(report.table(["refused although the server runs it", "count"], [[words, count] for words, count in refused.most_common()]))
     return "\n\n".join(parts)

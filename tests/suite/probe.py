@@ -26,10 +26,13 @@ CONTROL = re.compile(
 COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 # Every locked relation of users: its name, whether code of users may stand behind it, and the relations by which it may have been
-# reached from one that is named: ancestors and descendants, ends of foreign keys, views and what they read, owned sequences.
+# reached from one that is named: ancestors and descendants, ends of foreign keys, views and what they read, owned
+# sequences, and those of defaults.
 LOCKS = b"""
 SELECT c.oid, c.relname, CASE WHEN c.relhasrules AND c.relkind NOT IN ('v', 'm') OR c.relrowsecurity
-    OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal) THEN 'code' ELSE '' END,
+    OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
+    OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ON d.objid = r.oid WHERE r.ev_class = c.oid
+      AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass) THEN 'code' ELSE '' END,
   (SELECT pg_catalog.string_agg(o.relname, ',') FROM pg_catalog.pg_class o WHERE o.oid IN (
     SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid
     UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid
@@ -38,6 +41,10 @@ SELECT c.oid, c.relname, CASE WHEN c.relhasrules AND c.relkind NOT IN ('v', 'm')
     UNION SELECT r.ev_class FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
       WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refobjid = c.oid
     UNION SELECT d.refobjid FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    UNION SELECT f.adrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid
+      WHERE d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.refobjid = c.oid
+    UNION SELECT a.attrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a ON a.atttypid = d.objid
+      WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.refobjid = c.oid
     UNION SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = c.oid
     UNION SELECT d.objid FROM pg_catalog.pg_depend d WHERE d.refobjid = c.oid AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass))
 FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.oid >= 16384 AND c.oid IN (
