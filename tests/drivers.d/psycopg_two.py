@@ -202,9 +202,8 @@ def drain():
     db.commit()
     try:
         until("the session's end", lambda: rows(db, "SELECT 1") is None)
-    except psycopg2.OperationalError as error:
-        told = f"{error.pgcode} {error} {db.notices}"
-        check("told why", True, "being stopped" in told)
+    except psycopg2.OperationalError:
+        pass  # whether libpq still reads the FATAL in front of the end is a race of its own
     ask("reopen")
     db = connect()
     check("kept", [(2,)], rows(db, "SELECT count(*) FROM notes WHERE test = %s", (ME + "-drain",)))
