@@ -29,6 +29,7 @@ use pgturnstile::backend::{
 };
 use pgturnstile::net::tls::CertificateFiles;
 use pgturnstile_proto::backend::{Header, Message};
+use pgturnstile_proto::startup::ProtocolVersion;
 use pgturnstile_proto::{Limits, encode};
 use pgturnstile_tests::Postgres;
 use proptest::prelude::*;
@@ -78,7 +79,7 @@ impl Bench {
             fs::write(&path, format!("{password}\n")).unwrap();
             PasswordSource::File(path)
         });
-        Credential { name: user.to_owned(), user: user.to_owned(), password }
+        Credential { name: user.to_owned(), user: user.to_owned(), password, certificate: None }
     }
 
     fn tcp(&self, tls: TlsSettings) -> Target {
@@ -92,7 +93,9 @@ impl Bench {
     }
 
     fn target(&self, address: Address, tls: TlsSettings) -> Target {
-        let settings = TargetSettings { name: "crm".into(), address, database: "postgres".into(), tls };
+        let protocol = ProtocolVersion::V3_2;
+        let settings =
+            TargetSettings { name: "crm".into(), address, database: "postgres".into(), tls, protocol };
         Target::new(&settings).unwrap()
     }
 
@@ -133,6 +136,7 @@ fn secure_server() -> Postgres {
         .hba("host all scram all scram-sha-256")
         .hba("host all weak all scram-sha-256")
         .hba("host all legacy all md5")
+        .hba("local all legacy md5")
         .hba("host all clear all password")
         .hba("host all open all trust")
         .start();
@@ -228,8 +232,18 @@ async fn other_methods(bench: &Bench) {
     assert!(matches!(error.failure, Failure::NotAsked(_)), "{error}");
 
     let legacy = bench.credential("legacy", Some(PASSWORD));
-    let error = bench.dial(&bench.tcp(mode(TlsMode::Require)), &legacy).await.unwrap_err();
-    assert!(error.to_string().contains("asks for MD5 authentication"), "{error}");
+    for target in [bench.tcp(mode(TlsMode::Require)), bench.unix()] {
+        assert_eq!(bench.dial(&target, &legacy).await.unwrap().method, Method::Md5);
+    }
+    let error = bench.dial(&bench.tcp(mode(TlsMode::Disable)), &legacy).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::Md5Unencrypted), "{error}");
+    let bound = TlsSettings { channel_binding: ChannelBinding::Require, ..mode(TlsMode::Require) };
+    let error = bench.dial(&bench.tcp(bound), &legacy).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::ChannelBinding(_)), "{error}");
+    let wrong = bench.credential("legacy", Some("wrong"));
+    let error = bench.dial(&bench.tcp(mode(TlsMode::Require)), &wrong).await.unwrap_err();
+    let Failure::Rejected { rejection, .. } = &error.failure else { panic!("{error}") };
+    assert_eq!(rejection.sqlstate, "28P01");
     let weak = bench.credential("weak", Some(PASSWORD));
     let error = bench.dial(&bench.tcp(mode(TlsMode::Require)), &weak).await.unwrap_err();
     assert!(error.to_string().contains("asks for 4095 SCRAM iterations"), "{error}");
@@ -266,7 +280,7 @@ async fn cancel_stops_a_query(bench: &Bench) {
             tokio::spawn(async move { query(&mut session.stream, "SELECT pg_sleep(600)", soon()).await });
         // One that comes before the query has begun hits nothing: it is sent until it hits.
         while !asleep.is_finished() {
-            cancel(&target, &key, soon()).await.unwrap();
+            cancel(&target, &open, &key, soon()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let Err(Failure::Rejected { rejection, .. }) = asleep.await.unwrap() else { panic!("it slept well") };
@@ -292,7 +306,9 @@ fn client_certificate(folder: &Path) -> (PathBuf, CertificateFiles) {
     let mut leaf = CertificateParams::new(Vec::new()).unwrap();
     leaf.distinguished_name.push(DnType::CommonName, "crew");
     let certificate = write("crew.pem", leaf.signed_by(&key, &issuer).unwrap().pem());
-    (ca, CertificateFiles { certificate, key: write("crew.key", key.serialize_pem()) })
+    let key = write("crew.key", key.serialize_pem());
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    (ca, CertificateFiles { certificate, key })
 }
 
 #[tokio::test]
@@ -310,16 +326,40 @@ async fn the_gateways_own_certificate_and_tls_1_2() {
     server.execute("postgres", &set);
     let bench = Bench::new(server);
 
-    let crew = bench.credential("crew", None);
-    let shown = TlsSettings { client: Some(files), ..bench.verified(TlsMode::VerifyFull) };
-    let session = bench.dial(&bench.tcp(shown), &crew).await.unwrap();
-    assert_eq!((session.method, session.stream.tls().unwrap().version), (Method::Trust, "TLSv1.2"));
-    let error = bench.dial(&bench.tcp(bench.verified(TlsMode::VerifyFull)), &crew).await.unwrap_err();
+    let target = bench.tcp(bench.verified(TlsMode::VerifyFull));
+    let bare = bench.credential("crew", None);
+    let crew = Credential { certificate: Some(files.clone()), ..bare.clone() };
+    let session = bench.dial(&target, &crew).await.unwrap();
+    assert_eq!((session.method, session.stream.tls().unwrap().version), (Method::Certificate, "TLSv1.2"));
+    let error = bench.dial(&target, &bare).await.unwrap_err();
     assert!(error.to_string().contains("valid client certificate"), "{error}");
+    let wrong = Credential { user: "scram".into(), ..crew.clone() };
+    let error = bench.dial(&target, &wrong).await.unwrap_err();
+    assert_eq!(error.fault(), Fault::Operator, "{error}");
 
-    let scram = bench.credential("scram", Some(PASSWORD));
-    let session = bench.dial(&bench.tcp(bench.verified(TlsMode::VerifyFull)), &scram).await.unwrap();
+    // Shown, and a password beside it where one is asked for.
+    let scram = Credential { certificate: Some(files.clone()), ..bench.credential("scram", Some(PASSWORD)) };
+    let session = bench.dial(&target, &scram).await.unwrap();
     assert_eq!((session.method, session.stream.tls().unwrap().version), (Method::ScramPlus, "TLSv1.2"));
+
+    // Files are read at each login, under libpq's rule on modes.
+    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = bench.dial(&target, &crew).await.unwrap_err();
+    assert!(error.to_string().contains("others may read or change (mode 0644)"), "{error}");
+    assert!(!error.client_text().contains("crew"), "{}", error.client_text());
+    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
+    for clear in [bench.tcp(mode(TlsMode::Disable)), bench.unix()] {
+        let error = bench.dial(&clear, &crew).await.unwrap_err();
+        assert!(matches!(error.failure, Failure::CertificateUnencrypted(_)), "{error}");
+    }
+
+    // A server that lets the role in and asks for no certificate.
+    let open = Postgres::builder(PORTS).tls().hba("host all crew all trust").start();
+    open.execute("postgres", "CREATE ROLE crew LOGIN");
+    let bench = Bench::new(open);
+    let target = bench.tcp(bench.verified(TlsMode::VerifyFull));
+    let error = bench.dial(&target, &crew).await.unwrap_err();
+    assert!(matches!(error.failure, Failure::CertificateNotAsked(_)), "{error}");
 
     // A server without TLS, and a target that demands it.
     let bench = Bench::new(Postgres::builder(PORTS).start());
@@ -401,7 +441,7 @@ async fn by_hand(server: &Postgres, given: &[(&str, &str)]) -> Result<BTreeMap<S
     let mut stream = UnixStream::connect(path).await.unwrap();
     let mut packet = Vec::new();
     let login = [("user", "postgres"), ("database", "postgres")];
-    encode::startup(&mut packet, login.iter().chain(given).copied()).unwrap();
+    encode::startup(&mut packet, ProtocolVersion::V3_0, login.iter().chain(given).copied()).unwrap();
     stream.write_all(&packet).await.unwrap();
     let mut settings = BTreeMap::new();
     loop {

@@ -12,7 +12,8 @@ use std::{
 use pgturnstile_proto::{
     FrontendTag, Limits, Malformed, Reason,
     backend::{Fields, Header, Message},
-    encode, frontend, startup,
+    encode, frontend,
+    startup::{self, ProtocolVersion},
 };
 use pgturnstile_tests::Postgres;
 
@@ -60,7 +61,7 @@ impl Session {
     fn open(port: u16) -> Self {
         let mut session = Self::connect(port);
         let mut hello = Vec::new();
-        encode::startup(&mut hello, [("user", "postgres"), ("database", "postgres")])
+        encode::startup(&mut hello, ProtocolVersion::V3_0, [("user", "postgres"), ("database", "postgres")])
             .expect("it can be sent");
         assert_eq!(session.ask(&hello, 1), Answer::Accepted, "the superuser is trusted");
         session

@@ -10,7 +10,7 @@ use pgturnstile_proto::{
     backend::{FieldDescription, TransactionStatus, field},
     encode,
     frontend::ObjectKind,
-    startup::{CANCEL_REQUEST, VERSION_3_0},
+    startup::{CANCEL_REQUEST, ProtocolVersion, VERSION_3_0},
 };
 
 /// One seed.
@@ -376,19 +376,24 @@ fn startup_sound() -> Vec<(&'static str, Vec<u8>)> {
         ("cancel-3.0", made(|out| encode::cancel_request(out, 4_711, b"abcd"))),
         ("cancel-3.2", made(|out| encode::cancel_request(out, 4_711, &[7; 32]))),
         ("cancel-longest", made(|out| encode::cancel_request(out, 4_711, &[7; 256]))),
-        ("user-only", made(|out| encode::startup(out, [("user", "alice")]))),
-        ("psql", made(|out| encode::startup(out, psql))),
-        ("replication", made(|out| encode::startup(out, [("user", "alice"), ("replication", "database")]))),
+        ("user-only", made(|out| encode::startup(out, ProtocolVersion::V3_0, [("user", "alice")]))),
+        ("psql", made(|out| encode::startup(out, ProtocolVersion::V3_0, psql))),
+        (
+            "replication",
+            made(|out| {
+                encode::startup(out, ProtocolVersion::V3_0, [("user", "alice"), ("replication", "database")])
+            }),
+        ),
         ("no-parameters", packet(VERSION_3_0, b"\0")),
         ("empty-value", packet(VERSION_3_0, b"user\0\0\0")),
         ("version-3.2", packet(VERSION_3_0 | 2, b"user\0alice\0_pq_.command_tag_format\0x\0\0")),
         ("version-3.9999", packet(VERSION_3_0 | 9_999, b"user\0alice\0_pq_.test_protocol_negotiation\0\0\0")),
-        ("as-many-parameters-as-allowed", made(|out| encode::startup(out, many))),
+        ("as-many-parameters-as-allowed", made(|out| encode::startup(out, ProtocolVersion::V3_0, many))),
         (
             "ssl-request-and-more",
             made(|out| {
                 encode::ssl_request(out);
-                encode::startup(out, [("user", "alice")])
+                encode::startup(out, ProtocolVersion::V3_0, [("user", "alice")])
             }),
         ),
     ]

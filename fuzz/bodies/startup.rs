@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use pgturnstile_proto::{
     Reason, STARTUP_BYTES_MAX, STARTUP_PARAMETERS_MAX, encode,
-    startup::{Packet, Startup, is_direct_tls, parse, peek},
+    startup::{Packet, ProtocolVersion, Startup, VERSION_3_0, is_direct_tls, parse, peek},
 };
 
 /// Runs every promise against `data`.
@@ -47,7 +47,8 @@ fn whole_packet(packet: &[u8]) {
             .expect("what was read can be written"),
         Ok(Packet::Startup(startup)) => {
             unique(&startup);
-            encode::startup(&mut again, startup.parameters().iter()).expect("what was read can be written");
+            encode::startup(&mut again, ProtocolVersion::V3_0, startup.parameters().iter())
+                .expect("what was read can be written");
             let minor = again.get_mut(6..8).expect("a startup packet has a version");
             minor.copy_from_slice(&startup.minor().to_be_bytes());
         }
@@ -74,4 +75,10 @@ fn unique(startup: &Startup<'_>) {
     assert!(names.len() <= STARTUP_PARAMETERS_MAX);
     let extensions = names.iter().filter(|name| name.starts_with(b"_pq_.")).count();
     assert_eq!(startup.extensions().count(), extensions);
+    // What is negotiated is never beyond what was asked for, nor beyond what is spoken.
+    let asked = VERSION_3_0 | u32::from(startup.minor());
+    match startup.negotiate() {
+        Some(word) => assert!(word <= asked && word <= ProtocolVersion::V3_2.word()),
+        None => assert!(extensions == 0 && asked <= ProtocolVersion::V3_2.word()),
+    }
 }

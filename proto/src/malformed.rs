@@ -150,7 +150,9 @@ pub enum Reason {
         length: usize,
     },
     /// A startup packet for a protocol that is not spoken here.
-    #[error("protocol {major}.{minor} is not supported: only 3.0 is spoken (3.x is negotiated down)")]
+    #[error(
+        "protocol {major}.{minor} is not supported: 3.0 and 3.2 are spoken (a newer 3.x is negotiated down)"
+    )]
     UnsupportedVersion {
         /// Upper half of the version word.
         major: u16,

@@ -15,12 +15,40 @@ use crate::{
 
 /// The version word of protocol 3.0.
 pub const VERSION_3_0: u32 = 3 << 16;
+/// The version word of protocol 3.2 (PostgreSQL 18).
+pub const VERSION_3_2: u32 = 3 << 16 | 2;
 /// The request word of CancelRequest.
 pub const CANCEL_REQUEST: u32 = 1234 << 16 | 5678;
 /// The request word of SSLRequest.
 pub const SSL_REQUEST: u32 = 1234 << 16 | 5679;
 /// The request word of GSSENCRequest.
 pub const GSSENC_REQUEST: u32 = 1234 << 16 | 5680;
+
+/// The versions that differ in what they say. Minor version 1 was never used for anything: a server of 18 takes it, and
+/// speaks 3.0 by another name (`src/include/libpq/pqcomm.h`; documentation, "Protocol Versions").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProtocolVersion {
+    /// Every server since 7.4. Cancel keys have 4 bytes.
+    #[default]
+    V3_0,
+    /// PostgreSQL 18 and later. Cancel keys have 4 to 256 bytes; servers of 18 make 32.
+    V3_2,
+}
+
+impl ProtocolVersion {
+    /// What is spoken with a client that asks for 3.`minor`: what it asks for, or the newest that there is.
+    pub fn for_client(minor: u16) -> Self {
+        if minor >= 2 { Self::V3_2 } else { Self::V3_0 }
+    }
+
+    /// As the startup packet and NegotiateProtocolVersion write it.
+    pub fn word(self) -> u32 {
+        match self {
+            Self::V3_0 => VERSION_3_0,
+            Self::V3_2 => VERSION_3_2,
+        }
+    }
+}
 
 /// The first byte of a TLS record that holds a handshake (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -176,9 +204,18 @@ impl<'b> Startup<'b> {
         }
     }
 
-    /// Minor version asked for; anything but 0 must be answered with NegotiateProtocolVersion (3.0).
+    /// Minor version asked for.
     pub fn minor(&self) -> u16 {
         self.minor
+    }
+
+    /// The version word of NegotiateProtocolVersion, where one must be sent: the client asks for a minor version beyond
+    /// the newest that is spoken, or for extensions. As in a server of 18, the word is the version asked for or the
+    /// newest, whichever is less (`ProcessStartupPacket`).
+    pub fn negotiate(&self) -> Option<u32> {
+        let newest = ProtocolVersion::V3_2.word();
+        let asked = VERSION_3_0 | u32::from(self.minor);
+        (asked > newest || self.extensions().next().is_some()).then(|| asked.min(newest))
     }
 
     /// The parameters in order, names unique.
@@ -279,7 +316,8 @@ mod tests {
     #[test]
     fn construct() {
         let mut packets = Vec::new();
-        encode::startup(&mut packets, [("user", "alice"), ("database", "app")]).unwrap();
+        encode::startup(&mut packets, ProtocolVersion::V3_0, [("user", "alice"), ("database", "app")])
+            .unwrap();
         encode::cancel_request(&mut packets, 12_345, &[1, 2, 3, 4]).unwrap();
         encode::ssl_request(&mut packets);
         assert_eq!(packets, [STARTUP, CANCEL, SSL].concat());
@@ -306,6 +344,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_asks_for_decides_what_is_spoken_and_what_is_negotiated() {
+        let negotiated = |minor: u16, rest: &[u8]| {
+            let mut packet = startup(rest);
+            packet[6..8].copy_from_slice(&minor.to_be_bytes());
+            let Ok(Packet::Startup(view)) = parse(&packet) else { panic!("no startup") };
+            (ProtocolVersion::for_client(minor), view.negotiate())
+        };
+        let (plain, extended) = (&b"user\0u\0\0"[..], &b"user\0u\0_pq_.x\0y\0\0"[..]);
+        assert_eq!(negotiated(0, plain), (ProtocolVersion::V3_0, None));
+        assert_eq!(negotiated(1, plain), (ProtocolVersion::V3_0, None));
+        assert_eq!(negotiated(2, plain), (ProtocolVersion::V3_2, None));
+        assert_eq!(negotiated(3, plain), (ProtocolVersion::V3_2, Some(VERSION_3_2)));
+        assert_eq!(negotiated(9_999, plain), (ProtocolVersion::V3_2, Some(VERSION_3_2)));
+        assert_eq!(negotiated(u16::MAX, plain), (ProtocolVersion::V3_2, Some(VERSION_3_2)));
+        assert_eq!(negotiated(0, extended), (ProtocolVersion::V3_0, Some(VERSION_3_0)));
+        assert_eq!(negotiated(1, extended), (ProtocolVersion::V3_0, Some(VERSION_3_0 | 1)));
+        assert_eq!(negotiated(2, extended), (ProtocolVersion::V3_2, Some(VERSION_3_2)));
+    }
+
+    #[test]
     fn other_versions_and_codes_are_named() {
         let with = |version: [u8; 4]| what(&[&b"\0\0\0\x09"[..], &version, b"\0"].concat());
         assert_eq!(with([0, 2, 0, 0]), Reason::UnsupportedVersion { major: 2, minor: 0 });
@@ -315,7 +373,7 @@ mod tests {
         let told = parse(b"\0\0\0\x09\0\x02\0\0\0").unwrap_err().to_string();
         assert_eq!(
             told,
-            "malformed startup packet at byte 4: protocol 2.0 is not supported: only 3.0 is spoken (3.x is \
+            "malformed startup packet at byte 4: protocol 2.0 is not supported: 3.0 and 3.2 are spoken (a newer 3.x is \
              negotiated down)"
         );
     }

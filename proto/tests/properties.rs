@@ -7,7 +7,7 @@ use pgturnstile_proto::{
     backend::{self, FieldDescription, TransactionStatus},
     encode,
     frontend::{self, ObjectKind},
-    startup,
+    startup::{self, ProtocolVersion},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -219,7 +219,7 @@ proptest! {
     #[test]
     fn a_startup_packet_is_read_back(parameters in vec((word(), text()), 0..8), tail in data()) {
         let mut out = Vec::new();
-        encode::startup(&mut out, parameters.iter().map(|(name, value)| (name, value))).unwrap();
+        encode::startup(&mut out, ProtocolVersion::V3_0, parameters.iter().map(|(name, value)| (name, value))).unwrap();
         let names: std::collections::BTreeSet<_> = parameters.iter().map(|(name, _)| name).collect();
         match startup::parse(&out) {
             Ok(startup::Packet::Startup(view)) => {
@@ -246,7 +246,7 @@ proptest! {
 
     #[test]
     fn a_broken_startup_packet_is_refused_in_order(parameters in vec((word(), text()), 0..6), edits in edits()) {
-        let packet = made(|out| encode::startup(out, parameters));
+        let packet = made(|out| encode::startup(out, ProtocolVersion::V3_0, parameters));
         startup_body::run(&edited(packet, &edits));
     }
 

@@ -1,7 +1,8 @@
 //! Cancelling what a target runs: a CancelRequest over a connection of its own (PostgreSQL protocol chapter, "Canceling
 //! Requests in Progress").
 //!
-//! The connection is encrypted and verified as the target's sessions are, because the key in it is a secret. The server
+//! The connection is encrypted and verified as the target's sessions are, because the key in it is a secret; it shows the
+//! session's certificate, because what stands before a server may ask everybody for one. The server
 //! answers nothing and closes; whether something was cancelled shows in the session alone.
 
 use pgturnstile_proto::encode;
@@ -13,15 +14,21 @@ use crate::backend::dial::{connect, in_time};
 use crate::backend::error::{DialError, Failure, Step};
 use crate::backend::limits::CANCEL_LINGER;
 use crate::backend::login::CancelKey;
+use crate::backend::settings::Credential;
 use crate::backend::target::Target;
 
 /// Sends a cancel request and waits until the server has taken it, which it shows by closing.
 ///
 /// # Errors
 /// Where the request could not be delivered by `deadline`. A server that only fails to close its end has it.
-pub async fn cancel(target: &Target, key: &CancelKey, deadline: Instant) -> Result<(), DialError> {
+pub async fn cancel(
+    target: &Target,
+    credential: &Credential,
+    key: &CancelKey,
+    deadline: Instant,
+) -> Result<(), DialError> {
     let sent = async {
-        let mut stream = connect(target, deadline).await?;
+        let (mut stream, _) = connect(target, credential, deadline).await?;
         let mut packet = Zeroizing::new(Vec::with_capacity(512));
         encode::cancel_request(&mut packet, key.process_id(), key.secret())?;
         let sent = async {

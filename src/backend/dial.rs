@@ -10,6 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 
 use pgturnstile_proto::encode;
+use pgturnstile_proto::startup::ProtocolVersion;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
@@ -18,11 +20,11 @@ use crate::backend::error::{DialError, Failure, Step};
 use crate::backend::login::{CancelKey, Channel, LoggedIn, Login, Method, Notice, Session};
 use crate::backend::scram::ScramError;
 use crate::backend::server::ServerVersion;
-use crate::backend::settings::Address;
+use crate::backend::settings::{Address, Credential};
 use crate::backend::startup::StartupParameters;
-use crate::backend::target::{Target, TargetTls};
+use crate::backend::target::Target;
 use crate::net::stream::{KEEPALIVE_IDLE, Stream, set_tcp_options};
-use crate::net::tls::{self, server_end_point};
+use crate::net::tls::{self, ClientIdentity, ClientTls, server_end_point};
 
 /// A session on a target, ready and idle. No byte behind its first ReadyForQuery has been read.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Connected {
     pub version: ServerVersion,
     /// How the server was satisfied.
     pub method: Method,
+    /// What is spoken.
+    pub protocol: ProtocolVersion,
     /// Notices of the login, for the client.
     pub notices: Vec<Notice>,
 }
@@ -114,6 +118,10 @@ fn is_login_failure(failure: &Failure) -> bool {
         | Failure::CleartextUnencrypted
         | Failure::NoPassword(_)
         | Failure::NotAsked(_)
+        | Failure::CertificateNotAsked(_)
+        | Failure::CertificateUnencrypted(_)
+        | Failure::Certificate { .. }
+        | Failure::Md5Unencrypted
         | Failure::ChannelBinding(_)
         | Failure::Credential(_)
         | Failure::Unencodable(_)
@@ -128,19 +136,21 @@ async fn attempt(
     parameters: &StartupParameters,
     deadline: Instant,
 ) -> Result<Connected, Attempt> {
-    let mut stream = connect(target, deadline).await?;
+    let (mut stream, certificate_shown) = connect(target, login.credential, deadline).await?;
     let channel = Channel {
+        certificate_shown,
         cleartext_password: stream.may_carry_cleartext_password(),
         end_point: stream.peer_certificate().and_then(server_end_point),
         binding: target.binding(),
+        protocol: target.protocol(),
     };
     let mut session = Session::new(&mut stream, *login, channel, deadline);
     let outcome = timeout_at(deadline, session.run(parameters)).await;
     let outcome = outcome.unwrap_or_else(|_| Err(Failure::Deadline(session.step())));
     let used_kept_keys = session.used_kept_keys();
     match outcome {
-        Ok(LoggedIn { parameters, key, version, method, notices }) => {
-            Ok(Connected { stream, parameters, key, version, method, notices })
+        Ok(LoggedIn { parameters, key, version, method, protocol, notices }) => {
+            Ok(Connected { stream, parameters, key, version, method, protocol, notices })
         }
         Err(failure) => {
             if is_login_failure(&failure) {
@@ -159,14 +169,41 @@ pub(super) async fn in_time<T>(
     timeout_at(deadline, work).await.unwrap_or(Err(Failure::Deadline(step)))
 }
 
-/// The stream to a target, encrypted where its mode wants that.
-pub(super) async fn connect(target: &Target, deadline: Instant) -> Result<Stream, Failure> {
+/// The stream to a target, encrypted where its mode wants that; and whether the server asked for the credential's
+/// certificate.
+pub(super) async fn connect(
+    target: &Target,
+    credential: &Credential,
+    deadline: Instant,
+) -> Result<(Stream, bool), Failure> {
+    let identity = in_time(deadline, Step::Tls, identity(target, credential)).await?;
     let socket = socket(target.address(), deadline).await?;
-    match (socket, target.tls()) {
-        (Stream::Plain(tcp), Some(tls)) => in_time(deadline, Step::Tls, start_tls(tcp, tls)).await,
-        // `Target::new` lets no TLS mode through with a Unix socket.
-        (socket @ (Stream::Plain(_) | Stream::Unix(_) | Stream::Tls(_)), _) => Ok(socket),
+    match (socket, target.tls(), identity) {
+        (Stream::Plain(tcp), Some(tls), None) => {
+            let stream = in_time(deadline, Step::Tls, start_tls(tcp, &tls.client, &tls.name)).await?;
+            Ok((stream, false))
+        }
+        (Stream::Plain(tcp), Some(tls), Some(identity)) => {
+            let (client, shown) = tls.client.showing(&identity);
+            let stream = in_time(deadline, Step::Tls, start_tls(tcp, &client, &tls.name)).await?;
+            Ok((stream, shown.get()))
+        }
+        // `Target::new` lets no TLS mode through with a Unix socket, and `identity` no certificate without TLS.
+        (socket @ (Stream::Plain(_) | Stream::Unix(_) | Stream::Tls(_)), _, _) => Ok((socket, false)),
     }
+}
+
+/// The credential's certificate, read anew: files that were replaced need no reload.
+async fn identity(target: &Target, credential: &Credential) -> Result<Option<ClientIdentity>, Failure> {
+    let Some(files) = &credential.certificate else { return Ok(None) };
+    if target.tls().is_none() {
+        return Err(Failure::CertificateUnencrypted(credential.name.clone()));
+    }
+    let files = files.clone();
+    let read = tokio::task::spawn_blocking(move || ClientIdentity::load(&files)).await;
+    let loaded = read.map_err(|_| Failure::Stopped)?;
+    let named = |error| Failure::Certificate { credential: credential.name.clone(), error };
+    loaded.map(Some).map_err(named)
 }
 
 async fn socket(address: &Address, deadline: Instant) -> Result<Stream, Failure> {
@@ -219,7 +256,11 @@ async fn tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<Stream, Fail
     Err(last)
 }
 
-async fn start_tls(mut tcp: TcpStream, tls: &TargetTls) -> Result<Stream, Failure> {
+async fn start_tls(
+    mut tcp: TcpStream,
+    client: &ClientTls,
+    name: &ServerName<'static>,
+) -> Result<Stream, Failure> {
     let step = Step::Tls;
     let mut request = Vec::new();
     encode::ssl_request(&mut request);
@@ -240,7 +281,7 @@ async fn start_tls(mut tcp: TcpStream, tls: &TargetTls) -> Result<Stream, Failur
     if early_bytes(&tcp).await {
         return Err(Failure::EarlyBytes);
     }
-    tls.client.connect(tcp, tls.name.clone()).await.map_err(|error| Failure::Handshake(tls::reason(&error)))
+    client.connect(tcp, name.clone()).await.map_err(|error| Failure::Handshake(tls::reason(&error)))
 }
 
 /// Whether bytes are there already, though in TLS the client speaks first.

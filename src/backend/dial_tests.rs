@@ -16,6 +16,7 @@ fn target(port: u16, mode: TlsMode) -> Target {
         address: Address::Tcp { host: "127.0.0.1".into(), port },
         database: "crm".into(),
         tls: TlsSettings { mode, ..TlsSettings::disabled() },
+        protocol: ProtocolVersion::V3_2,
     };
     Target::new(&settings).unwrap()
 }
@@ -35,7 +36,7 @@ async fn told(mode: TlsMode, first: usize, answer: &'static [u8], wait: Duration
         }
         seen
     });
-    let credential = Credential { name: "c".into(), user: "u".into(), password: None };
+    let credential = Credential { name: "c".into(), user: "u".into(), password: None, certificate: None };
     let keys = KeyCache::default();
     let parameters =
         StartupParameters::build("u", "crm", &ClientSettings::default(), &Guards::default(), "s").unwrap();
@@ -75,7 +76,7 @@ async fn plaintext_behind_the_answer_never_passes() {
 async fn mode_disable_never_asks_for_tls() {
     let (error, seen) = told(TlsMode::Disable, 8, b"N", Duration::ZERO).await;
     assert_ne!(seen, SSL_REQUEST);
-    assert_eq!(seen.get(4..8), Some([0, 3, 0, 0].as_slice()));
+    assert_eq!(seen.get(4..8), Some([0, 3, 0, 2].as_slice()));
     assert!(matches!(error.failure, Failure::Closed(Step::Authenticate) | Failure::Io { .. }), "{error}");
 }
 
@@ -91,7 +92,7 @@ async fn silence_ends_at_the_deadline_and_names_the_step() {
 #[tokio::test]
 async fn nobody_there_is_the_backends_fault_and_shows_no_address() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let credential = Credential { name: "c".into(), user: "u".into(), password: None };
+    let credential = Credential { name: "c".into(), user: "u".into(), password: None, certificate: None };
     let keys = KeyCache::default();
     let login = Login { credential: &credential, keys: &keys };
     let parameters =
@@ -117,6 +118,7 @@ async fn a_cancel_request_is_whole_and_waits_for_the_close() {
     });
     let key = CancelKey::new(4711, vec![1, 2, 3, 4]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    cancel(&target(port, TlsMode::Disable), &key, deadline).await.unwrap();
+    let credential = Credential { name: "c".into(), user: "u".into(), password: None, certificate: None };
+    cancel(&target(port, TlsMode::Disable), &credential, &key, deadline).await.unwrap();
     assert_eq!(server.await.unwrap(), [0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 18, 103, 1, 2, 3, 4]);
 }

@@ -11,6 +11,7 @@ use pgturnstile_proto::{BackendTag, Malformed};
 
 use crate::backend::credentials::CredentialError;
 use crate::backend::scram::ScramError;
+use crate::net::tls::TlsError;
 
 /// A failed dial: which target, and why.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +179,31 @@ pub enum Failure {
          the right one: set its pg_hba.conf line to scram-sha-256, or remove the password from the credential"
     )]
     NotAsked(String),
+    /// The credential has a certificate and the server does not ask for it.
+    #[error(
+        "the server let the login in without asking for the certificate of credential {0:?}, so nothing shows that it is \
+         the right one: set its pg_hba.conf line to cert, or remove the certificate from the credential"
+    )]
+    CertificateNotAsked(String),
+    /// The credential has a certificate and the connection is no TLS.
+    #[error(
+        "credential {0:?} has a certificate, which is shown inside TLS only, and tls.mode is \"disable\": set another mode"
+    )]
+    CertificateUnencrypted(String),
+    /// The credential's certificate or key cannot be used.
+    #[error("the certificate of credential {credential:?} cannot be shown: {error}")]
+    Certificate {
+        /// The credential's name.
+        credential: String,
+        /// The file and what is wrong with it.
+        error: TlsError,
+    },
+    /// MD5 over plain TCP.
+    #[error(
+        "the server asks for MD5 authentication and the connection is not encrypted: who listens to the answer can try \
+         passwords on it. Set tls.mode, or the role's password with password_encryption = 'scram-sha-256'"
+    )]
+    Md5Unencrypted,
     /// Channel binding is demanded and cannot be had.
     #[error("tls.channel_binding is \"require\" and {0}")]
     ChannelBinding(&'static str),
@@ -300,6 +326,10 @@ impl DialError {
             | Failure::CleartextUnencrypted
             | Failure::NoPassword(_)
             | Failure::NotAsked(_)
+            | Failure::CertificateNotAsked(_)
+            | Failure::CertificateUnencrypted(_)
+            | Failure::Certificate { .. }
+            | Failure::Md5Unencrypted
             | Failure::ChannelBinding(_)
             | Failure::Scram(_)
             | Failure::Credential(_)
@@ -333,6 +363,10 @@ impl DialError {
             | Failure::CleartextUnencrypted
             | Failure::NoPassword(_)
             | Failure::NotAsked(_)
+            | Failure::CertificateNotAsked(_)
+            | Failure::CertificateUnencrypted(_)
+            | Failure::Certificate { .. }
+            | Failure::Md5Unencrypted
             | Failure::ChannelBinding(_)
             | Failure::Scram(_)
             | Failure::Credential(_)

@@ -2,23 +2,28 @@
 //! src/interfaces/libpq/fe-connect.c and fe-auth.c are the model, refusals are stricter).
 //!
 //! ```text
-//!                 ┌─ AuthenticationOk ── no password configured ──────────────────────────┐
+//!  StartupMessage (3.2) ── NegotiateProtocolVersion 3.0, or nothing ──┐   servers before 18 have 3.0 only
+//!                 ┌───────────────────────────────────────────────────┘
+//!                 ├─ AuthenticationOk ── no password configured; certificate shown, if one is ──────────────────────────┐
 //!                 │                                                                       ▼
-//!  StartupMessage ┼─ CleartextPassword ── TLS or Unix socket ─▶ PasswordMessage ─ Ok ─▶ Settling ─ ReadyForQuery ─▶ done
+//!                 ├─ MD5Password ── TLS or Unix socket ─▶ PasswordMessage ─ Ok ──────────────────▶┤
+//!                 ├─ CleartextPassword ── TLS or Unix socket ─▶ PasswordMessage ─ Ok ─▶ Settling ─ ReadyForQuery ─▶ done
 //!                 │                                                                       ▲       idle, all checks hold
 //!                 └─ SASL ─▶ first ─ Continue ─▶ keys ─▶ final ─ Final, proven ─ Ok ──────┘
 //! ```
 //!
 //! NoticeResponse may come anywhere and is kept; ErrorResponse anywhere ends the login; every other frame at another
 //! place than drawn is refused by name. AuthenticationOk before the server has proven itself by SCRAM is refused, too:
-//! it is what an impostor would send. ParameterStatus and BackendKeyData belong to Settling.
+//! it is what an impostor would send. NegotiateProtocolVersion is taken once, before anything else, and only as the
+//! step down that was offered. ParameterStatus and BackendKeyData belong to Settling.
 //!
 //! Generic over the stream, so that tests play the server by hand. May not do: choose login or target, or run a query.
 
 use std::num::NonZeroU32;
 
 use pgturnstile_proto::backend::{Authentication, Fields, Message, TransactionStatus};
-use pgturnstile_proto::{BackendTag, encode, startup};
+use pgturnstile_proto::startup::{self, ProtocolVersion};
+use pgturnstile_proto::{BackendTag, CANCEL_KEY_BYTES_MIN, encode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -28,6 +33,7 @@ use crate::backend::error::{Failure, Step, Unfit};
 use crate::backend::frames::{Frames, Share, rejected};
 use crate::backend::keys::KeyCache;
 use crate::backend::limits::{LOGIN_BYTES_MAX, LOGIN_FRAMES_MAX, LOGIN_NOTICES_MAX};
+use crate::backend::md5;
 use crate::backend::scram::{Binding, ClientFirst, DerivedKeys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use crate::backend::server::{self, ServerVersion};
 use crate::backend::settings::{ChannelBinding, Credential};
@@ -47,8 +53,12 @@ pub struct Login<'l> {
 pub enum Method {
     /// It asked for nothing.
     Trust,
+    /// It asked for the certificate inside TLS and then for nothing.
+    Certificate,
     /// The password in clear, inside TLS or over a Unix socket.
     Cleartext,
+    /// MD5, inside TLS or over a Unix socket.
+    Md5,
     /// SCRAM-SHA-256.
     Scram,
     /// SCRAM-SHA-256-PLUS, bound to the server's certificate.
@@ -69,7 +79,7 @@ impl std::fmt::Debug for CancelKey {
 }
 
 impl CancelKey {
-    pub(super) fn new(process_id: u32, secret: Vec<u8>) -> Self {
+    pub(crate) fn new(process_id: u32, secret: Vec<u8>) -> Self {
         Self { process_id, secret: Zeroizing::new(secret) }
     }
 
@@ -97,6 +107,8 @@ pub struct LoggedIn {
     pub version: ServerVersion,
     /// How it was satisfied.
     pub method: Method,
+    /// What is spoken.
+    pub protocol: ProtocolVersion,
     /// Notices for the client.
     pub notices: Vec<Notice>,
 }
@@ -104,18 +116,23 @@ pub struct LoggedIn {
 /// What the stream under the login allows.
 #[derive(Debug, Clone)]
 pub(super) struct Channel {
-    /// TLS or a Unix socket.
+    /// TLS or a Unix socket: no network carries what is said in clear.
     pub(super) cleartext_password: bool,
+    /// The server has asked for the credential's certificate.
+    pub(super) certificate_shown: bool,
     /// The binding data of the server's certificate, where it has some.
     pub(super) end_point: Option<Vec<u8>>,
     /// What the target demands.
     pub(super) binding: ChannelBinding,
+    /// The newest version to ask for.
+    pub(super) protocol: ProtocolVersion,
 }
 
 /// An authentication request, as owned data.
 enum Request {
     Ok,
     Cleartext,
+    Md5([u8; 4]),
     Sasl { plain: bool, plus: bool },
     Continue(Vec<u8>),
     Final(Vec<u8>),
@@ -137,6 +154,10 @@ pub(super) struct Session<'s, S> {
     deadline: Instant,
     notices: Vec<Notice>,
     used_kept_keys: bool,
+    /// What is spoken as far as the server has said.
+    spoken: ProtocolVersion,
+    /// Nothing but notices has come: the server may still step down.
+    may_step_down: bool,
 }
 
 impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
@@ -145,10 +166,12 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
         Self {
             frames: Frames::new(stream, Step::Authenticate, share),
             login,
+            spoken: channel.protocol,
             channel,
             deadline,
             notices: Vec::new(),
             used_kept_keys: false,
+            may_step_down: true,
         }
     }
 
@@ -165,7 +188,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
     /// Runs the login. The caller holds the deadline.
     pub(super) async fn run(&mut self, parameters: &StartupParameters) -> Result<LoggedIn, Failure> {
         let mut packet = Vec::new();
-        encode::startup(&mut packet, parameters.pairs().iter().map(|(name, value)| (*name, value.as_str())))?;
+        let pairs = parameters.pairs().iter().map(|(name, value)| (*name, value.as_str()));
+        encode::startup(&mut packet, self.channel.protocol, pairs)?;
         self.frames.send(&packet).await?;
         let (method, accepted) = self.authenticate().await?;
         if let Some(Accepted { salt, iterations, keys }) = accepted {
@@ -179,10 +203,11 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
         match self.request().await? {
             Request::Ok => {
                 self.binding_missed("the server asked for no password")?;
-                match self.login.credential.password {
-                    None => Ok((Method::Trust, None)),
-                    Some(_) => Err(Failure::NotAsked(self.login.credential.name.clone())),
-                }
+                Ok((self.unasked()?, None))
+            }
+            Request::Md5(salt) => {
+                self.md5(salt).await?;
+                Ok((Method::Md5, None))
             }
             Request::Cleartext => {
                 self.cleartext().await?;
@@ -192,6 +217,32 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
             Request::Unsupported(method) => Err(Failure::Method(method)),
             Request::Continue(_) | Request::Final(_) => Err(self.unexpected(BackendTag::Authentication)),
         }
+    }
+
+    /// AuthenticationOk at once: only where nothing is configured that the server should have asked for.
+    fn unasked(&self) -> Result<Method, Failure> {
+        let credential = self.login.credential;
+        match (&credential.password, &credential.certificate) {
+            (Some(_), _) => Err(Failure::NotAsked(credential.name.clone())),
+            (None, Some(_)) if self.channel.certificate_shown => Ok(Method::Certificate),
+            (None, Some(_)) => Err(Failure::CertificateNotAsked(credential.name.clone())),
+            (None, None) => Ok(Method::Trust),
+        }
+    }
+
+    /// MD5 authentication sends no password, but what whoever hears it can try passwords on.
+    async fn md5(&mut self, salt: [u8; 4]) -> Result<(), Failure> {
+        self.binding_missed("the server asks for an MD5 answer, which binds nothing")?;
+        if !self.channel.cleartext_password {
+            return Err(Failure::Md5Unencrypted);
+        }
+        let password = self.password().await?;
+        let answer = md5::answer(password.expose(), self.login.credential.user.as_bytes(), salt);
+        drop(password);
+        let mut frame = Zeroizing::new(Vec::with_capacity(64));
+        encode::password(&mut frame, answer.as_slice())?;
+        self.frames.send(&frame).await?;
+        self.verdict().await
     }
 
     async fn cleartext(&mut self) -> Result<(), Failure> {
@@ -219,6 +270,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
             Request::Continue(message) => first.server_first(&message)?,
             Request::Ok
             | Request::Cleartext
+            | Request::Md5(_)
             | Request::Sasl { .. }
             | Request::Final(_)
             | Request::Unsupported(_) => return Err(self.unexpected(BackendTag::Authentication)),
@@ -234,6 +286,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
             Request::Final(message) => awaited.server_final(&message)?,
             Request::Ok
             | Request::Cleartext
+            | Request::Md5(_)
             | Request::Sasl { .. }
             | Request::Continue(_)
             | Request::Unsupported(_) => return Err(self.unexpected(BackendTag::Authentication)),
@@ -290,6 +343,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
         match self.request().await? {
             Request::Ok => Ok(()),
             Request::Cleartext
+            | Request::Md5(_)
             | Request::Sasl { .. }
             | Request::Continue(_)
             | Request::Final(_)
@@ -304,18 +358,16 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
             let message = self.frames.next().await?;
             let tag = message.tag();
             match message {
-                Message::Authentication(request) => return Ok(Request::from(request)),
+                Message::Authentication(request) => {
+                    let request = Request::from(request);
+                    self.may_step_down = false;
+                    return Ok(request);
+                }
                 Message::NoticeResponse(fields) => keep(&mut self.notices, &fields),
                 Message::ErrorResponse(fields) => return Err(rejected(step, &fields)),
                 Message::NegotiateProtocolVersion(offer) => {
-                    // We ask for 3.0 and no option: an offer of 3.0 without options changes nothing, any other is an
-                    // answer to a question nobody asked.
-                    if offer.version() != startup::VERSION_3_0 || offer.options().next().is_some() {
-                        return Err(Failure::Nonsense {
-                            step,
-                            what: "NegotiateProtocolVersion for something that was not asked for",
-                        });
-                    }
+                    let (version, named) = (offer.version(), offer.options().next().is_some());
+                    self.step_down(version, named)?;
                 }
                 Message::BackendKeyData(_)
                 | Message::BindComplete
@@ -341,6 +393,30 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
         }
     }
 
+    /// A server's NegotiateProtocolVersion. No option is ever asked for, and 3.0 is all that lies below what is: any
+    /// other offer, and a second one, is an answer to a question that nobody asked.
+    fn step_down(&mut self, version: u32, names_options: bool) -> Result<(), Failure> {
+        let steps_down = match self.spoken {
+            ProtocolVersion::V3_2 => version == startup::VERSION_3_0,
+            ProtocolVersion::V3_0 => false,
+        };
+        if !steps_down || names_options || !self.may_step_down {
+            let what = "a NegotiateProtocolVersion for something that was not asked for";
+            return Err(Failure::Nonsense { step: self.frames.step(), what });
+        }
+        self.spoken = ProtocolVersion::V3_0;
+        self.may_step_down = false;
+        Ok(())
+    }
+
+    /// Whether a cancel key has a length that the version allows; `proto` holds it within 3.2's bounds.
+    fn key_fits(&self, bytes: usize) -> bool {
+        match self.spoken {
+            ProtocolVersion::V3_0 => bytes == CANCEL_KEY_BYTES_MIN,
+            ProtocolVersion::V3_2 => true,
+        }
+    }
+
     /// From AuthenticationOk to the first ReadyForQuery.
     async fn settle(&mut self, sent: &StartupParameters, method: Method) -> Result<LoggedIn, Failure> {
         let mut parameters: Vec<(String, String)> = Vec::new();
@@ -363,7 +439,12 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
                     if key.is_some() {
                         return Err(Failure::Nonsense { step, what: "a second BackendKeyData" });
                     }
-                    key = Some(CancelKey::new(data.process_id(), data.key().to_vec()));
+                    let read = CancelKey::new(data.process_id(), data.key().to_vec());
+                    if !self.key_fits(read.secret().len()) {
+                        let what = "a cancel key longer than protocol 3.0 has";
+                        return Err(Failure::Nonsense { step, what });
+                    }
+                    key = Some(read);
                 }
                 Message::NoticeResponse(fields) => keep(&mut self.notices, &fields),
                 Message::ErrorResponse(fields) => return Err(rejected(step, &fields)),
@@ -371,7 +452,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
                     let key = key.ok_or(Unfit::NoKey)?;
                     let version = server::check(&parameters, sent)?;
                     let notices = std::mem::take(&mut self.notices);
-                    return Ok(LoggedIn { parameters, key, version, method, notices });
+                    let protocol = self.spoken;
+                    return Ok(LoggedIn { parameters, key, version, method, protocol, notices });
                 }
                 Message::ReadyForQuery {
                     status: TransactionStatus::InTransaction | TransactionStatus::Failed,
@@ -417,7 +499,7 @@ impl From<Authentication<'_>> for Request {
             },
             Authentication::SaslContinue(data) => Self::Continue(data.to_vec()),
             Authentication::SaslFinal(data) => Self::Final(data.to_vec()),
-            Authentication::Md5Password { .. } => Self::Unsupported("MD5"),
+            Authentication::Md5Password { salt } => Self::Md5(salt),
             Authentication::KerberosV5 => Self::Unsupported("Kerberos V5"),
             Authentication::Gss | Authentication::GssContinue(_) => Self::Unsupported("GSSAPI"),
             Authentication::Sspi => Self::Unsupported("SSPI"),

@@ -14,6 +14,7 @@ use super::*;
 use crate::backend::scram::ScramError;
 use crate::backend::settings::{Guards, PasswordSource};
 use crate::backend::startup::ClientSettings;
+use crate::net::tls::CertificateFiles;
 
 const PASSWORD: &str = "open sesame";
 const SALT: &[u8] = b"0123456789abcdef";
@@ -88,9 +89,16 @@ impl Given {
                 name: "crm-reader".into(),
                 user: "crm_reader".into(),
                 password: password.map(|_| PasswordSource::File(path)),
+                certificate: None,
             },
             keys: KeyCache::default(),
-            channel: Channel { cleartext_password: false, end_point: None, binding: ChannelBinding::Prefer },
+            channel: Channel {
+                cleartext_password: false,
+                certificate_shown: false,
+                end_point: None,
+                binding: ChannelBinding::Prefer,
+                protocol: ProtocolVersion::V3_2,
+            },
             _folder: folder,
         }
     }
@@ -98,6 +106,12 @@ impl Given {
     fn tls(mut self, end_point: Option<&[u8]>) -> Self {
         self.channel.cleartext_password = true;
         self.channel.end_point = end_point.map(<[u8]>::to_vec);
+        self
+    }
+
+    /// Asks for 3.0 only.
+    fn old(mut self) -> Self {
+        self.channel.protocol = ProtocolVersion::V3_0;
         self
     }
 
@@ -215,7 +229,7 @@ async fn trust_is_for_credentials_without_a_password() {
         .play(async |mut peer| {
             let packet = peer.startup().await;
             assert!(
-                packet.starts_with(b"\0\x03\0\0user\0crm_reader\0database\0crm\0client_encoding\0UTF8\0")
+                packet.starts_with(b"\0\x03\0\x02user\0crm_reader\0database\0crm\0client_encoding\0UTF8\0")
             );
             peer.ready().await;
         })
@@ -327,18 +341,54 @@ async fn demanded_channel_binding_is_never_given_up() {
 }
 
 #[tokio::test]
+async fn md5_is_answered_where_nobody_listens() {
+    let asked = frames(|out| encode::authentication_md5_password(out, *b"salt"));
+    let given = Given::new(Some(PASSWORD)).tls(None);
+    let (outcome, _) = given
+        .play(async |mut peer| {
+            peer.startup().await;
+            peer.send(|out| out.extend_from_slice(&asked)).await;
+            let answer = peer.password().await;
+            assert!(answer.starts_with(b"md5") && answer.len() == 36, "{answer:?}");
+            assert!(!answer.windows(4).any(|part| part == b"open"), "the password itself is not in it");
+            peer.ready().await;
+        })
+        .await;
+    assert_eq!(outcome.unwrap().method, Method::Md5);
+    assert!(matches!(given.told(&asked).await, Err(Failure::Closed(_) | Failure::Io { .. })));
+
+    let clear = Given::new(Some(PASSWORD));
+    assert!(matches!(clear.told(&asked).await, Err(Failure::Md5Unencrypted)));
+    let bound = Given::new(Some(PASSWORD)).tls(Some(b"hash")).bound();
+    assert!(matches!(bound.told(&asked).await, Err(Failure::ChannelBinding(_))));
+    let none = Given::new(None).tls(None);
+    assert!(matches!(none.told(&asked).await, Err(Failure::NoPassword(_))));
+}
+
+#[tokio::test]
+async fn a_certificate_counts_only_where_it_was_asked_for() {
+    let files = || CertificateFiles { certificate: PathBuf::from("c"), key: PathBuf::from("k") };
+    for (shown, password) in [(true, None), (false, None), (true, Some(PASSWORD))] {
+        let mut given = Given::new(password).tls(None);
+        given.credential.certificate = Some(files());
+        given.channel.certificate_shown = shown;
+        match (given.told(&ready()).await, shown, password) {
+            (Ok(session), true, None) => assert_eq!(session.method, Method::Certificate),
+            (Err(Failure::CertificateNotAsked(_)), false, None) => {}
+            (Err(Failure::NotAsked(_)), _, Some(_)) => {}
+            (outcome, ..) => panic!("{shown} {password:?}: {outcome:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn methods_that_we_have_not_are_named() {
     let given = Given::new(Some(PASSWORD)).tls(None);
     let kind = |code: u8, rest: &[u8]| {
         let length = u8::try_from(8 + rest.len()).unwrap();
         [b"R\0\0\0".as_slice(), &[length, 0, 0, 0, code], rest].concat()
     };
-    for (bytes, name) in [
-        (kind(5, b"salt"), "MD5"),
-        (kind(2, b""), "Kerberos V5"),
-        (kind(7, b""), "GSSAPI"),
-        (kind(9, b""), "SSPI"),
-    ] {
+    for (bytes, name) in [(kind(2, b""), "Kerberos V5"), (kind(7, b""), "GSSAPI"), (kind(9, b""), "SSPI")] {
         let error = given.told(&bytes).await.unwrap_err().to_string();
         assert!(error.starts_with(&format!("the server asks for {name} authentication")), "{error}");
     }
@@ -463,14 +513,81 @@ async fn errors_and_notices_are_kept_apart() {
 }
 
 #[tokio::test]
-async fn version_offers_are_only_taken_where_they_change_nothing() {
+async fn a_server_may_step_down_once_and_only_from_what_it_was_asked_for() {
     let given = Given::new(None);
     let offer = |version: u32, options: &[&str]| {
         frames(|out| encode::negotiate_protocol_version(out, version, options).unwrap())
     };
-    assert!(given.told(&[offer(startup::VERSION_3_0, &[]), ready()].concat()).await.is_ok());
-    for bytes in [offer(startup::VERSION_3_0, &["_pq_.x"]), offer(startup::VERSION_3_0 + 2, &[])] {
+    let down = || offer(startup::VERSION_3_0, &[]);
+    let stepped = given.told(&[down(), ready()].concat()).await.unwrap();
+    assert_eq!(stepped.protocol, ProtocolVersion::V3_0);
+    assert_eq!(given.told(&ready()).await.unwrap().protocol, ProtocolVersion::V3_2);
+
+    let clear = frames(encode::authentication_cleartext_password);
+    for bytes in [
+        offer(startup::VERSION_3_0, &["_pq_.x"]),
+        offer(startup::VERSION_3_0 + 1, &[]),
+        offer(startup::VERSION_3_2, &[]),
+        offer(startup::VERSION_3_2 + 1, &[]),
+        offer(2 << 16, &[]),
+        [down(), down()].concat(),
+    ] {
         let error = given.told(&[bytes, ready()].concat()).await.unwrap_err();
+        assert!(matches!(error, Failure::Nonsense { .. }), "{error}");
+    }
+    let asked = Given::new(Some(PASSWORD)).tls(None);
+    let error = asked
+        .play(async |mut peer| {
+            peer.startup().await;
+            peer.send(|out| out.extend_from_slice(&clear)).await;
+            peer.password().await;
+            peer.send(|out| out.extend_from_slice(&down())).await;
+            peer.ready().await;
+        })
+        .await
+        .0
+        .unwrap_err();
+    assert!(matches!(error, Failure::Nonsense { .. }), "behind an authentication request: {error}");
+    let ok = frames(encode::authentication_ok);
+    let error = given.told(&[ok, down(), ready()].concat()).await.unwrap_err();
+    assert!(matches!(error, Failure::Unexpected { .. }), "behind AuthenticationOk: {error}");
+    let error = given.old().told(&[down(), ready()].concat()).await.unwrap_err();
+    assert!(matches!(error, Failure::Nonsense { .. }), "3.0 was asked for: {error}");
+}
+
+#[tokio::test]
+async fn the_startup_packet_asks_for_the_newest_version_that_the_target_may_have() {
+    for (given, version) in [(Given::new(None), [0, 3, 0, 2]), (Given::new(None).old(), [0, 3, 0, 0])] {
+        let outcome = given.play(async |mut peer| {
+            assert_eq!(peer.startup().await[..4], version);
+            peer.ready().await;
+        });
+        assert!(outcome.await.0.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn cancel_keys_have_the_length_of_their_version() {
+    let with_key = |stepped: bool, bytes: usize| {
+        let mut out = Vec::new();
+        if stepped {
+            encode::negotiate_protocol_version(&mut out, startup::VERSION_3_0, [""; 0]).unwrap();
+        }
+        out.extend_from_slice(&ready());
+        let at = out.windows(5).rposition(|window| window == b"K\0\0\0\x0c").unwrap();
+        let mut key = Vec::new();
+        encode::backend_key_data(&mut key, 4_711, &vec![7; bytes]).unwrap();
+        out.splice(at..at + 13, key);
+        out
+    };
+    let given = Given::new(None);
+    for bytes in [4, 32, 256] {
+        let session = given.told(&with_key(false, bytes)).await.unwrap();
+        assert_eq!(session.key.secret(), vec![7; bytes]);
+    }
+    assert!(given.told(&with_key(true, 4)).await.is_ok());
+    for bytes in [5, 32, 256] {
+        let error = given.told(&with_key(true, bytes)).await.unwrap_err();
         assert!(matches!(error, Failure::Nonsense { .. }), "{error}");
     }
 }

@@ -23,6 +23,7 @@ mod frames;
 pub mod keys;
 pub mod limits;
 pub mod login;
+mod md5;
 pub mod options;
 pub mod pooler;
 pub mod query;

@@ -7,6 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use pgturnstile_proto::startup::ProtocolVersion;
+
 use crate::net::tls::CertificateFiles;
 
 /// Where a target listens.
@@ -110,8 +112,6 @@ pub struct TlsSettings {
     /// `verify-ca`: the common name or DNS name that the certificate must carry (Cloud SQL: `project:instance`).
     /// `verify-full`: the host name to verify instead of the address's.
     pub name: Option<String>,
-    /// The gateway's own certificate, where the target asks for one.
-    pub client: Option<CertificateFiles>,
     /// Whether SCRAM must be bound to the channel.
     pub channel_binding: ChannelBinding,
 }
@@ -119,13 +119,7 @@ pub struct TlsSettings {
 impl TlsSettings {
     /// No TLS.
     pub fn disabled() -> Self {
-        Self {
-            mode: TlsMode::Disable,
-            ca: Vec::new(),
-            name: None,
-            client: None,
-            channel_binding: ChannelBinding::Prefer,
-        }
+        Self { mode: TlsMode::Disable, ca: Vec::new(), name: None, channel_binding: ChannelBinding::Prefer }
     }
 }
 
@@ -140,6 +134,8 @@ pub struct TargetSettings {
     pub database: String,
     /// TLS toward it.
     pub tls: TlsSettings,
+    /// The newest protocol version to ask it for. A server that has an older one says so and goes on.
+    pub protocol: ProtocolVersion,
 }
 
 /// A login of the database.
@@ -151,6 +147,8 @@ pub struct Credential {
     pub user: String,
     /// Where its password is; `None` for a login that the server grants without one (trust, peer, certificate).
     pub password: Option<PasswordSource>,
+    /// The certificate to show where the target asks for one, and its key. Read at each login.
+    pub certificate: Option<CertificateFiles>,
 }
 
 /// Where a password is read, at each login that needs it.

@@ -97,8 +97,6 @@ pub struct ClientSettings {
     pub user: String,
     /// `database` as given; `None` means the user's name (src/backend/tcop/backend_startup.c).
     pub database: Option<String>,
-    /// `_pq_.` options, which the gateway knows none of: NegotiateProtocolVersion lists them.
-    pub protocol_options: Vec<String>,
     application_name: Vec<u8>,
     settings: Vec<(&'static str, String)>,
 }
@@ -129,7 +127,8 @@ impl ClientSettings {
                 "database" => own.database = Some(utf8_name(name, value)?),
                 "options" => options = value,
                 "replication" => not_replication(value)?,
-                protocol if protocol.starts_with("_pq_.") => own.protocol_options.push(name),
+                // Protocol extensions: the gateway knows none, and NegotiateProtocolVersion has named them.
+                protocol if protocol.starts_with("_pq_.") => {}
                 _ => assignments.push((name, value.to_vec())),
             }
         }

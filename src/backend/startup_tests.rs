@@ -45,7 +45,7 @@ fn what_common_drivers_send_is_taken() {
         [("TimeZone", "UTC".into())]
     );
     assert_eq!(settings(&[("standard_conforming_strings", "on"), ("replication", "false")]), []);
-    assert_eq!(read(&[("_pq_.wide", "1")]).unwrap().protocol_options, ["_pq_.wide"]);
+    assert_eq!(read(&[("_pq_.wide", "1")]).unwrap().settings(), []);
 }
 
 #[test]

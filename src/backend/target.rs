@@ -1,5 +1,6 @@
 //! A target made ready to dial: its settings checked, its certificates read.
 
+use pgturnstile_proto::startup::ProtocolVersion;
 use rustls::pki_types::ServerName;
 
 use crate::backend::limits::NAME_BYTES_MAX;
@@ -35,6 +36,7 @@ pub struct Target {
     database: String,
     tls: Option<TargetTls>,
     binding: ChannelBinding,
+    protocol: ProtocolVersion,
 }
 
 #[derive(Debug, Clone)]
@@ -58,7 +60,7 @@ impl Target {
             None => None,
             Some(check) => {
                 let name = server_name(settings).map_err(failed)?;
-                let client = ClientTls::load(&check, settings.tls.client.as_ref())
+                let client = ClientTls::load(&check)
                     .map_err(|error| TargetError::Tls { target: settings.name.clone(), error })?;
                 Some(TargetTls { client, name })
             }
@@ -72,6 +74,7 @@ impl Target {
             database: database.clone(),
             tls,
             binding: settings.tls.channel_binding,
+            protocol: settings.protocol,
         })
     }
 
@@ -97,6 +100,10 @@ impl Target {
     pub(super) fn binding(&self) -> ChannelBinding {
         self.binding
     }
+
+    pub(super) fn protocol(&self) -> ProtocolVersion {
+        self.protocol
+    }
 }
 
 fn tls_check(tls: &TlsSettings) -> Result<Option<ServerCheck>, String> {
@@ -111,9 +118,6 @@ fn tls_check(tls: &TlsSettings) -> Result<Option<ServerCheck>, String> {
     match tls.mode {
         TlsMode::Disable => {
             unused("disable")?;
-            if tls.client.is_some() {
-                return Err("tls.mode \"disable\" shows no certificate: set another mode".to_owned());
-            }
             Ok(None)
         }
         TlsMode::Require => {
@@ -156,6 +160,7 @@ mod tests {
             address: address.parse().unwrap(),
             database: "crm".into(),
             tls: TlsSettings { mode, ..TlsSettings::disabled() },
+            protocol: ProtocolVersion::V3_2,
         }
     }
 

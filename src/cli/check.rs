@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::config::{self, Config, Files, Issuer, Target, TargetTls, against_policy};
 use crate::identity::IssuerSettings;
-use crate::net::tls::{CertificateFiles, ClientTls, ServerCheck, ServerTls};
+use crate::net::tls::{CertificateFiles, ClientIdentity, ClientTls, ServerCheck, ServerTls};
 
 use super::{Exit, Out};
 
@@ -137,8 +137,15 @@ fn unusable_tls(config: &Config) -> Vec<Diagnostic> {
             found.push(error(&listener.place, fault.to_string()));
         }
     }
+    for credential in &config.credentials {
+        let Some(files) = &credential.certificate else { continue };
+        let files = CertificateFiles { certificate: files.certificate.clone(), key: files.key.clone() };
+        if let Err(fault) = ClientIdentity::load(&files) {
+            found.push(error(&credential.place, fault.to_string()));
+        }
+    }
     for target in &config.targets {
-        if let Some(fault) = server_check(target).and_then(|check| ClientTls::load(&check, None).err()) {
+        if let Some(fault) = server_check(target).and_then(|check| ClientTls::load(&check).err()) {
             found.push(error(&target.place, fault.to_string()));
         }
     }

@@ -7,7 +7,7 @@ use pgturnstile_rules::document::{Diagnostic, Severity, nearest};
 use pgturnstile_rules::policy::model::Targets;
 use pgturnstile_rules::policy::{Place, Policy};
 
-use super::model::Config;
+use super::model::{Config, TargetTls};
 
 /// Every name that does not resolve across the two files, and what nobody can reach. Errors stop a start or reload.
 #[must_use]
@@ -43,7 +43,31 @@ pub fn against_policy(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
             found.push(at(place, format!("{kind}[{id}].targets"), message));
         }
     }
+    found.extend(certificates_without_tls(config, policy));
     found.extend(unreachable(config, policy));
+    found
+}
+
+/// Logins that show a certificate, at targets that are dialled without TLS.
+fn certificates_without_tls(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
+    let shows =
+        |name: &str| config.credential(name).is_some_and(|credential| credential.certificate.is_some());
+    let mut found = Vec::new();
+    for target in config.targets.iter().filter(|target| target.tls == TargetTls::Disable) {
+        let message = |login: &str| {
+            format!(
+                "credential {login} has a certificate, which is shown inside TLS only, and target {} has none: set its tls.mode",
+                target.name
+            )
+        };
+        if shows(&target.control) {
+            found.push(target.control_place.diagnostic(Severity::Error, message(&target.control)));
+        }
+        let accesses = policy.model().accesses.iter().filter(|access| access.targets.contain(&target.name));
+        for access in accesses.filter(|access| shows(&access.login)) {
+            found.push(at(&access.place, format!("access[{}].login", access.id), message(&access.login)));
+        }
+    }
     found
 }
 

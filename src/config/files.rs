@@ -52,6 +52,11 @@ pub(super) fn check(config: &Config, diagnostics: &Diagnostics) {
         if let Some(source) = &credential.password {
             password(source, &credential.place, diagnostics);
         }
+        if let Some(files) = &credential.certificate {
+            certificates(&files.certificate, &credential.place, "certificate", diagnostics);
+            // Its mode and its fit are judged where it is read: `ClientIdentity`.
+            readable(&files.key, &credential.place, "key", diagnostics);
+        }
     }
     for target in &config.targets {
         match &target.tls {

@@ -40,7 +40,8 @@ pub(super) fn control(root: &Reader<'_>) -> Option<Control> {
     let tls = section.table("tls", &reference::CONTROL_TLS).and_then(|tls| {
         let (certificate, key) = (tls.path("certificate"), tls.path("key"));
         tls.done();
-        Some(ListenerTls { certificate: certificate?, key: key? })
+        // HTTPS has no other way to begin.
+        Some(ListenerTls { certificate: certificate?, key: key?, direct: true })
     });
     if let Ok(address) = address
         && !address.ip().is_loopback()

@@ -63,14 +63,9 @@ fn tls(section: &Reader<'_>) -> Option<ListenerTls> {
             "must be true: a token is never asked for outside TLS, so a client without it could not log in",
         );
     }
-    if tls.boolean("direct") {
-        tls.table.warn(
-            "direct",
-            "TLS without SSLRequest is not built yet: clients with sslnegotiation=direct are refused",
-        );
-    }
+    let direct = tls.boolean("direct");
     tls.done();
-    Some(ListenerTls { certificate: certificate?, key: key? })
+    Some(ListenerTls { certificate: certificate?, key: key?, direct })
 }
 
 /// Whether the second address could not be bound beside the first. Port 0 is chosen by the system and never collides.

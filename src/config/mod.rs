@@ -27,8 +27,8 @@ pub use against_policy::against_policy;
 pub use digest_key::{DigestKey, DigestKeyError, load_or_create_digest_key};
 pub use keys::{Absent, Key, Kind, Section, State};
 pub use model::{
-    ALGORITHMS, Auth, Config, Control, Credential, Evidence, Gateway, Issuer, Jwks, Limits, Listener,
-    ListenerTls, PasswordSource, Person, Target, TargetAddress, TargetTls,
+    ALGORITHMS, Auth, Config, Control, Credential, CredentialCertificate, Evidence, Gateway, Issuer, Jwks,
+    Limits, Listener, ListenerTls, PasswordSource, Person, Target, TargetAddress, TargetTls,
 };
 
 use keys::Reader;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use pgturnstile_proto::startup::ProtocolVersion;
 use pgturnstile_rules::document::{Diagnostic, Place};
 
 /// The whole file.
@@ -104,6 +105,8 @@ pub struct ListenerTls {
     pub certificate: PathBuf,
     /// Private key in PEM.
     pub key: PathBuf,
+    /// TLS may begin without an SSLRequest.
+    pub direct: bool,
 }
 
 /// `[control]`: the admin listener.
@@ -213,10 +216,21 @@ pub struct Credential {
     pub name: String,
     /// The role that logs in.
     pub user: String,
-    /// Where its password comes from; `None` where the target asks for none (trust, peer).
+    /// Where its password comes from; `None` where the target asks for none (trust, peer, certificate).
     pub password: Option<PasswordSource>,
+    /// The certificate it shows where the target asks for one.
+    pub certificate: Option<CredentialCertificate>,
     /// Where it stands in the file.
     pub place: Place,
+}
+
+/// A login's certificate and key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialCertificate {
+    /// Certificate chain in PEM, own certificate first.
+    pub certificate: PathBuf,
+    /// Private key in PEM.
+    pub key: PathBuf,
 }
 
 /// Where a password comes from. Never the password itself.
@@ -259,6 +273,8 @@ pub struct Target {
     pub database: String,
     /// How the connection to it is protected.
     pub tls: TargetTls,
+    /// The newest protocol version to ask it for.
+    pub protocol: ProtocolVersion,
     /// Name of the credential that reads the catalog snapshot.
     pub control: String,
     /// Where that credential is named.

@@ -127,7 +127,7 @@ pub const LISTENER_TLS: Section = Section {
         key(
             "direct",
             Kind::Boolean { default: false },
-            "TLS without SSLRequest (libpq's `sslnegotiation=direct`). `true` is warned about: not built yet, such clients are refused.",
+            "Also takes TLS without SSLRequest (libpq's `sslnegotiation=direct`), with ALPN `postgresql`; otherwise such clients are refused.",
         ),
     ],
 };
@@ -277,6 +277,16 @@ pub const CREDENTIAL: Section = Section {
             Kind::Table(Absent::Optional),
             "Where the password comes from, see below; absent where the target asks for none.",
         ),
+        key(
+            "certificate",
+            Kind::Path(Absent::Optional),
+            "Certificate chain in PEM, own certificate first, shown inside TLS to a target that asks for one. Read at each login.",
+        ),
+        key(
+            "key",
+            Kind::Path(Absent::Optional),
+            "Its private key in PEM, mode 0600, or 0640 where root owns it, as libpq demands.",
+        ),
     ],
 };
 
@@ -330,6 +340,11 @@ pub const TARGET: Section = Section {
             "tls",
             Kind::Table(Absent::Optional),
             "How the connection is protected, see below; required for TCP.",
+        ),
+        key(
+            "max_protocol_version",
+            Kind::Word { words: &["3.0", "3.2"], default: Some("3.2") },
+            "The newest protocol version to ask for, as libpq's key. Servers before 18 step down to 3.0 by themselves; `3.0` is for what stands between and cannot.",
         ),
         key(
             "control",

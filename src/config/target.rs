@@ -5,10 +5,13 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use pgturnstile_proto::startup::ProtocolVersion;
 use pgturnstile_rules::document::Unique;
 
 use super::keys::Reader;
-use super::model::{Credential, Limits, PasswordSource, Target, TargetAddress, TargetTls};
+use super::model::{
+    Credential, CredentialCertificate, Limits, PasswordSource, Target, TargetAddress, TargetTls,
+};
 use super::reference;
 
 /// Longest role or database name: NAMEDATALEN - 1 of a stock server (src/include/pg_config_manual.h).
@@ -22,12 +25,30 @@ pub(super) fn credentials(root: &Reader<'_>) -> Vec<Credential> {
     for (name, section) in root.named_sections("credential", &reference::CREDENTIAL) {
         let user = identifier(&section, "user");
         let password = section.table("password", &reference::PASSWORD).map(password);
+        let certificate = certificate(&section);
         if let (Some(user), false) = (user, matches!(password, Some(None))) {
-            credentials.push(Credential { name, user, password: password.flatten(), place: section.place() });
+            let (password, place) = (password.flatten(), section.place());
+            credentials.push(Credential { name, user, password, certificate, place });
         }
         section.done();
     }
     credentials
+}
+
+/// Both files, or neither.
+fn certificate(section: &Reader<'_>) -> Option<CredentialCertificate> {
+    match (section.path("certificate"), section.path("key")) {
+        (Some(certificate), Some(key)) => Some(CredentialCertificate { certificate, key }),
+        (Some(_), None) => {
+            section.table.error("certificate", "needs its private key: set `key` beside it");
+            None
+        }
+        (None, Some(_)) => {
+            section.table.error("key", "belongs to a certificate: set `certificate` beside it");
+            None
+        }
+        (None, None) => None,
+    }
 }
 
 /// The one source that the table names; `None` after a report.
@@ -63,11 +84,12 @@ pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {
         let address = address(&section);
         let database = identifier(&section, "database");
         let tls = tls(&section, address.as_ref());
+        let protocol = section.word("max_protocol_version", &[ProtocolVersion::V3_0, ProtocolVersion::V3_2]);
         let control = section.text("control");
         let sessions_max = section.integer("sessions_max");
         let statement_bytes_max = statement_bytes_max(&section, limits);
-        if let (Some(name), Some(address), Some(database), Some(tls), Some(control)) =
-            (name, address, database, tls, control)
+        if let (Some(name), Some(address), Some(database), Some(tls), Some(protocol), Some(control)) =
+            (name, address, database, tls, protocol, control)
         {
             let place = section.place();
             let control_place = section.table.place_of("control");
@@ -76,6 +98,7 @@ pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {
                 address,
                 database,
                 tls,
+                protocol,
                 control,
                 control_place,
                 sessions_max,

@@ -82,6 +82,14 @@ impl Stream {
         }
     }
 
+    /// Whether ALPN has chosen this protocol.
+    pub fn agreed_on(&self, protocol: &[u8]) -> bool {
+        match self {
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(protocol),
+            Self::Plain(_) | Self::Unix(_) => false,
+        }
+    }
+
     /// The peer's own certificate (the first of its chain), DER; `None` without TLS or without a certificate.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         match self {

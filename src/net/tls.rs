@@ -9,6 +9,7 @@
 //! Fails by a [`TlsError`] that names the file while loading, and by rustls' own error during a handshake.
 
 mod binding;
+mod identity;
 mod verify;
 
 #[cfg(test)]
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
@@ -29,6 +30,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 pub use self::binding::server_end_point;
+pub use self::identity::{ClientIdentity, Shown};
 use self::verify::{Anchors, Check, TargetVerifier};
 use crate::net::stream::Stream;
 
@@ -150,7 +152,7 @@ impl ServerTls {
 /// The target's side: connects with TLS.
 #[derive(Clone)]
 pub struct ClientTls {
-    connector: TlsConnector,
+    config: Arc<ClientConfig>,
 }
 
 impl std::fmt::Debug for ClientTls {
@@ -160,11 +162,11 @@ impl std::fmt::Debug for ClientTls {
 }
 
 impl ClientTls {
-    /// Builds the connector: reads the CAs and, where the target wants one, the client certificate.
+    /// Builds the connector: reads the CAs. It shows no certificate of its own; [`ClientTls::showing`] does.
     ///
     /// # Errors
     /// A file that cannot be read or used, or a check without any CA.
-    pub fn load(check: &ServerCheck, identity: Option<&CertificateFiles>) -> Result<Self, TlsError> {
+    pub fn load(check: &ServerCheck) -> Result<Self, TlsError> {
         let provider = provider();
         let check = match check {
             ServerCheck::Nothing => Check::Nothing,
@@ -174,21 +176,25 @@ impl ClientTls {
             ServerCheck::ChainAndName { ca } => Check::ChainAndName { anchors: read_anchors(ca)? },
         };
         let verifier = TargetVerifier::new(check, provider.signature_verification_algorithms);
-        let builder = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| TlsError::Settings(format!("TLS provider: {error}")))?
             .dangerous() // the name of rustls' door to an own verifier; `verify` says what each mode proves
-            .with_custom_certificate_verifier(Arc::new(verifier));
-        let mut config = match identity {
-            None => builder.with_no_client_auth(),
-            Some(files) => {
-                let (chain, key) = read_identity(files)?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| unusable_identity(files, &error))?
-            }
-        };
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    /// The same connector, for one connection that shows `identity` where the server asks for a certificate; and what
+    /// will tell whether it did.
+    #[must_use]
+    pub fn showing(&self, identity: &ClientIdentity) -> (Self, Shown) {
+        let mut config = ClientConfig::clone(&self.config);
+        let (resolver, shown) = identity.resolver();
+        config.client_auth_cert_resolver = resolver;
+        (Self { config: Arc::new(config) }, shown)
     }
 
     /// Runs the handshake on a connected socket whose server has agreed to TLS. `name` goes into the server name
@@ -197,7 +203,7 @@ impl ClientTls {
     /// # Errors
     /// The handshake's error, which names what is wrong with the certificate; the socket is closed then.
     pub async fn connect(&self, tcp: TcpStream, name: ServerName<'static>) -> io::Result<Stream> {
-        let tls = self.connector.connect(name, tcp).await?;
+        let tls = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
     }
 }
@@ -231,11 +237,15 @@ type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn read_identity(files: &CertificateFiles) -> Result<Identity, TlsError> {
     let chain = read_certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::File {
-        file: files.key.clone(),
-        what: format!("holds no usable private key (PKCS #8, PKCS #1 or SEC1, not encrypted): {error}"),
-    })?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| no_key(&files.key, &error))?;
     Ok((chain, key))
+}
+
+fn no_key(file: &Path, error: &pem::Error) -> TlsError {
+    TlsError::File {
+        file: file.to_owned(),
+        what: format!("holds no usable private key (PKCS #8, PKCS #1 or SEC1, not encrypted): {error}"),
+    }
 }
 
 fn unusable_identity(files: &CertificateFiles, error: &rustls::Error) -> TlsError {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgturnstile_proto::backend::TransactionStatus;
-use pgturnstile_proto::startup::{self, Packet};
+use pgturnstile_proto::startup::{self, Packet, ProtocolVersion};
 use pgturnstile_proto::{Limits, encode};
 use pgturnstile_rules::policy::{self, Principal};
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::gateway::{Loaded, TargetSource, listener_name};
 use super::guards;
@@ -24,6 +24,7 @@ use super::mapping;
 use super::shard::Shard;
 use super::targets::TargetState;
 use super::turned::{Turned, gone, undialled};
+use crate::backend::settings::Credential;
 use crate::backend::{self, ClientSettings, Connected, StartupParameters};
 use crate::evidence::record::v1;
 use crate::evidence::record::{Entry, How};
@@ -38,13 +39,22 @@ use crate::session::{
 pub(super) async fn connection(shard: Arc<Shard>, tcp: TcpStream, peer: SocketAddr, listener: usize) {
     let loaded = shard.gateway.loaded.load_full();
     let Some(tls) = loaded.listener_tls.get(listener).map(Arc::clone) else { return };
+    let direct = loaded.config.listeners.get(listener).is_some_and(|listener| listener.tls.direct);
     let deadline = Instant::now() + Duration::from_millis(loaded.config.limits.login_deadline_ms);
-    match timeout_at(deadline, greeting::greet(tcp, &tls)).await {
+    match timeout_at(deadline, greeting::greet(tcp, &tls, direct)).await {
         Ok(Ok(Greeting::Startup { stream, packet })) => {
             let admission = Admission { shard, loaded, peer, listener, deadline };
             Box::pin(admission.run(stream, packet)).await;
         }
-        Ok(Ok(Greeting::Cancel { process_id, key })) => cancel(&shard, peer, process_id, &key).await,
+        Ok(Ok(Greeting::Cancel { mut stream, process_id, key })) => {
+            cancel(&shard, peer, process_id, &key).await;
+            // Closed in order, as a server does: libpq 17 reports a cancel connection that is torn as a failed cancel.
+            match timeout(CLOSE_DEADLINE, stream.shutdown()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a cancel request's socket was closed already"),
+                Err(_) => tracing::debug!("a cancel request's socket did not close in time"),
+            }
+        }
         Ok(Ok(Greeting::Nothing)) => {}
         Ok(Err(rejected)) => {
             shard.memory.tally().login(Login::Greeting);
@@ -117,7 +127,7 @@ async fn cancel(shard: &Shard, peer: SocketAddr, process_id: u32, key: &[u8]) {
     };
     let outcome = if found.control.busy() {
         let deadline = Instant::now() + CANCEL_DEADLINE;
-        match backend::cancel(&found.target, &found.key, deadline).await {
+        match backend::cancel(&found.target, &found.credential, &found.key, deadline).await {
             Ok(()) => "forwarded".to_owned(),
             Err(error) => format!("failed: {error}"),
         }
@@ -211,7 +221,7 @@ impl Admission {
         log: &mut SessionLog,
     ) -> Result<Admitted, (Login, Turned)> {
         let at = |login: Login| move |turned: Turned| (login, turned);
-        let client = self.read_startup(stream, packet).await.map_err(at(Login::Startup))?;
+        let (client, protocol) = self.read_startup(stream, packet).await.map_err(at(Login::Startup))?;
         let principal = self.authenticate(stream, &client, log).await.map_err(at(Login::Token))?;
         let database = client.database.clone().unwrap_or_else(|| client.user.clone());
         let Some(state) = self.loaded.targets.get(&database).map(Arc::clone) else {
@@ -232,12 +242,34 @@ impl Admission {
         let ground = world.ground().map_err(|none| at(Login::Access)(End::from(none).into()))?;
         self.record_authenticated(log, &world, &ground).await.map_err(at(Login::Evidence))?;
         let slot = self.slot(&state).await.map_err(at(Login::Slots))?;
-        let dialled = self.dial(&state, &client, &ground, log).await;
-        let (connected, parameters) = dialled.map_err(at(Login::Dial))?;
+        let credential = self.credential(&ground).map_err(at(Login::Access))?;
+        let dialled = self.dial(&state, &client, &credential, &ground, log).await;
+        let (mut connected, parameters) = dialled.map_err(at(Login::Dial))?;
         let recorded = self.record_target(log, &state, &ground, &connected, &parameters).await;
         recorded.map_err(at(Login::Evidence))?;
-        let admitted = self.finish(state, world, ground, (connected, &parameters), slot, log.id()).await;
-        let admitted = admitted.map_err(at(Login::Priming))?;
+        let pinned = guards::read(
+            &mut connected.stream,
+            &connected.parameters,
+            &parameters,
+            state.target.name(),
+            self.deadline,
+        )
+        .await
+        .map_err(|error| at(Login::Priming)(undialled(&error, &mapping::hex(&log.id()))))?;
+        let control = Arc::new(Control::default());
+        let cancellable = Cancellable {
+            session: log.id(),
+            control: Arc::clone(&control),
+            target: Arc::clone(&state.target),
+            credential,
+            key: connected.key.clone(),
+        };
+        let registered = self.shard.gateway.keys.register(protocol, cancellable);
+        let registered = registered.map_err(|error| at(Login::Priming)(gone(&error)))?;
+        self.shard.gateway.enrol(&control);
+        let durability = durability(&ground);
+        let admitted =
+            Admitted { connected, world, ground, state, pinned, durability, control, registered, slot };
         self.tell_admitted(log, &admitted);
         Ok(admitted)
     }
@@ -257,7 +289,12 @@ impl Admission {
         );
     }
 
-    async fn read_startup(&self, stream: &mut Stream, packet: &[u8]) -> Result<ClientSettings, Turned> {
+    /// The client's settings and the version that is spoken with it.
+    async fn read_startup(
+        &self,
+        stream: &mut Stream,
+        packet: &[u8],
+    ) -> Result<(ClientSettings, ProtocolVersion), Turned> {
         let malformed = |what: String| {
             Turned::new(
                 Fault::Client,
@@ -283,13 +320,13 @@ impl Admission {
                  where one access entry fits you",
             ));
         }
-        if startup.minor() > 0 || !client.protocol_options.is_empty() {
+        if let Some(version) = startup.negotiate() {
             let mut negotiate = Vec::with_capacity(32);
-            encode::negotiate_protocol_version(&mut negotiate, PROTOCOL_3_0, &client.protocol_options)
+            encode::negotiate_protocol_version(&mut negotiate, version, startup.extensions())
                 .map_err(|error| malformed(error.to_string()))?;
             stream.write_all(&negotiate).await.map_err(|error| gone(&error))?;
         }
-        Ok(client)
+        Ok((client, ProtocolVersion::for_client(startup.minor())))
     }
 
     async fn authenticate(
@@ -376,21 +413,23 @@ impl Admission {
         }
     }
 
+    /// The login of the access entry.
+    fn credential(&self, ground: &Ground) -> Result<Credential, Turned> {
+        let credential = self.loaded.credentials.get(&ground.subject.access().login);
+        credential.cloned().ok_or_else(|| {
+            Turned::new(Fault::Operator, "28000", "pgturnstile: the access entry's login is not configured")
+        })
+    }
+
     async fn dial(
         &self,
         state: &TargetState,
         client: &ClientSettings,
+        credential: &Credential,
         ground: &Ground,
         log: &SessionLog,
     ) -> Result<(Connected, StartupParameters), Turned> {
         let access = ground.subject.access();
-        let Some(credential) = self.loaded.credentials.get(&access.login) else {
-            return Err(Turned::new(
-                Fault::Operator,
-                "28000",
-                "pgturnstile: the access entry's login is not configured",
-            ));
-        };
         let session = mapping::hex(&log.id());
         let parameters = StartupParameters::build(
             &credential.user,
@@ -458,41 +497,6 @@ impl Admission {
         Ok(())
     }
 
-    /// Reads what may not move, and gives the session its key.
-    async fn finish(
-        &self,
-        state: Arc<TargetState>,
-        world: World,
-        ground: Ground,
-        (mut connected, parameters): (Connected, &StartupParameters),
-        slot: tokio::sync::OwnedSemaphorePermit,
-        session: [u8; 16],
-    ) -> Result<Admitted, Turned> {
-        let pinned = guards::read(
-            &mut connected.stream,
-            &connected.parameters,
-            parameters,
-            state.target.name(),
-            self.deadline,
-        )
-        .await
-        .map_err(|error| undialled(&error, &mapping::hex(&session)))?;
-        let control = Arc::new(Control::default());
-        let cancellable = Cancellable {
-            session,
-            control: Arc::clone(&control),
-            target: Arc::clone(&state.target),
-            key: connected.key.clone(),
-        };
-        let registered = self.shard.gateway.keys.register(cancellable).map_err(|error| gone(&error))?;
-        self.shard.gateway.enrol(&control);
-        let durability = match ground.subject.access().durability {
-            policy::Durability::Gated => Durability::Gated,
-            policy::Durability::Queued => Durability::Queued,
-        };
-        Ok(Admitted { connected, world, ground, state, pinned, durability, control, registered, slot })
-    }
-
     async fn relay(self, stream: Stream, log: SessionLog, admitted: Admitted) {
         let Admitted { connected, world, ground, state, pinned, durability, control, registered, slot } =
             admitted;
@@ -536,12 +540,20 @@ impl Admission {
     }
 }
 
+/// What the access entry says of waiting for records.
+fn durability(ground: &Ground) -> Durability {
+    match ground.subject.access().durability {
+        policy::Durability::Gated => Durability::Gated,
+        policy::Durability::Queued => Durability::Queued,
+    }
+}
+
 /// `token-password` of config.md, as records name it.
 const METHOD: &str = "token-password";
+/// How long a cancel request's own connection may take to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a cancel request may take to reach the target.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
-/// The version that is spoken: 3.0, as PG_PROTOCOL counts it.
-const PROTOCOL_3_0: u32 = 3 << 16;
 
 /// What a client is told after its login, in the server's order.
 fn greet_client(connected: &Connected, registered: &Registered) -> Result<Vec<u8>, encode::Unencodable> {

@@ -107,7 +107,7 @@ pub fn load(
     let mut findings = mapping::check(&config, &policy);
     let listener_tls = mapping::listener_tls(&config, &mut findings);
     let control_tls = mapping::control_tls(&config, &mut findings);
-    let credentials = mapping::credentials(&config);
+    let credentials = mapping::credentials(&config, &mut findings);
     let targets = mapping::targets(&config, &credentials, before, &mut findings);
     let verifier = mapping::verifier(&config, control, before.map(|before| &before.verifier), &mut findings);
     match verifier {

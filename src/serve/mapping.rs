@@ -18,7 +18,7 @@ use crate::backend::settings::{
 use crate::backend::{KeyCache, Target};
 use crate::config::{self, Config, TargetAddress, TargetTls};
 use crate::identity::{IssuerSettings, Verifier};
-use crate::net::tls::{CertificateFiles, ServerTls};
+use crate::net::tls::{CertificateFiles, ClientIdentity, ServerTls};
 
 /// What only both files together can be wrong in: the errors of [`config::against_policy`], as `check` prints them.
 pub fn check(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
@@ -58,7 +58,7 @@ pub fn control_tls(config: &Config, findings: &mut Vec<Diagnostic>) -> Option<Ar
 }
 
 /// Credentials by name.
-pub fn credentials(config: &Config) -> HashMap<String, Credential> {
+pub fn credentials(config: &Config, findings: &mut Vec<Diagnostic>) -> HashMap<String, Credential> {
     config
         .credentials
         .iter()
@@ -70,8 +70,15 @@ pub fn credentials(config: &Config) -> HashMap<String, Credential> {
                     PasswordSource::Command { argv: argv.clone(), timeout_ms: *timeout_ms }
                 }
             });
-            let credential =
-                Credential { name: credential.name.clone(), user: credential.user.clone(), password };
+            let certificate = credential.certificate.as_ref().map(|files| CertificateFiles {
+                certificate: files.certificate.clone(),
+                key: files.key.clone(),
+            });
+            if let Some(Err(fault)) = certificate.as_ref().map(ClientIdentity::load) {
+                findings.push(at(&credential.place, fault.to_string()));
+            }
+            let (name, user) = (credential.name.clone(), credential.user.clone());
+            let credential = Credential { name, user, password, certificate };
             (credential.name.clone(), credential)
         })
         .collect()
@@ -141,7 +148,8 @@ fn settings(target: &config::Target) -> TargetSettings {
             }
         },
         database: target.database.clone(),
-        tls: TlsSettings { mode, ca, name, client: None, channel_binding: ChannelBinding::Prefer },
+        tls: TlsSettings { mode, ca, name, channel_binding: ChannelBinding::Prefer },
+        protocol: target.protocol,
     }
 }
 

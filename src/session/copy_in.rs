@@ -87,7 +87,8 @@ impl Relay {
         }
     }
 
-    pub(super) fn stream_copy_data(&mut self) -> Step {
+    /// The rest of a frame whose beginning went on, or was dropped.
+    pub(super) fn stream_rest(&mut self) -> Step {
         let bytes = self.up.unscanned();
         let here = bytes.len().min(self.gate.stream_left);
         if here == 0 {

@@ -5,7 +5,7 @@
 //! its reason; a statement that is refused is answered by [`super::denial`].
 //!
 //! ```text
-//!            ┌────────────────────────── frame is whole? no ──► wait for bytes
+//!            ┌────────────────────────── frame is whole? no ──► wait for bytes; over its limit ──► oversized
 //!            ▼
 //!   fence closed, COPY not answered, name pending, record not durable ──► blocked: nothing behind it moves
 //!            ▼
@@ -59,7 +59,7 @@ pub(super) struct Gate {
     pub(super) fence: Option<Fence>,
     /// A frame that is scanned, recorded, and waits for its record to be durable.
     pub(super) held: Option<(Mark, Expectation)>,
-    /// Rest of a CopyData frame that is larger than the buffer.
+    /// Rest of a CopyData frame that is larger than the buffer, or of a frame that was refused by its header.
     pub(super) stream_left: usize,
     /// Whether that frame's beginning went on: its rest then goes too, whatever the server has said meanwhile.
     pub(super) stream_passes: bool,
@@ -94,9 +94,9 @@ impl Gate {
         self.held.take().map(|(_, expectation)| expectation)
     }
 
-    /// Whether the client's stream stands between two frames.
+    /// Whether what the target is sent stands between two frames: a rest that is dropped never reaches it.
     pub(super) fn at_frame_boundary(&self) -> bool {
-        self.stream_left == 0
+        self.stream_left == 0 || !self.stream_passes
     }
 
     /// The mark that a held frame waits for.
@@ -133,7 +133,7 @@ impl Relay {
             return Ok(Step::Done);
         }
         if self.gate.stream_left > 0 {
-            return Ok(self.stream_copy_data());
+            return Ok(self.stream_rest());
         }
         // Answers that are made here wait for the client to read them, and no longer list of them is kept.
         if self.down.outgoing_bytes() > ANSWERS_BYTES_MAX {
@@ -144,10 +144,10 @@ impl Relay {
         if (self.gate.fence_closed() && !own_copy) || self.queue.len() >= EXPECTATIONS_MAX {
             return Ok(Step::Blocked);
         }
-        let Some(header) = frontend::Header::peek(self.up.unscanned(), &self.limits)
-            .map_err(|fault| End::client_fault(&fault))?
-        else {
-            return Ok(Step::NeedBytes);
+        let header = match frontend::Header::peek(self.up.unscanned(), &self.limits) {
+            Ok(Some(header)) => header,
+            Ok(None) => return Ok(Step::NeedBytes),
+            Err(fault) => return self.over_limit(&fault).await,
         };
         if self.gate.copy == CopyPhase::Awaited
             && !matches!(header.tag, FrontendTag::Flush | FrontendTag::Terminate)

@@ -9,8 +9,9 @@
 //!            ▼                        │
 //!  accept ─► first packet ── SSLRequest ── S ── TLS ──► packet inside TLS ── StartupMessage ──► password ──► token
 //!            │                                             └── CancelRequest ──► cancel
+//!            ├── a TLS record (direct TLS, first of all, ALPN postgresql) ── TLS ──► packet inside TLS, as above
 //!            ├── CancelRequest ──► cancel
-//!            └── StartupMessage, direct TLS, anything else ──► FATAL
+//!            └── StartupMessage, anything else ──► FATAL
 //! ```
 //!
 //! Source: PostgreSQL documentation, "Message Flow", start-up, SSL session encryption;
@@ -29,7 +30,7 @@ use tokio::net::TcpStream;
 
 use super::denial;
 use crate::net::stream::Stream;
-use crate::net::tls::ServerTls;
+use crate::net::tls::{ALPN, ServerTls};
 
 /// Encryption requests that one connection may make: GSS, then TLS.
 const REQUESTS_MAX: usize = 2;
@@ -46,6 +47,8 @@ pub enum Greeting {
     },
     /// A cancellation of another session.
     Cancel {
+        /// Its stream, to be closed in order when all is done: libpq reports one that is torn.
+        stream: Stream,
         /// Process id of the key.
         process_id: u32,
         /// Secret of the key.
@@ -70,9 +73,12 @@ pub enum Rejected {
     /// Bytes in clear behind an encryption request.
     #[error("the client sent bytes in clear behind its encryption request")]
     EarlyBytes,
-    /// TLS from the first byte.
-    #[error("the client began with TLS, and this version takes SSLRequest only")]
+    /// TLS from the first byte, where the listener does not take it.
+    #[error("the client began with TLS, and this listener takes SSLRequest only")]
     DirectTls,
+    /// TLS from the first byte, without the protocol's name: it may have been meant for another service (ALPACA).
+    #[error("the client began with TLS and did not name the protocol \"postgresql\" by ALPN")]
+    NoAlpn,
     /// The TLS handshake failed.
     #[error("TLS handshake: {0}")]
     Handshake(io::Error),
@@ -100,6 +106,18 @@ impl Rejected {
                  sslmode=verify-full (or require)"
                     .to_owned(),
             )),
+            Rejected::DirectTls => Some((
+                "0A000",
+                "pgturnstile refused the connection: this listener takes TLS behind an SSLRequest only. Next: connect \
+                 with sslnegotiation=postgres, or have the operator set tls.direct on the listener"
+                    .to_owned(),
+            )),
+            Rejected::NoAlpn => Some((
+                denial::PROTOCOL_VIOLATION,
+                "pgturnstile refused the connection: TLS without an SSLRequest needs ALPN \"postgresql\", and the client \
+                 named no protocol. Next: use a driver that sends it, or connect with sslnegotiation=postgres"
+                    .to_owned(),
+            )),
             Rejected::Malformed(_) | Rejected::EarlyBytes | Rejected::Repeats | Rejected::NotAPassword(_) => {
                 Some((
                     denial::PROTOCOL_VIOLATION,
@@ -109,43 +127,74 @@ impl Rejected {
                 ))
             }
             // TLS was not set up: a message in clear could not be read.
-            Rejected::DirectTls
-            | Rejected::Handshake(_)
-            | Rejected::Socket(_)
-            | Rejected::Late
-            | Rejected::Closed => None,
+            Rejected::Handshake(_) | Rejected::Socket(_) | Rejected::Late | Rejected::Closed => None,
         }
     }
 }
 
 /// Takes a connection up to its startup packet. What is to be said to a rejected one is said here.
-pub async fn greet(mut tcp: TcpStream, tls: &ServerTls) -> Result<Greeting, Rejected> {
-    match greet_in_clear(&mut tcp).await {
-        Ok(Opening::Tls) => {}
-        Ok(Opening::Done(greeting)) => return Ok(greeting),
+///
+/// `direct` says whether TLS may begin without an SSLRequest.
+///
+/// # Errors
+/// Why the connection was turned away.
+pub async fn greet(mut tcp: TcpStream, tls: &ServerTls, direct: bool) -> Result<Greeting, Rejected> {
+    let begun_directly = match greet_in_clear(&mut tcp).await {
+        Ok(Opening::Cancel(process_id, key)) => {
+            return Ok(Greeting::Cancel { stream: Stream::Plain(tcp), process_id, key });
+        }
+        Ok(Opening::Nothing) => return Ok(Greeting::Nothing),
+        Ok(Opening::Tls) => false,
+        Ok(Opening::DirectTls) => true,
         Err(rejected) => {
             last_words(&mut tcp, &rejected).await;
             return Err(rejected);
         }
-    }
-    let mut stream = tls.accept(tcp).await.map_err(Rejected::Handshake)?;
-    let rejected = match read_packet(&mut stream).await {
-        Ok(Some(packet)) => match classify(&packet) {
-            Ok(Asked::Startup) => return Ok(Greeting::Startup { stream, packet }),
-            Ok(Asked::Cancel(process_id, key)) => return Ok(Greeting::Cancel { process_id, key }),
-            Ok(Asked::Tls | Asked::Gss) => Rejected::Repeats,
-            Err(fault) => Rejected::Malformed(fault),
-        },
-        Ok(None) => return Ok(Greeting::Nothing),
-        Err(rejected) => rejected,
     };
-    last_words(&mut stream, &rejected).await;
-    Err(rejected)
+    let mut stream = tls.accept(tcp).await.map_err(Rejected::Handshake)?;
+    let outcome = if begun_directly && !direct {
+        // The handshake was run all the same: inside TLS the client can be told why it is refused.
+        Err(Rejected::DirectTls)
+    } else if begun_directly && !stream.agreed_on(ALPN) {
+        Err(Rejected::NoAlpn)
+    } else {
+        greet_in_tls(&mut stream).await
+    };
+    match outcome {
+        Ok(Some(Inside::Startup(packet))) => Ok(Greeting::Startup { stream, packet }),
+        Ok(Some(Inside::Cancel(process_id, key))) => Ok(Greeting::Cancel { stream, process_id, key }),
+        Ok(None) => Ok(Greeting::Nothing),
+        Err(rejected) => {
+            last_words(&mut stream, &rejected).await;
+            Err(rejected)
+        }
+    }
+}
+
+enum Inside {
+    Startup(Vec<u8>),
+    Cancel(u32, Vec<u8>),
+}
+
+/// The one packet inside TLS; `None` where the client closed before it.
+async fn greet_in_tls(stream: &mut Stream) -> Result<Option<Inside>, Rejected> {
+    let Some(packet) = read_packet(stream).await? else { return Ok(None) };
+    match classify(&packet)? {
+        Asked::Startup => Ok(Some(Inside::Startup(packet))),
+        Asked::Cancel(process_id, key) => Ok(Some(Inside::Cancel(process_id, key))),
+        Asked::Tls | Asked::Gss => Err(Rejected::Repeats),
+    }
 }
 
 enum Opening {
+    /// Agreed on behind an SSLRequest.
     Tls,
-    Done(Greeting),
+    /// Begun by the client.
+    DirectTls,
+    /// A cancel request in clear, as libpq before 17 sends it.
+    Cancel(u32, Vec<u8>),
+    /// Closed before its first byte.
+    Nothing,
 }
 
 enum Asked {
@@ -165,13 +214,14 @@ fn classify(packet: &[u8]) -> Result<Asked, Malformed> {
 }
 
 async fn greet_in_clear(tcp: &mut TcpStream) -> Result<Opening, Rejected> {
+    // First of all or never, as in a server (`ProcessSSLStartup`): behind a request in clear it is no startup packet.
+    let mut first = [0; 1];
+    if tcp.peek(&mut first).await? == 1 && startup::is_direct_tls(first[0]) {
+        return Ok(Opening::DirectTls);
+    }
     for _ in 0..=REQUESTS_MAX {
-        let mut first = [0; 1];
-        if tcp.peek(&mut first).await? == 1 && startup::is_direct_tls(first[0]) {
-            return Err(Rejected::DirectTls);
-        }
         let Some(packet) = read_packet(tcp).await? else {
-            return Ok(Opening::Done(Greeting::Nothing));
+            return Ok(Opening::Nothing);
         };
         match classify(&packet)? {
             Asked::Tls => {
@@ -183,7 +233,7 @@ async fn greet_in_clear(tcp: &mut TcpStream) -> Result<Opening, Rejected> {
                 nothing_early(tcp).await?;
                 tcp.write_all(b"N").await?;
             }
-            Asked::Cancel(process_id, key) => return Ok(Opening::Done(Greeting::Cancel { process_id, key })),
+            Asked::Cancel(process_id, key) => return Ok(Opening::Cancel(process_id, key)),
             Asked::Startup => return Err(Rejected::NoTls),
         }
     }

@@ -35,6 +35,7 @@ pub mod gate;
 pub mod greeting;
 pub mod judge;
 pub mod names;
+mod oversized;
 pub mod pinned;
 mod refuse;
 pub mod relay;

@@ -93,10 +93,12 @@ def pg_bin() -> Path:
 
 
 class Postgres:
-    """A cluster of its own: SCRAM over TCP, trust for its superuser on its own socket."""
+    """A cluster of its own: SCRAM over TCP, trust on its own socket."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, hba="", settings=""):
+        """`hba` stands before the lines of every cluster, `settings` behind theirs."""
         self.folder = folder
+        self.hba, self.settings = hba, settings
         self.port = free_port()
         self.bin = pg_bin()
         self.passwords = {login: secrets.token_urlsafe(18) for login in LOGINS}
@@ -116,13 +118,13 @@ class Postgres:
             self._as_server(self.bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"),
             **run,
         )
-        hba = "local all postgres trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-        (data / "pg_hba.conf").write_text(hba)
+        hba = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        (data / "pg_hba.conf").write_text("local all postgres trust\n" + self.hba + hba)
         with open(data / "postgresql.conf", "a", encoding="utf-8") as conf:
             conf.write(
                 f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = '{self.folder}'\n"
                 "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nmax_connections = 200\n"
-                "log_statement = 'all'\nlog_line_prefix = '%p %u %a '\n"
+                "log_statement = 'all'\nlog_line_prefix = '%p %u %a '\n" + self.settings
             )
         subprocess.run(
             self._as_server(self.bin / "pg_ctl", "-D", data, "-l", self.folder / "log", "-w", "-t", "120", "start"), **run
@@ -235,8 +237,11 @@ class Gateway:
             "reserve_bytes": 1_048_576,
             "segment_bytes": 16_777_216,
             "login_deadline_ms": 20_000,
+            "direct": "true",
             "extra": "",
             "extra_limits": "",
+            "extra_target": "",
+            "target_tls": '{ mode = "disable" }',
             "drain_deadline_s": 2,
             "app_password": 'password = { file = "secrets/app_login" }',
             **settings,

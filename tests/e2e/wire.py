@@ -127,17 +127,21 @@ class Frames:
 
 
 class Client(Frames):
-    """A client of the gateway, inside TLS, logged in unless told otherwise."""
+    """A client of the gateway, inside TLS, logged in unless told otherwise. `tls` may be "direct": without SSLRequest."""
 
-    def __init__(self, gate, group="app", database="shop", login=True, tls=True, token=None, **parameters):
+    def __init__(self, gate, group="app", database="shop", login=True, tls=True, alpn=None, token=None, **parameters):
         sock = socket.create_connection(("127.0.0.1", gate.port), TIMEOUT_S)
         super().__init__(sock)
         self.parameters = {}
         self.key = None
+        self.negotiated = None
         if tls:
-            self.sock.sendall(SSL_REQUEST)
-            assert self.exactly(1) == b"S"
+            if tls != "direct":
+                self.sock.sendall(SSL_REQUEST)
+                assert self.exactly(1) == b"S"
             context = ssl.create_default_context(cafile=str(gate.certificate))
+            if alpn:
+                context.set_alpn_protocols([alpn])
             self.sock = context.wrap_socket(sock, server_hostname="localhost")
         if login:
             self.login(token or gate.idp.token(group), user=group, database=database, **parameters)
@@ -145,6 +149,9 @@ class Client(Frames):
     def login(self, token, **parameters):
         self.send(startup(**parameters))
         tag, body = self.read()
+        if tag == "v":
+            self.negotiated = body
+            tag, body = self.read()
         if tag == "E":
             raise Refused(fields(body))
         assert (tag, body) == ("R", struct.pack("!I", 3)), (tag, body)
@@ -230,9 +237,9 @@ def errors(frames) -> list[dict]:
     return [fields(body) for tag, body in frames if tag == "E"]
 
 
-def cancel(gate, key: bytes, tls=True):
+def cancel(gate, key: bytes, tls=True, **how):
     """A CancelRequest over a connection of its own."""
-    with Client(gate, login=False, tls=tls) as client:
+    with Client(gate, login=False, tls=tls, **how) as client:
         client.send(struct.pack("!II", 8 + len(key), 80877102) + key)
         client.rest()
 
@@ -299,8 +306,9 @@ def guards_answer(body: bytes) -> bytes:
 class HostileServer:
     """Takes the gateway's connections. Its control login, and any client that calls itself bystander, is passed through to
     the real server; every other login meets
-    `script`, an object with any of: `login(peer)`, to say everything up to ReadyForQuery itself, and
-    `answer(peer, tag, body)`, for each frame behind it that is no reading of guards."""
+    `script`, an object with any of: `login(peer)`, to say everything up to ReadyForQuery itself,
+    `answer(peer, tag, body)`, for each frame behind it that is no reading of guards, and `cancel(key)`, for the key of a
+    CancelRequest. `startups` keeps the packets of the logins."""
 
     def __init__(self, real_port, script):
         self.real_port = real_port
@@ -308,6 +316,7 @@ class HostileServer:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.failures = []
+        self.startups = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -331,10 +340,13 @@ class HostileServer:
             size = peer.exactly(4)
             packet = size + peer.exactly(struct.unpack("!I", size)[0] - 4)
             if struct.unpack_from("!I", packet, 4)[0] == 80877102:
+                if hasattr(self.script, "cancel"):
+                    self.script.cancel(packet[8:])
                 return
             if b"\0catalog_login\0" in packet or b"\0bystander " in packet:
                 self._pass_through(sock, packet)
                 return
+            self.startups.append(packet)
             script = self.script
             if hasattr(script, "login"):
                 script.login(peer)

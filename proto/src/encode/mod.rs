@@ -231,6 +231,7 @@ pub fn copy_done(out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::startup::ProtocolVersion;
 
     #[test]
     fn what_cannot_be_sent_leaves_no_trace() {
@@ -244,14 +245,14 @@ mod tests {
         assert_eq!(backend_key_data(&mut out, 1, b"abc"), Err(Unencodable::KeyLength { bytes: 3 }));
         assert_eq!(cancel_request(&mut out, 1, &[0; 257]), Err(Unencodable::KeyLength { bytes: 257 }));
         let empty = Unencodable::Empty { frame: "StartupMessage", field: "parameter name" };
-        assert_eq!(startup(&mut out, [("", "x")]), Err(empty));
+        assert_eq!(startup(&mut out, ProtocolVersion::V3_0, [("", "x")]), Err(empty));
         let empty = Unencodable::Empty { frame: "Authentication", field: "mechanism" };
         assert_eq!(authentication_sasl(&mut out, [""]), Err(empty));
         let long = "x".repeat(crate::STARTUP_BYTES_MAX);
         let bytes = 4 + 5 + long.len() + 1 + 1;
         let limit = crate::STARTUP_BYTES_MAX;
         let too_long = Unencodable::TooLong { frame: "StartupMessage", field: "parameters", bytes, limit };
-        assert_eq!(startup(&mut out, [("user", &long)]), Err(too_long));
+        assert_eq!(startup(&mut out, ProtocolVersion::V3_0, [("user", &long)]), Err(too_long));
         assert_eq!(
             error_response(&mut out, &[(0, "text")]),
             Err(Unencodable::Empty { frame: "ErrorResponse", field: "field code" })

@@ -3,7 +3,7 @@
 use super::{Frame, Unencodable};
 use crate::{
     STARTUP_BYTES_MAX,
-    startup::{CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, VERSION_3_0},
+    startup::{CANCEL_REQUEST, GSSENC_REQUEST, ProtocolVersion, SSL_REQUEST},
 };
 
 /// Appends an SSLRequest.
@@ -33,12 +33,13 @@ pub fn cancel_request(out: &mut Vec<u8>, process_id: u32, key: &[u8]) -> Result<
     frame.finish()
 }
 
-/// Appends a StartupMessage of protocol 3.0. Names must be unique; the server's last would win.
+/// Appends a StartupMessage that asks for this version. Names must be unique; the server's last would win.
 ///
 /// # Errors
 /// An empty name, a NUL inside a text, or more bytes than a server reads.
 pub fn startup<N, V>(
     out: &mut Vec<u8>,
+    version: ProtocolVersion,
     parameters: impl IntoIterator<Item = (N, V)>,
 ) -> Result<(), Unencodable>
 where
@@ -46,7 +47,7 @@ where
     V: AsRef<[u8]>,
 {
     let mut frame = Frame::untyped(out, "StartupMessage");
-    frame.bytes(&VERSION_3_0.to_be_bytes());
+    frame.bytes(&version.word().to_be_bytes());
     for (name, value) in parameters {
         frame.element("parameter name", name.as_ref())?;
         frame.text("parameter value", value.as_ref())?;

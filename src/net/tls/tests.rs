@@ -123,7 +123,7 @@ async fn handshake(
     name: &'static str,
 ) -> Result<Stream, String> {
     let server = ServerTls::load(server).unwrap();
-    let client = ClientTls::load(check, None).unwrap();
+    let client = ClientTls::load(check).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serve = tokio::spawn(async move {
@@ -246,11 +246,11 @@ fn message(result: Result<impl std::fmt::Debug, TlsError>) -> String {
 fn unusable_files_are_named() {
     let files = Files::make();
     files.write("empty.pem", "nothing here\n");
-    let check = |file: &str| ClientTls::load(&files.full(&[file]), None);
+    let check = |file: &str| ClientTls::load(&files.full(&[file]));
     assert!(message(check("empty")).contains("empty.pem: holds no CERTIFICATE block"));
     assert!(message(check("missing")).contains("missing.pem: cannot be read"));
     let none = ServerCheck::ChainAndName { ca: Vec::new() };
-    assert!(message(ClientTls::load(&none, None)).contains("need at least one `ca` file"));
+    assert!(message(ClientTls::load(&none)).contains("need at least one `ca` file"));
 
     let mixed = CertificateFiles { certificate: files.path("good.pem"), key: files.path("expired.key") };
     let text = message(ServerTls::load(&mixed));

@@ -1,0 +1,222 @@
+"""What may happen at any moment: a cancel, the server's FATAL, a client that is gone; and texts over the cap, behind which
+a session goes on."""
+
+import struct
+
+import pytest
+
+import wire
+from harness import wait_until
+from test_same_as_server import Direct, Through
+from wire import COPY_DONE, FLUSH, SYNC, Client, bind, copy_data, errors, execute, frame, parse, query, row, tags
+
+BIG = "SELECT repeat('x', 10000) FROM generate_series(1, 20000)"
+
+
+def backend_pid(client):
+    return int(client.rows("SELECT pg_backend_pid()")[0][0])
+
+
+def state(database, pid):
+    return database.one("SELECT state || coalesce(':' || wait_event, '') FROM pg_stat_activity WHERE pid = %s", pid) or "gone"
+
+
+# Each: what brings the session there, and what the server then shows.
+MOMENTS = {
+    "idle": ([], "idle:ClientRead"),
+    "in a transaction": ([query("BEGIN"), query("SELECT 1")], "idle in transaction:ClientRead"),
+    "in a failed transaction": ([query("BEGIN"), query("SELECT 1/0")], "idle in transaction (aborted):ClientRead"),
+    "in a query": ([query("SELECT pg_sleep(600)")], "active:PgSleep"),
+    "in an execute": ([parse("SELECT pg_sleep(600)"), bind(), execute(), SYNC], "active:PgSleep"),
+    "in the second statement of a text": ([query("SELECT 1; SELECT pg_sleep(600); SELECT 2")], "active:PgSleep"),
+    "in a query with others behind it": ([query("SELECT pg_sleep(600)"), query("SELECT 1"), parse("SELECT 2"), SYNC], "active:PgSleep"),
+    "in an open batch": ([parse("SELECT 1"), bind(), execute(), FLUSH], None),
+    "at a suspended portal": ([query("BEGIN"), parse("SELECT generate_series(1, 9)"), bind(), execute("", 2), SYNC], "idle in transaction:ClientRead"),
+    "among rows nobody reads": ([query(BIG)], "active:ClientWrite"),
+    "in COPY TO STDOUT nobody reads": ([query(f"COPY ({BIG}) TO STDOUT")], "active:ClientWrite"),
+    "in COPY FROM STDIN": ([query("COPY notes (test) FROM STDIN"), copy_data(b"any-moment\n")], "active:ClientRead"),
+}
+
+
+def bring(client, database, moment):
+    """Brings a session to the moment; the server's process, and frames that were read on the way."""
+    frames, wanted = MOMENTS[moment]
+    pid = backend_pid(client)
+    client.send(*frames)
+    if wanted is not None:
+        wait_until(f"{moment}: {wanted}", lambda: state(database, pid) == wanted)
+    else:
+        for _ in range(4):
+            client.read()
+    return pid
+
+
+def end_of(frames):
+    return [(got["V"], got["C"], got["M"]) for got in errors(frames)][-1]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_fatal_of_the_server_at_any_moment(gate, database, moment):
+    """The server's own last words reach the client, behind everything that was released before them."""
+    said = []
+    for client in (Direct(database), Through(gate)):
+        with client:
+            pid = bring(client, database, moment)
+            assert database.one("SELECT pg_terminate_backend(%s)", pid)
+            said.append(client.rest())
+    direct, through = said
+    if "nobody reads" in moment:
+        # A server that cannot write goes without a word (`ProcessClientWriteInterrupt`): whether it could is chance.
+        assert end_of(through)[1] in ("57P01", "08006")
+        gate.served()
+        return
+    assert end_of(through) == end_of(direct) == ("FATAL", "57P01", "terminating connection due to administrator command")
+    assert tags(through) == tags(direct)
+    gate.served()
+    wait_until("no session of it is left", lambda: state(database, pid) == "gone")
+
+
+CANCELLED = [moment for moment in MOMENTS if moment not in ("in an open batch",)]
+
+
+@pytest.mark.parametrize("moment", CANCELLED)
+def test_a_cancel_at_any_moment(gate, database, moment):
+    """The statement in flight is cancelled, or nothing; the session goes on either way, as on the server itself."""
+    said = []
+    for client in (Direct(database), Through(gate)):
+        with client:
+            pid = bring(client, database, moment)
+            if isinstance(client, Direct):
+                direct_cancel(database, client.key)
+            else:
+                wire.cancel(gate, client.key)
+            if moment == "in COPY FROM STDIN":
+                client.send(copy_data(b"any-moment\n"), COPY_DONE)
+            client.send(SYNC, query("SELECT 'the mark'"))
+            got = []
+            while not any(tag == "D" and b"the mark" in body for tag, body in got[-3:]) and not ended(got):
+                got.append(client.read())
+            said.append([(tag, wire.fields(body)["C"] if tag == "E" else None) for tag, body in got if tag not in "SNDdT"])
+            assert state(database, pid) != "gone"
+    direct, through = said
+    assert through == direct
+    assert database.one("SELECT count(*) FROM shop.notes WHERE test = 'any-moment'") == 0
+
+
+def ended(frames):
+    """The mark's own reply was an error, as in a failed transaction."""
+    return bool(frames) and frames[-1][0] == "E" and wire.fields(frames[-1][1])["C"] == "25P02"
+
+
+def direct_cancel(database, key):
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(f"{database.folder}/.s.PGSQL.{database.port}")
+        sock.sendall(struct.pack("!II", 8 + len(key), 80877102) + key)
+        sock.settimeout(wire.TIMEOUT_S)
+        assert sock.recv(1) == b""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_client_that_goes_at_any_moment_leaves_nothing_behind(gate, database, moment):
+    with Through(gate) as client:
+        pid = bring(client, database, moment)
+    if "pg_sleep" in repr(MOMENTS[moment][0]):
+        # A server does not notice either until it writes; what the client has started is ended by hand.
+        database.one("SELECT pg_cancel_backend(%s)", pid)
+    wait_until("its end at the target", lambda: state(database, pid) == "gone")
+    assert database.one("SELECT count(*) FROM shop.notes WHERE test = 'any-moment'") == 0
+    gate.served()
+
+
+# --- over the cap -------------------------------------------------------------------------------------------------
+
+CAP = 262_144
+OVER = "SELECT '" + "t" * (CAP + 10) + "'"
+FAR_OVER = "SELECT '" + "t" * (9 * 1024 * 1024) + "'"
+
+
+@pytest.mark.parametrize("text", [OVER, FAR_OVER], ids=["by-a-little", "by-far"])
+def test_a_text_over_the_cap_is_refused_and_the_session_goes_on(gate, text):
+    with Client(gate) as client:
+        out = client.ask(query(text))
+        got = errors(out)
+        assert tags(out) == "EZ" and out[-1][1] == b"I" and got[0]["C"] == "54000", out
+        assert "statement_bytes_max" in got[0]["M"] and got[0]["V"] == "ERROR"
+        assert client.rows("SELECT 1") == [(b"1",)]
+        out = client.ask(parse("x" * (CAP + 300_000)), bind(), execute(), SYNC)
+        assert tags(out) == "EZ" and errors(out)[0]["C"] == "54000"
+        assert client.rows("SELECT 2") == [(b"2",)]
+
+
+def test_a_text_over_the_cap_inside_a_transaction_fails_it(gate):
+    with Client(gate) as client:
+        client.ask(query("BEGIN"))
+        out = client.ask(query(FAR_OVER))
+        assert tags(out) == "EZ" and out[-1][1] == b"E" and errors(out)[0]["C"] == "54000"
+        assert errors(client.ask(query("SELECT 1")))[0]["C"] == "25P02"
+        client.ask(query("ROLLBACK"))
+        assert client.rows("SELECT 2") == [(b"2",)]
+
+
+def test_a_text_over_the_cap_in_a_pipeline_keeps_the_order(gate):
+    with Client(gate) as client:
+        client.send(query("SELECT 'before'"), query(OVER), query("SELECT 'behind'"))
+        first, second, third = client.until_ready(), client.until_ready(), client.until_ready()
+        assert [row(b)[0] for t, b in first + third if t == "D"] == [b"before", b"behind"]
+        assert tags(second) == "EZ" and errors(second)[0]["C"] == "54000"
+        client.send(parse("SELECT 'before'"), bind(), execute(), parse("y" * 900_000, "s"), bind(statement="s"), execute(), SYNC,
+                    query("SELECT 'behind'"))
+        first, second = client.until_ready(), client.until_ready()
+        assert tags(first) == "12DCEZ" and errors(first)[0]["C"] == "54000"
+        assert tags(second) == "TDCZ"
+        # Skipped behind an error, whatever its size.
+        client.send(parse("SELECT no_such_column"), query(FAR_OVER), SYNC, query("SELECT 'served'"))
+        assert errors(client.until_ready())[0]["C"] == "42703"
+        assert tags(client.until_ready()) == "TDCZ"
+
+
+def test_parameters_over_their_limit_are_refused_and_the_session_goes_on(own_gate):
+    gate = own_gate(extra_limits="held_bytes_max = 1_048_576\nrow_bytes_max = 1_048_576")
+    with Client(gate) as client:
+        out = client.ask(parse("SELECT length($1::text)"), bind("v" * 2_000_000), execute(), SYNC)
+        assert tags(out) == "1EZ" and errors(out)[0]["C"] == "54000" and "held_bytes_max" in errors(out)[0]["M"]
+        assert client.rows("SELECT 1") == [(b"1",)]
+
+
+def test_a_text_over_the_cap_one_piece_at_a_time(gate):
+    """Its answer may come before its end: the rest is dropped, and the next frame is read where it stands."""
+    whole = query(OVER)
+    with Client(gate) as client:
+        for at in (1, 5, 6, 8_192, 65_536, len(whole) - 1):
+            client.sock.sendall(whole[:at])
+            client.sock.sendall(whole[at:])
+            out = client.until_ready()
+            assert tags(out) == "EZ" and errors(out)[0]["C"] == "54000"
+            assert client.rows("SELECT 1") == [(b"1",)]
+
+
+def test_a_text_over_the_cap_is_recorded(gate, world):
+    with Client(gate, token=world.idp.token("app", sub="long-winded")) as client:
+        client.ask(query(OVER))
+    who = gate.wait_record("the session", lambda r: r["kind"] == "authenticated" and r["payload"]["subject"] == "long-winded")
+    gate.wait_record("the refusal", lambda r: r["session"] == who["session"] and "54000" in str(r["payload"]))
+
+
+def test_what_no_server_takes_ends_the_session(gate):
+    """One byte more than a server's own limit: nobody could say where the next frame starts in time."""
+    with Client(gate) as client:
+        client.send(b"Q" + struct.pack("!I", 0x3FFF_FFFF))
+        got = client.fatal()
+        assert got["C"] == "54000", got
+    gate.served()
+
+
+def test_a_text_over_the_cap_during_copy_ends_the_session_as_a_query_does(gate, database):
+    with Client(gate) as client:
+        client.send(query("COPY notes (test) FROM STDIN"))
+        assert client.read()[0] == "G"
+        client.send(copy_data(b"over-in-copy\n"), frame("Q", b"x" * (CAP + 10) + b"\0"))
+        assert client.fatal()["C"] == "08P01"
+    assert database.one("SELECT count(*) FROM shop.notes WHERE test = 'over-in-copy'") == 0
