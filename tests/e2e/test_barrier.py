@@ -545,8 +545,8 @@ def test_own_ddl_that_ended_is_no_barrier_for_a_batch(gate, database):
         for n in range(5):
             client.ask(query(f"CREATE TABLE shop.own_ddl_{n} (id int)"))
             client.send(
-                parse(f"SELECT id FROM shop.own_ddl_{n}", "a"), describe("S", "a"), FLUSH, parse("SELECT 1", "b"),
-                bind(statement="b"), execute(), wire.close("S", "a"), wire.close("S", "b"), SYNC,
+                parse(f"SELECT id FROM shop.own_ddl_{n}", f"a{n}"), describe("S", f"a{n}"), FLUSH, parse("SELECT 1", f"b{n}"),
+                bind(statement=f"b{n}"), execute(), wire.close("S", f"a{n}"), wire.close("S", f"b{n}"), SYNC,
             )
             got = client.until_ready()
             client.ask(query(f"DROP TABLE shop.own_ddl_{n}"))

@@ -158,10 +158,10 @@ def test_a_read_only_entry(gate, database):
 
 def test_a_protocol_of_the_future(gate):
     with Client(gate, login=False) as client:
-        client.send(wire.startup(version=(3 << 16) | 2, user="app", database="shop", **{"_pq_.shiny": "1"}))
+        client.send(wire.startup(version=(3 << 16) | 9999, user="app", database="shop", **{"_pq_.shiny": "1"}))
         tag, body = client.read()
         assert tag == "v"
-        assert struct.unpack_from("!II", body) == (3 << 16, 1)
+        assert struct.unpack_from("!II", body) == (3 << 16 | 2, 1)
         assert b"_pq_.shiny\0" in body
         assert client.read()[0] == "R"
 

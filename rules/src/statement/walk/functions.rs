@@ -162,7 +162,7 @@ impl<'t> Walker<'t> {
         if !plain || !equal || !is_column_name(condition.lexpr.as_deref()) {
             return None;
         }
-        let Some(N::AConst(pb::AConst { val: Some(pb::a_const::Val::Sval(text)), .. })) =
+        let Some(N::AConst(pb::AConst { val: Some(pb::a_const::Val::Sval(text)), isnull: _, location: _ })) =
             kind(condition.rexpr.as_deref())
         else {
             return None;
