@@ -153,11 +153,13 @@ impl Builder {
     }
 
     fn hba_text(&self) -> String {
-        let mut text = format!("local all {SUPERUSER} trust\nlocal all all trust\n");
+        // The first line that fits counts: what a test asks for stands before what is given anyway.
+        let mut text = format!("local all {SUPERUSER} trust\n");
         for line in &self.hba {
             text.push_str(line);
             text.push('\n');
         }
+        text.push_str("local all all trust\n");
         if self.hba.is_empty() {
             text.push_str("host all all 127.0.0.1/32 trust\nhost all all ::1/128 trust\n");
             text.push_str("host replication all 127.0.0.1/32 trust\n");
