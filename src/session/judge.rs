@@ -231,9 +231,7 @@ impl Judge {
     /// being read at this moment.
     fn own_ddl_fences(&self, verdict: &Verdict) -> bool {
         let Verdict::Allow(decision) = verdict else { return false };
-        decision.fence == Fence::Full
-            && !decision.changes_catalog
-            && self.private_ddl.is_some_and(|look| look != u64::MAX)
+        decision.fence == Fence::Full && self.private_ddl.is_some_and(|look| look != u64::MAX)
     }
 
     /// Waits for that reading, within its limit: drivers go on behind a Parse without Sync (asyncpg looks up types

@@ -152,7 +152,7 @@ BACKEND = {
                               counts=(("no end", b"SNOTICE\0"), ("a field without NUL", b"SNOTICE"), ("bytes behind the end", b"SNOTICE\0\0x"))),
     "NotificationResponse": backend("A", u32(7) + b"c\0p\0", after=HONEST, behind="served", instead="served",
                                     counts=(("no payload", u32(7) + b"c\0"), ("two bytes", b"\0\0"), ("more strings", u32(7) + b"c\0p\0q\0"))),
-    "RowDescription": backend("T", DESCRIBED, after=data_row(b"1") + complete() + READY, instead="served",
+    "RowDescription": backend("T", DESCRIBED, after=data_row(b"1") + complete() + READY,
                               counts=(("fields that do not come", u16(3) + DESCRIBED[2:]), ("65535 fields", u16(-1) + DESCRIBED[2:]), ("fields too many", u16(0) + DESCRIBED[2:]))),
     "DataRow": backend("D", data_row(b"1")[5:], lead=row_description("a"), after=complete() + READY,
                        counts=(("columns that do not come", u16(3) + u32(1) + b"x"), ("65535 columns", u16(-1)), ("a length of -2", u16(1) + u32(-2)),

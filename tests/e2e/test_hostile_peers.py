@@ -153,6 +153,8 @@ def test_slow_before_the_login(own_gate, first, pace):
     with Client(gate, login=False, tls=False) as client:
         peer = "127.0.0.1:%d" % client.sock.getsockname()[1]
         client.send(first)
+        if first == wire.SSL_REQUEST:
+            assert client.exactly(1) == b"S"
         if pace:
             feed(client, (wire.SSL_REQUEST + b"\x16\x03\x01\x02\x00" + bytes(60))[len(first):], pace)
         gate.served()
@@ -430,7 +432,7 @@ def records_hold(arena, name):
         checked += 1
         closing = [ends[session][0] for session in sessions]
         if case.column == "endless":
-            outcome = "held back" if all(end["by"] == "client" and "client" in end["reason"][:40] and not end["reason"].startswith("pgturnstile") for end in closing) else "ended"
+            outcome = "held back" if all(end["by"] == "client" and "client" in end["reason"][:40] and not end["reason"].startswith("pgturnstile") and "Terminate" not in end["reason"].removesuffix("without Terminate") for end in closing) else "ended"
             arena.cases[number] = case._replace(outcome=outcome)
         elif case.outcome.startswith("FATAL"):
             sides = {"client"} if name.startswith("client") else {"backend", "operator"}
