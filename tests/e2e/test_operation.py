@@ -143,10 +143,10 @@ def test_metrics_count_what_happened(own_gate):
         with pytest.raises(psycopg.Error):
             db.execute("DROP TABLE shop.items")
         db.execute("BEGIN")
-        assert gate.metrics()['pgturnstile_sessions{state="idle_in_transaction"}'] == 1
+        wait_until("the session is in a transaction", lambda: gate.metrics()['pgturnstile_sessions{state="idle_in_transaction"}'] == 1)
         db.execute("ROLLBACK")
-        assert gate.metrics()['pgturnstile_sessions{state="idle"}'] == 1
-        assert gate.metrics()['pgturnstile_target_sessions{target="shop"}'] == 1
+        wait_until("the session is idle", lambda: gate.metrics()['pgturnstile_sessions{state="idle"}'] == 1)
+        wait_until("the session is at the target", lambda: gate.metrics()['pgturnstile_target_sessions{target="shop"}'] == 1)
     with pytest.raises(psycopg.OperationalError):
         gate.connect(token="not.a.token")
     wait_until("the session is gone", lambda: gate.metrics()['pgturnstile_sessions{state="idle"}'] == 0)
