@@ -11,6 +11,9 @@ import subprocess
 
 from .runs import Gateway, Run, harness
 
+# Why a text counts as one that runs code while the session's own definitions are not in the catalog snapshot.
+UNSEEN = "may see a catalog that the snapshot does not show"
+
 
 def texts_of(gateway: Gateway) -> list[list[dict]]:
     """The judged texts of every session that reached the target, in order; sessions in the order in which they began."""
@@ -59,6 +62,6 @@ def join_session(test, number, session, texts, out) -> list[str]:
         out[(test, number, at)] = {
             "text": exchange.text,
             "proven": record["action"] == "allow" and bool(facts) and all(one["unproven"] is None for one in facts),
-            "code": any(one["functions"] for one in facts),
+            "code": any(one["functions"] or UNSEEN in (one["unproven"] or "") for one in facts),
         }
     return []
