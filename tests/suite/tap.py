@@ -250,6 +250,10 @@ class Connection:
             # A password message: part of the login, and never recorded.
             self.server.sendall(frames.frame(tag, payload))
             return True
+        if self.exchange is None and tag in (b"d", b"c", b"f"):
+            # COPY data on its way when the server had failed already: it drops it, and so does the record.
+            self.server.sendall(frames.frame(tag, payload))
+            return True
         opens = self.exchange is None or not self.exchange.client
         if opens and self.exchange is None:
             self.exchange = Exchange(before=self.status)
