@@ -13,7 +13,7 @@ sql() { psql -X -q -A -t -v ON_ERROR_STOP=1 "$@" 2>&1; }
 flags=(--enable-row-security)
 
 schema() { pg_dump "${flags[@]}" --schema-only --schema=shop -f schema.sql && grep -q 'CREATE TABLE shop.items' schema.sql; }
-plain() { pg_dump "${flags[@]}" --schema=dumped -f plain.sql && grep -q 'COPY dumped.rows' plain.sql && grep -q 'row 999' plain.sql; }
+plain() { pg_dump "${flags[@]}" --no-owner --no-privileges --schema=dumped -f plain.sql && grep -q 'COPY dumped.rows' plain.sql && grep -q 'row 999' plain.sql; }
 inserts() { pg_dump "${flags[@]}" --inserts --table=dumped.rows -f inserts.sql && grep -q 'INSERT INTO dumped.rows' inserts.sql; }
 custom() { pg_dump "${flags[@]}" -Fc --schema=dumped -f custom.dump && pg_restore -l custom.dump >/dev/null; }
 jobs() { pg_dump "${flags[@]}" -Fd -j 2 --schema=dumped -f folder.dump; }
