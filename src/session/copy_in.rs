@@ -88,11 +88,11 @@ impl Relay {
     }
 
     /// The rest of a frame whose beginning went on, or was dropped.
-    pub(super) fn stream_rest(&mut self) -> Step {
+    pub(super) fn stream_rest(&mut self) -> Result<Step, End> {
         let bytes = self.up.unscanned();
         let here = bytes.len().min(self.gate.stream_left);
         if here == 0 {
-            return Step::NeedBytes;
+            return Ok(Step::NeedBytes);
         }
         if self.gate.stream_passes {
             self.up.pass(here);
@@ -100,7 +100,11 @@ impl Relay {
             self.up.swallow(here);
         }
         self.gate.stream_left -= here;
-        Step::Done
+        if self.gate.stream_left == 0 && self.gate.stream_passes {
+            // The copy may have been answered within this frame: what waits for its end comes now.
+            self.read_guards_if_due()?;
+        }
+        Ok(Step::Done)
     }
 
     pub(super) fn on_copy_end(&mut self, len: usize) -> Result<Step, End> {

@@ -463,10 +463,18 @@ impl Relay {
             }
         }
         self.down.pass(len);
+        self.read_guards_if_due()
+    }
+
+    /// Asks for the guarded settings behind the last answer to what may have moved them.
+    pub(super) fn read_guards_if_due(&mut self) -> Result<(), End> {
         // Behind the last answer only: a frame that is still owed, or held until its record is durable, stands before
         // the reading, and its answers must not be taken for the reading's.
         let quiet = self.queue.is_empty() && self.gate.held.is_none();
-        if quiet && (self.gate.fence_closed() || self.gate.guard_read_owed) {
+        // A failed COPY is answered while the rest of a frame of its data is still to come. The reading stands behind
+        // that rest: within the frame, the target would take it for data, and the frame's end for a frame of its own.
+        let due = quiet && self.gate.at_frame_boundary();
+        if due && (self.gate.fence_closed() || self.gate.guard_read_owed) {
             self.read_guards()?;
         }
         Ok(())
@@ -474,9 +482,10 @@ impl Relay {
 
     /// Asks for the guarded settings where a statement can run; remembers it where the transaction has failed.
     ///
-    /// Called behind the last answer, with no frame held: what is inserted here would take a held frame with it.
+    /// Called behind the last answer, with no frame held or half sent: what is inserted here would take a held frame
+    /// with it, or stand inside the other.
     fn read_guards(&mut self) -> Result<(), End> {
-        if !self.queue.is_empty() || self.gate.held.is_some() {
+        if !self.queue.is_empty() || self.gate.held.is_some() || !self.gate.at_frame_boundary() {
             return Err(End::gateway("the guarded settings asked for while answers are owed"));
         }
         if self.status == TransactionStatus::Failed {

@@ -133,7 +133,7 @@ impl Relay {
             return Ok(Step::Done);
         }
         if self.gate.stream_left > 0 {
-            return Ok(self.stream_rest());
+            return self.stream_rest();
         }
         // Answers that are made here wait for the client to read them, and no longer list of them is kept.
         if self.down.outgoing_bytes() > ANSWERS_BYTES_MAX {

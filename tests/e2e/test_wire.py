@@ -401,6 +401,29 @@ def test_copy_into_a_table_with_a_trigger(gate, database):
     assert database.one("SELECT count(*) FROM shop.trapped WHERE setting = 'work_mem'") == 10
 
 
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_a_failed_copy_into_a_table_with_a_trigger_whose_client_is_inside_a_frame(gate, extended):
+    """The guards are read behind it, but between two frames: not where the rest of the client's data belongs."""
+    with Client(gate, "power") as client:
+        copy = "COPY trapped (setting, value) FROM STDIN"
+        client.send(*([parse(copy), bind(), execute(), FLUSH] if extended else [query(copy)]))
+        while client.read()[0] != "G":
+            pass
+        half = copy_data(b"y" * 100_000)
+        # The second frame's beginning goes on; then the server denies the first.
+        client.send(copy_data(b"one column\n") + half[:50_000])
+        if extended:
+            assert errors([client.read()])[0]["C"] == "22P04"
+            client.send(half[50_000:], COPY_DONE, SYNC)
+            assert tags(client.until_ready()) == "Z"
+        else:
+            assert errors(client.until_ready())[0]["C"] == "22P04"
+            client.send(half[50_000:], COPY_DONE)
+        assert client.rows("SELECT 1") == [(b"1",)]
+        # What the reading answers is the gateway's alone, and the next statement's answer is its own.
+        assert client.rows("SELECT 2") == [(b"2",)]
+
+
 def test_terminate_in_a_transaction_rolls_back(gate, database):
     with Client(gate) as client:
         client.ask(query("BEGIN"), )
