@@ -1,5 +1,6 @@
 //! Sockets: the byte streams of both legs and the TLS on them.
 
+pub mod close;
 pub mod conduit;
 pub mod stream;
 pub mod tls;

@@ -23,12 +23,13 @@ use std::task::Poll;
 
 use pgturnstile_proto::frontend::{self, Message};
 use pgturnstile_proto::startup::{self, Packet};
-use pgturnstile_proto::{FrontendTag, Limits, Malformed, encode};
+use pgturnstile_proto::{FrontendTag, Limits, Malformed, Reason, encode};
 use secrecy::SecretSlice;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::denial;
+use crate::net::close;
 use crate::net::stream::Stream;
 use crate::net::tls::{ALPN, ServerTls};
 
@@ -88,6 +89,14 @@ pub enum Rejected {
     /// A frame that is no password message.
     #[error("the client sent {} instead of its password", .0.name())]
     NotAPassword(FrontendTag),
+    /// A password message that is longer than a token may be.
+    #[error("the token has {bytes} bytes and may have {limit} ([limits] token_bytes_max)")]
+    TokenTooLong {
+        /// As declared by its frame, without the terminator.
+        bytes: usize,
+        /// `token_bytes_max`.
+        limit: usize,
+    },
     /// It took longer than the login may take.
     #[error("no startup packet came before login_deadline_ms")]
     Late,
@@ -126,6 +135,13 @@ impl Rejected {
                     ),
                 ))
             }
+            Rejected::TokenTooLong { .. } => Some((
+                crate::identity::SQLSTATE,
+                format!(
+                    "pgturnstile refused the connection: {self}. Next: ask the identity provider for a token with fewer \
+                     claims, or have the operator raise the limit"
+                ),
+            )),
             // TLS was not set up: a message in clear could not be read.
             Rejected::Handshake(_) | Rejected::Socket(_) | Rejected::Late | Rejected::Closed => None,
         }
@@ -274,20 +290,30 @@ async fn read_exact<S: AsyncReadExt + Unpin>(stream: &mut S, bytes: &mut [u8]) -
     }
 }
 
-async fn last_words<S: AsyncWriteExt + Unpin>(stream: &mut S, rejected: &Rejected) {
+async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, rejected: &Rejected) {
     if let Some((sqlstate, message)) = rejected.last_words() {
         say(stream, &denial::fatal(sqlstate, &message)).await;
     }
 }
 
-/// Says something to a connection that ends; that it may not listen any more is no fault of ours.
-pub async fn say<S: AsyncWriteExt + Unpin>(stream: &mut S, words: &[u8]) {
+/// Says something to a connection that ends, and sees that it can arrive; that it may not listen any more is no fault of
+/// ours.
+pub async fn say<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
     if let Err(error) = stream.write_all(words).await {
         tracing::debug!(%error, "the client did not take the last words");
         return;
     }
-    if let Err(error) = stream.shutdown().await {
-        tracing::debug!(%error, "the client's socket did not close");
+    close::behind_last_words(stream, close::LINGER).await;
+}
+
+/// A password message over its limit is a token that is too long, whatever else may be wrong with it.
+fn too_long(frame: &[u8], fault: Malformed) -> Rejected {
+    match fault.what {
+        Reason::OverLimit { declared, limit } if frame.first() == Some(&FrontendTag::Password.byte()) => {
+            // Both count the terminator.
+            Rejected::TokenTooLong { bytes: declared.saturating_sub(1), limit: limit.saturating_sub(1) }
+        }
+        _ => fault.into(),
     }
 }
 
@@ -303,7 +329,11 @@ pub async fn ask_for_token(stream: &mut Stream, limits: &Limits) -> Result<Secre
     // Wiped however this ends.
     let mut frame = zeroize::Zeroizing::new(vec![0; pgturnstile_proto::HEADER_BYTES]);
     read_exact(stream, &mut frame).await?;
-    let Some(header) = frontend::Header::peek(&frame, limits)? else { return Err(Rejected::Closed) };
+    let header = match frontend::Header::peek(&frame, limits) {
+        Ok(Some(header)) => header,
+        Ok(None) => return Err(Rejected::Closed),
+        Err(fault) => return Err(too_long(&frame, fault)),
+    };
     if header.tag != FrontendTag::Password {
         return Err(Rejected::NotAPassword(header.tag));
     }

@@ -21,19 +21,20 @@ use std::time::Duration;
 
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_proto::{Limits, encode};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 use super::account::Account;
 use super::control::{Control, Order, Phase};
 use super::denial;
-use super::end::End;
+use super::end::{End, Fault};
 use super::expect::Expectation;
 use super::gate::Gate;
 use super::judge::Judge;
 use super::names::{Batch, Names};
 use super::pinned::Pinned;
 use crate::evidence::Mark;
+use crate::net::close;
 use crate::net::conduit::{Conduit, SLICES_MAX};
 use crate::net::stream::Stream;
 
@@ -333,14 +334,15 @@ impl Relay {
         if tokio::time::timeout(limit, farewell).await.is_err() {
             tracing::debug!("a peer did not take the last words in time");
         }
-        let Self { mut client, mut backend, account, queue, .. } = self;
+        let Self { mut client, mut backend, account, queue, client_closed, .. } = self;
         account.close(&end, queue.iter()).await;
-        for stream in [&mut client, &mut backend] {
-            match tokio::time::timeout(limit, stream.shutdown()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a socket was closed already"),
-                Err(_) => tracing::debug!("a socket did not close in time"),
-            }
+        close::end_our_half(&mut backend, limit).await;
+        drop(backend);
+        if end.fault() == Fault::Client && !client_closed {
+            // What it sent behind its fault is unread: dropped with the socket it would take the last words along.
+            close::behind_last_words(client, limit).await;
+        } else {
+            close::end_our_half(&mut client, limit).await;
         }
     }
 

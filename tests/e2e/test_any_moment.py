@@ -2,6 +2,7 @@
 a session goes on."""
 
 import struct
+import time
 
 import pytest
 
@@ -220,3 +221,21 @@ def test_a_text_over_the_cap_during_copy_ends_the_session_as_a_query_does(gate, 
         client.send(copy_data(b"over-in-copy\n"), frame("Q", b"x" * (CAP + 10) + b"\0"))
         assert client.fatal()["C"] == "08P01"
     assert database.one("SELECT count(*) FROM shop.notes WHERE test = 'over-in-copy'") == 0
+
+
+@pytest.mark.parametrize("tls", [True, "direct"])
+def test_last_words_reach_a_client_that_goes_on_sending(gate, tls):
+    """A close with bytes unread answers them with a reset, and the reset takes the message along."""
+    with Client(gate, tls=tls, alpn="postgresql") as client:
+        client.send(frame("?", b""))
+        for _ in range(10):
+            client.send(b"x" * 65_536)
+            time.sleep(0.02)
+        assert client.fatal()["C"] == "08P01"
+
+
+def test_a_token_that_is_too_long_is_told_so(gate):
+    with Client(gate, login=False) as client, pytest.raises(wire.Refused) as refused:
+        client.login("x" * 1_000_000, user="app", database="shop")
+    assert refused.value.fields["C"] == "28000"
+    assert "token_bytes_max" in refused.value.fields["M"]
