@@ -319,15 +319,21 @@ impl Drop for Aloft {
     }
 }
 
-/// Refreshes before anybody has to wait, until the cache is gone.
+/// Refreshes before anybody has to wait, until the cache is gone: again after the floor where it failed, also at the
+/// first time, so that a gateway that starts before its identity provider is ready soon after it.
 async fn keep_fresh(shared: Weak<Shared>, timing: KeyTiming) {
     loop {
+        let Some(alive) = shared.upgrade() else { return };
+        let begun = alive.begin();
+        drop(alive);
+        if let Begun::Aloft(mut landing) = begun {
+            // What is waited for decides the pause: a look while it is aloft would see the outcome before it.
+            while landing.changed().await.is_ok() {}
+        }
         let Some(alive) = shared.upgrade() else { return };
         let failed = alive.flight().failure.is_some();
         drop(alive);
         let pause_ms = if failed { timing.floor_ms } else { timing.refresh_ms };
         tokio::time::sleep(Duration::from_millis(pause_ms.max(100))).await;
-        let Some(alive) = shared.upgrade() else { return };
-        alive.begin();
     }
 }

@@ -364,6 +364,31 @@ async fn an_issuer_that_never_answers_costs_its_own_tokens_a_bounded_wait() {
 }
 
 #[tokio::test]
+async fn a_provider_that_comes_later_is_found_without_a_token() {
+    let web = Web::plain().await;
+    let identity = identity_of(&web);
+    let mut settings = discovering(&web);
+    settings.timing = Some(KeyTiming { refresh_ms: 3_600_000, floor_ms: 100, stale_ms_max: 3_600_000 });
+    let hands = Hands::new();
+    let gate = web.hold();
+    let verifier = verifier(settings, &hands, None);
+    // Whoever watches over the keys has looked while the first answer was still to come.
+    until_waiting(&web, 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    web.release(&gate);
+    while verifier.health()[0].failures_total < 1 {
+        tokio::task::yield_now().await;
+    }
+    publish(&web, &[&identity]);
+    hands.advance_ms(1_000);
+    while !verifier.health()[0].usable {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        hands.advance_ms(100);
+    }
+    assert_eq!(kind(&login(&verifier, &identity).await), "ok");
+}
+
+#[tokio::test]
 async fn nothing_listens_and_nothing_passes() {
     let web = Web::plain().await;
     let identity = identity_of(&web);
