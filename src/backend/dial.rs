@@ -61,7 +61,8 @@ impl Connected {
 /// Connects and logs in, not later than `deadline`.
 ///
 /// A login that fails on kept keys is tried once more with fresh ones: the password may have been changed in both
-/// places meanwhile.
+/// places meanwhile. What answers protocol 3.2 with an error before anything else (PgBouncer 1.18 and others that do not
+/// negotiate) is asked for 3.0, and from then on at once; all that is lost is the longer cancel key.
 ///
 /// # Errors
 /// [`DialError`]: unreachable, TLS, login refused, or a server that cannot be used.
@@ -71,25 +72,57 @@ pub async fn dial(
     parameters: &StartupParameters,
     deadline: Instant,
 ) -> Result<Connected, DialError> {
-    let first = attempt(target, login, parameters, deadline).await;
-    let outcome = match first {
-        Err(Attempt { failure, used_kept_keys: true }) if is_login_failure(&failure) => {
-            attempt(target, login, parameters, deadline).await
+    let asked = target.protocol();
+    let outcome = match attempt_twice(target, login, parameters, asked, deadline).await {
+        Err(Attempt { failure, refused_version: true, .. }) => {
+            let lower = attempt_twice(target, login, parameters, ProtocolVersion::V3_0, deadline).await;
+            if lower.is_ok() && target.stay_at_3_0() {
+                tracing::info!(
+                    target_name = target.name(),
+                    answer = %failure,
+                    "the target does not negotiate protocol 3.2: 3.0 is spoken; max_protocol_version = \"3.0\" spares the \
+                     first attempt"
+                );
+            }
+            lower
         }
         other => other,
     };
     outcome.map_err(|Attempt { failure, .. }| DialError { target: target.name().to_owned(), failure })
 }
 
+/// protocol_violation, as poolers say it, and feature_not_supported, as servers do (src/backend/tcop/backend_startup.c).
+fn is_unknown_version(failure: &Failure) -> bool {
+    matches!(failure, Failure::Rejected { step: Step::Authenticate, rejection }
+        if matches!(rejection.sqlstate.as_str(), "08P01" | "0A000"))
+}
+
+async fn attempt_twice(
+    target: &Target,
+    login: &Login<'_>,
+    parameters: &StartupParameters,
+    protocol: ProtocolVersion,
+    deadline: Instant,
+) -> Result<Connected, Attempt> {
+    match attempt(target, login, parameters, protocol, deadline).await {
+        Err(Attempt { failure, used_kept_keys: true, .. }) if is_login_failure(&failure) => {
+            attempt(target, login, parameters, protocol, deadline).await
+        }
+        other => other,
+    }
+}
+
 /// A failed attempt.
 struct Attempt {
     failure: Failure,
     used_kept_keys: bool,
+    /// The first answer was that the protocol version is not known.
+    refused_version: bool,
 }
 
 impl From<Failure> for Attempt {
     fn from(failure: Failure) -> Self {
-        Self { failure, used_kept_keys: false }
+        Self { failure, used_kept_keys: false, refused_version: false }
     }
 }
 
@@ -134,6 +167,7 @@ async fn attempt(
     target: &Target,
     login: &Login<'_>,
     parameters: &StartupParameters,
+    protocol: ProtocolVersion,
     deadline: Instant,
 ) -> Result<Connected, Attempt> {
     let (mut stream, certificate_shown) = connect(target, login.credential, deadline).await?;
@@ -142,12 +176,13 @@ async fn attempt(
         cleartext_password: stream.may_carry_cleartext_password(),
         end_point: stream.peer_certificate().and_then(server_end_point),
         binding: target.binding(),
-        protocol: target.protocol(),
+        protocol,
     };
     let mut session = Session::new(&mut stream, *login, channel, deadline);
     let outcome = timeout_at(deadline, session.run(parameters)).await;
     let outcome = outcome.unwrap_or_else(|_| Err(Failure::Deadline(session.step())));
     let used_kept_keys = session.used_kept_keys();
+    let may_be_lower = session.may_be_lower();
     match outcome {
         Ok(LoggedIn { parameters, key, version, method, protocol, notices }) => {
             Ok(Connected { stream, parameters, key, version, method, protocol, notices })
@@ -156,7 +191,8 @@ async fn attempt(
             if is_login_failure(&failure) {
                 login.keys.forget(&login.credential.name);
             }
-            Err(Attempt { failure, used_kept_keys })
+            let refused_version = may_be_lower && is_unknown_version(&failure);
+            Err(Attempt { failure, used_kept_keys, refused_version })
         }
     }
 }

@@ -180,6 +180,11 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Session<'s, S> {
         self.used_kept_keys
     }
 
+    /// Whether nothing has been said that stands on the version asked for, and an older one is left to ask for.
+    pub(super) fn may_be_lower(&self) -> bool {
+        self.may_step_down && self.spoken != ProtocolVersion::V3_0
+    }
+
     /// Where the login stands.
     pub(super) fn step(&self) -> Step {
         self.frames.step()

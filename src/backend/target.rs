@@ -1,5 +1,8 @@
 //! A target made ready to dial: its settings checked, its certificates read.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pgturnstile_proto::startup::ProtocolVersion;
 use rustls::pki_types::ServerName;
 
@@ -37,6 +40,8 @@ pub struct Target {
     tls: Option<TargetTls>,
     binding: ChannelBinding,
     protocol: ProtocolVersion,
+    /// Something on the way to it refused a newer protocol than 3.0 and took that. Forgotten by a reload.
+    only_3_0: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +80,7 @@ impl Target {
             tls,
             binding: settings.tls.channel_binding,
             protocol: settings.protocol,
+            only_3_0: Arc::default(),
         })
     }
 
@@ -101,8 +107,15 @@ impl Target {
         self.binding
     }
 
+    /// The newest version to ask for.
     pub(super) fn protocol(&self) -> ProtocolVersion {
-        self.protocol
+        // Relaxed: a stale answer costs one more attempt.
+        if self.only_3_0.load(Ordering::Relaxed) { ProtocolVersion::V3_0 } else { self.protocol }
+    }
+
+    /// Asks for protocol 3.0 from now on; whether that is new.
+    pub(super) fn stay_at_3_0(&self) -> bool {
+        !self.only_3_0.swap(true, Ordering::Relaxed)
     }
 }
 

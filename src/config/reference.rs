@@ -344,7 +344,7 @@ pub const TARGET: Section = Section {
         key(
             "max_protocol_version",
             Kind::Word { words: &["3.0", "3.2"], default: Some("3.2") },
-            "The newest protocol version to ask for, as libpq's key. Servers before 18 step down to 3.0 by themselves; `3.0` is for what stands between and cannot.",
+            "The newest protocol version to ask for, as libpq's key. Servers before 18 step down to 3.0 by themselves; what refuses 3.2 instead is asked for 3.0 by itself, and `3.0` spares that attempt.",
         ),
         key(
             "control",

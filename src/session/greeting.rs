@@ -308,13 +308,13 @@ pub async fn say<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &[u8]
 
 /// A password message over its limit is a token that is too long, whatever else may be wrong with it.
 fn too_long(frame: &[u8], fault: Malformed) -> Rejected {
-    match fault.what {
-        Reason::OverLimit { declared, limit } if frame.first() == Some(&FrontendTag::Password.byte()) => {
-            // Both count the terminator.
-            Rejected::TokenTooLong { bytes: declared.saturating_sub(1), limit: limit.saturating_sub(1) }
-        }
-        _ => fault.into(),
+    if let Reason::OverLimit { declared, limit } = fault.what
+        && frame.first() == Some(&FrontendTag::Password.byte())
+    {
+        // Both count the terminator.
+        return Rejected::TokenTooLong { bytes: declared.saturating_sub(1), limit: limit.saturating_sub(1) };
     }
+    fault.into()
 }
 
 /// Asks for the token, inside TLS, and reads it.

@@ -258,3 +258,46 @@ def test_a_target_may_be_kept_at_3_0(database, own_gate):
             assert {struct.unpack_from("!I", packet, 4)[0] for packet in server.startups} == {V3_0}
     finally:
         server.stop()
+
+
+class Old(Versioned):
+    """What refuses a newer version instead of negotiating it, as PgBouncer 1.18 does."""
+
+    def __init__(self, sqlstate):
+        super().__init__()
+        self.sqlstate = sqlstate
+
+    def login(self, peer):
+        if struct.unpack_from("!I", peer.startup, 4)[0] != V3_0:
+            peer.send(error("FATAL", self.sqlstate, "bad packet header"))
+        else:
+            super().login(peer)
+
+
+def versions(server):
+    return [struct.unpack_from("!I", packet, 4)[0] for packet in server.startups]
+
+
+@pytest.mark.parametrize("sqlstate", ["08P01", "0A000"])
+def test_what_refuses_a_newer_version_is_asked_for_3_0_from_then_on(before, sqlstate):
+    server, gate = before(Old(sqlstate))
+    gate.start()
+    with Client(gate) as client:
+        assert client.rows("SHOW role")
+    first = versions(server)
+    assert first[:2] == [V3_2, V3_0] and V3_2 not in first[2:], "asked once, remembered"
+    assert "the target does not negotiate protocol 3.2" in gate.log()
+
+
+def test_another_refusal_is_no_reason_to_step_down(before):
+    server, gate = before(Old("57P03"))
+    gate.spawn()
+
+    def refused():
+        try:
+            Client(gate)
+        except Refused as got:
+            return got.fields["C"] == "57P03"
+
+    wait_until("the refusal", refused)
+    assert V3_0 not in versions(server)

@@ -306,7 +306,7 @@ def guards_answer(body: bytes) -> bytes:
 class HostileServer:
     """Takes the gateway's connections. Its control login, and any client that calls itself bystander, is passed through to
     the real server; every other login meets
-    `script`, an object with any of: `login(peer)`, to say everything up to ReadyForQuery itself,
+    `script`, an object with any of: `login(peer)`, to say everything up to ReadyForQuery itself (`peer.startup` is the packet),
     `answer(peer, tag, body)`, for each frame behind it that is no reading of guards, and `cancel(key)`, for the key of a
     CancelRequest. `startups` keeps the packets of the logins."""
 
@@ -347,6 +347,7 @@ class HostileServer:
                 self._pass_through(sock, packet)
                 return
             self.startups.append(packet)
+            peer.startup = packet
             script = self.script
             if hasattr(script, "login"):
                 script.login(peer)
