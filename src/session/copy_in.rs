@@ -1,22 +1,24 @@
 //! COPY from the client, at the frontend gate.
 //!
 //! Owns: when CopyData, CopyDone and CopyFail may pass, and what may stand between them. May not: read the data beyond its
-//! frames' headers; it streams, however large a frame is. Fails by ending the session: a frame that has no place in a copy,
-//! or copy data outside one.
+//! frames' headers; it streams, however large a frame is. Fails by ending the session: copy data outside a copy.
 
 use pgturnstile_proto::FrontendTag;
 
 use super::denial::PROTOCOL_VIOLATION;
 use super::end::End;
+use super::expect::Expectation;
 use super::gate::Step;
+use super::refuse::Skip;
 use super::relay::Relay;
 
 /// COPY from the client, as far as the gate cares.
 ///
 /// ```text
 ///   None ──COPY … FROM STDIN forwarded──► Awaited ──CopyInResponse──► Active ──CopyDone, CopyFail──► None
-///     ▲                                      │ error                     │ error
-///     └──────────────────────────────────────┴──────── first other frame ◄ Over (stray copy frames are dropped)
+///     ▲                                      │ its error                 │ its error
+///     ├─────── first other frame ─────────── Over ◄──────────────────────┤ (stray copy frames are dropped)
+///     └──────────────── a frame that has no place in a copy ─────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CopyPhase {
@@ -27,45 +29,68 @@ pub(super) enum CopyPhase {
 }
 
 impl Relay {
-    /// Frames that may not stand where they stand.
-    pub(super) fn check_place(&mut self, tag: FrontendTag) -> Result<(), End> {
-        match self.gate.copy {
-            CopyPhase::Active => match tag {
-                FrontendTag::CopyData
-                | FrontendTag::CopyDone
-                | FrontendTag::CopyFail
-                | FrontendTag::Flush
-                | FrontendTag::Sync
-                | FrontendTag::Terminate => Ok(()),
-                FrontendTag::Query
-                | FrontendTag::Parse
-                | FrontendTag::Bind
-                | FrontendTag::Execute
-                | FrontendTag::Describe
-                | FrontendTag::Close
-                | FrontendTag::FunctionCall
-                | FrontendTag::Password => Err(End::client(
-                    PROTOCOL_VIOLATION,
-                    format!(
-                        "pgturnstile ended the session: a {} message during COPY FROM STDIN. Next: end the copy \
-                         with CopyDone or CopyFail first",
-                        tag.name()
-                    ),
-                )),
-            },
-            CopyPhase::Over => {
-                if !matches!(tag, FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail) {
-                    self.gate.copy = CopyPhase::None;
-                }
-                Ok(())
+    /// A frame that is no copy data stands where it stands: the copy may be over because of it.
+    pub(super) fn leave_copy(&mut self, tag: FrontendTag) {
+        let belongs = match tag {
+            FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => true,
+            // During a copy the server takes no notice of them.
+            FrontendTag::Flush | FrontendTag::Sync | FrontendTag::Terminate => {
+                self.gate.copy == CopyPhase::Active
             }
-            CopyPhase::None | CopyPhase::Awaited => Ok(()),
+            // Either the copy has failed and its error is on the way here, then this is a frame like any other; or the
+            // server still copies, then it ends the session itself (`CopyGetData`). It is judged in both cases.
+            FrontendTag::Query
+            | FrontendTag::Parse
+            | FrontendTag::Bind
+            | FrontendTag::Execute
+            | FrontendTag::Describe
+            | FrontendTag::Close
+            | FrontendTag::FunctionCall
+            | FrontendTag::Password => false,
+        };
+        match self.gate.copy {
+            CopyPhase::Active | CopyPhase::Over if !belongs => {
+                self.gate.copy = CopyPhase::None;
+                self.gate.copies_left = 0;
+            }
+            CopyPhase::Active | CopyPhase::Over | CopyPhase::Awaited | CopyPhase::None => {}
+        }
+    }
+
+    /// Behind an error: the copy that is awaited or runs is over when the error was its own, or when the server skips
+    /// it. An error of an earlier batch leaves it as it is.
+    pub(super) fn end_failed_copy(&mut self) {
+        let alive = |entry: &Expectation| match entry {
+            Expectation::Query(run) | Expectation::Execute(run) => run.decision.copies_in > 0 && !run.failed,
+            Expectation::Parse { .. }
+            | Expectation::Bind { .. }
+            | Expectation::DescribeStatement { .. }
+            | Expectation::DescribePortal
+            | Expectation::Close { .. }
+            | Expectation::Sync { .. }
+            | Expectation::RefusedParse { .. }
+            | Expectation::RefusedQuery { .. }
+            | Expectation::GuardRead { .. } => false,
+        };
+        let held = self.gate.held.as_ref().map(|(_, entry)| entry);
+        if matches!(self.gate.copy, CopyPhase::Awaited | CopyPhase::Active)
+            && !self.queue.iter().chain(held).any(alive)
+        {
+            self.gate.copy = CopyPhase::Over;
+            self.gate.copies_left = 0;
         }
     }
 
     pub(super) fn on_copy_data(&mut self, len: usize) -> Result<Step, End> {
         let here = self.up.unscanned().len().min(len);
         match self.gate.copy {
+            // In a batch that failed, the server would skip it (`ignore_till_sync`).
+            CopyPhase::None if self.gate.skip != Skip::No => {
+                self.up.swallow(here);
+                self.gate.stream_left = len - here;
+                self.gate.stream_passes = false;
+                Ok(Step::Done)
+            }
             CopyPhase::Active => {
                 self.account.copied_in(len);
                 self.up.pass(here);

@@ -152,6 +152,23 @@ impl Expectation {
         }
     }
 
+    /// Whether its answer ends with ReadyForQuery, so that it comes without another frame of the client.
+    pub fn ends_with_ready(&self) -> bool {
+        match self {
+            Expectation::Query(_)
+            | Expectation::Sync { .. }
+            | Expectation::RefusedQuery { .. }
+            | Expectation::GuardRead { .. } => true,
+            Expectation::Parse { .. }
+            | Expectation::Bind { .. }
+            | Expectation::DescribeStatement { .. }
+            | Expectation::DescribePortal
+            | Expectation::Execute(_)
+            | Expectation::Close { .. }
+            | Expectation::RefusedParse { .. } => false,
+        }
+    }
+
     /// The mark that must be durable before any answer to this entry leaves.
     pub fn mark(&self) -> Option<Mark> {
         match self {

@@ -336,12 +336,6 @@ impl Relay {
         if matches!(fields.severity(), Some(b"FATAL" | b"PANIC") | None) {
             return self.on_fatal(len, &sqlstate).await;
         }
-        self.gate.copy = match self.gate.copy {
-            CopyPhase::Active => CopyPhase::Over,
-            CopyPhase::Awaited | CopyPhase::None => CopyPhase::None,
-            CopyPhase::Over => CopyPhase::Over,
-        };
-        self.gate.copies_left = 0;
         self.copy_out = false;
         match self.queue.front_mut() {
             Some(Expectation::Query(run)) => {
@@ -368,6 +362,7 @@ impl Relay {
             }
             Some(_) => self.on_batch_error(len, &sqlstate).await?,
         }
+        self.end_failed_copy();
         Ok(())
     }
 

@@ -154,6 +154,14 @@ impl Relay {
         {
             return Ok(Step::Blocked);
         }
+        // Whether the guards can be read is known when what is in flight is answered; a batch waits for it from its start,
+        // so that a transaction's end and what follows may be sent at once.
+        if self.gate.guard_read_owed
+            && !self.gate.batch_open
+            && self.queue.iter().any(Expectation::ends_with_ready)
+        {
+            return Ok(Step::Blocked);
+        }
         if header.tag == FrontendTag::CopyData {
             return self.on_copy_data(header.len);
         }
@@ -161,7 +169,7 @@ impl Relay {
             self.up.make_room(header.len);
             return Ok(Step::NeedBytes);
         }
-        self.check_place(header.tag)?;
+        self.leave_copy(header.tag);
         if self.gate.skip != Skip::No && !matches!(header.tag, FrontendTag::Sync | FrontendTag::Terminate) {
             // Still read: what cannot be read is a fault even where nobody would act on it.
             let frame = self.up.unscanned().get(..header.len).unwrap_or_default();
@@ -195,6 +203,10 @@ impl Relay {
                 self.refuse(len, Stand::Query, refusal, None).await
             }
             FrontendTag::Terminate => {
+                // What stands before it is answered first: the server itself reads Terminate only then.
+                if self.answers_come() {
+                    return Ok(Step::Blocked);
+                }
                 self.on_plain(len)?;
                 Err(End::ClientTerminated)
             }
@@ -204,6 +216,12 @@ impl Relay {
             )),
             FrontendTag::CopyData => Ok(Step::Blocked),
         }
+    }
+
+    /// Whether the server ends what it was sent with an answer, whatever the client sends next.
+    fn answers_come(&self) -> bool {
+        let copying = matches!(self.gate.copy, CopyPhase::Awaited | CopyPhase::Active);
+        !copying && self.queue.iter().any(Expectation::ends_with_ready)
     }
 
     fn release_held(&mut self) {
@@ -253,10 +271,6 @@ impl Relay {
             Verdict::Allow(decision) => decision,
         };
         if self.gate.guard_read_owed && !decision.only_controls_transaction() {
-            // What is in flight may be the transaction's end; every request of it is answered by itself.
-            if !self.queue.is_empty() && !self.gate.batch_open {
-                return Ok(Step::Blocked);
-            }
             return self.refuse(len, Stand::Query, owed(), Some(decision)).await;
         }
         let frame = self.up.unscanned().get(..len).unwrap_or_default();

@@ -195,9 +195,9 @@ impl Names {
         });
     }
 
-    /// DEALLOCATE ALL.
+    /// DEALLOCATE ALL: every named one (`DropAllPreparedStatements`, src/backend/commands/prepare.c).
     pub fn forget_statements(&mut self) {
-        self.statements.clear();
+        self.statements.retain(|name, _| name.is_empty());
     }
 
     /// CLOSE ALL.
@@ -244,6 +244,17 @@ mod tests {
         names.undo(parse);
         names.undo(close);
         assert_eq!(record(&names, b"a", 3), Some(1));
+    }
+
+    #[test]
+    fn deallocate_all_leaves_the_unnamed_statement() {
+        let mut names = Names::default();
+        for name in [b"".as_slice(), b"a"] {
+            let made = names.set_statement(name, Some(prepared(1)), 1);
+            names.confirm(&made);
+        }
+        names.forget_statements();
+        assert_eq!((record(&names, b"", 2), record(&names, b"a", 2)), (Some(1), None));
     }
 
     #[test]

@@ -57,7 +57,11 @@ impl Relay {
         if idle {
             let mut answer = denial::error(&refusal, &reference);
             match stand {
-                Stand::Query => encode::ready_for_query(&mut answer, TransactionStatus::Idle),
+                Stand::Query => {
+                    // A Query destroys the unnamed statement (`exec_simple_query`), and the stand-in would have.
+                    self.names.drop_statement(b"");
+                    encode::ready_for_query(&mut answer, TransactionStatus::Idle);
+                }
                 Stand::Extended => self.gate.skip = Skip::AnsweredHere,
             }
             self.up.swallow(len);

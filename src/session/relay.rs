@@ -164,7 +164,9 @@ impl Relay {
         // The last answer may be what a drain has waited for.
         self.obey()?;
         self.closed()?;
-        self.control.set_busy(!self.queue.is_empty());
+        // Our own reading of the guards is none of the client's business: a cancel would end the session.
+        let ours = |entry: &Expectation| matches!(entry, Expectation::GuardRead { .. });
+        self.control.set_busy(!self.queue.iter().all(ours));
         let wait = self.waits_for()?;
         self.control.set_phase(self.phase(&wait));
         match wait {
