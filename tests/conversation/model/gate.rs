@@ -1,0 +1,310 @@
+//! What the gateway changes: which frames it refuses, and with which SQLSTATE.
+//!
+//! Owns: the policy of the test (DROP, TRUNCATE and a DELETE of every row are refused), the barrier (README decision 6), the
+//! names that it keeps for itself, and that a text is judged whole before any of it runs (decision 7). A refused frame is
+//! for the server one that does not parse: what follows from it is the server's own.
+//!
+//! Not here: a user's function called by name. Behind it the catalog counts as moved until it was read again, at a moment
+//! that is not on the wire, and what is refused meanwhile depends on it.
+
+use super::frames::{Frame, LONG_NAME, RESERVED_NAME};
+use super::server::{Reply, Server};
+use super::sql::Sql;
+
+/// SQLSTATE of a refusal.
+type Code = &'static str;
+
+/// How a statement closes the way behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Barrier {
+    None,
+    Relaxed,
+    Full,
+}
+
+/// A barrier that stands.
+#[derive(Clone, Copy, Debug)]
+struct Fence {
+    kind: Barrier,
+    /// The Parse whose Bind and Execute may follow.
+    own: u64,
+    bound: bool,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Gate {
+    fence: Option<Fence>,
+    /// The settings could not be read behind a barrier, because the transaction failed.
+    owed: bool,
+    /// A COPY has failed: its data, still on the way, is dropped.
+    pub copy_over: bool,
+    /// Statements and batches up to the last reading of the guards, a simple query: the unnamed ones among them are gone.
+    read_behind: (u64, u64),
+}
+
+impl Gate {
+    /// Whether the model knows what the gateway does.
+    pub fn supports(&self, server: &Server, frame: &Frame) -> bool {
+        if let Some(copy) = &server.copy {
+            // Whether the server still copies when it reads this Sync is not on the wire.
+            return !(matches!(frame, Frame::Sync) && copy.begun);
+        }
+        // While the copy's error is on its way, the gateway takes a Sync for one that the copy ignores.
+        if self.loses(server, frame) || (self.copy_over && *frame == Frame::Sync) {
+            return false;
+        }
+        // Outside of a copy the gateway ends the session; a server takes no notice.
+        if matches!(frame, Frame::CopyData(_) | Frame::CopyDone | Frame::CopyFail) {
+            return self.copy_over;
+        }
+        // Whether the gateway has seen the error before it judges this frame is a race, and in a failed transaction the
+        // barrier that it may have raised for nothing would be seen.
+        if server.skipping && server.failed() {
+            return !matches!(frame, Frame::Query(_) | Frame::Parse { .. } | Frame::Bind { .. });
+        }
+        if *frame == Frame::Cancelled {
+            return self.fence.is_none() && !self.owed;
+        }
+        if let Frame::Bind { name: "", .. } = frame {
+            // The gateway may still know one that a simple query has destroyed at the server.
+            return server.statements.contains_key("") || !(server.failed() || self.fence.is_some());
+        }
+        true
+    }
+
+    /// Whether the frame uses an unnamed statement or portal that the reading of the guards has destroyed at the server.
+    fn loses(&self, server: &Server, frame: &Frame) -> bool {
+        let statement = || server.statements.get("").is_some_and(|found| found.made <= self.read_behind.0);
+        let portal = || server.portals.get("").is_some_and(|found| found.batch < self.read_behind.1);
+        match frame {
+            Frame::Bind { name: "", .. } | Frame::Describe { statement: true, name: "" } => statement(),
+            Frame::Execute { portal: "", .. } | Frame::Describe { statement: false, name: "" } => portal(),
+            _ => false,
+        }
+    }
+
+    /// Looks at a frame: the SQLSTATE of its refusal, if it is refused.
+    pub fn refuses(&mut self, server: &Server, frame: &Frame) -> Option<Code> {
+        if server.dead || server.copy.is_some() || server.skipping {
+            return None;
+        }
+        match frame {
+            Frame::Query(statements) => {
+                if self.fence.is_some() {
+                    return Some("42501");
+                }
+                match verdict(server, statements) {
+                    Err(code) => Some(code),
+                    Ok(_) if self.owed && !only_controls(statements) => Some("25P02"),
+                    Ok(Barrier::None) => None,
+                    Ok(kind) => {
+                        self.fence = Some(Fence { kind, own: u64::MAX, bound: true });
+                        None
+                    }
+                }
+            }
+            Frame::Parse { name, sql } => self.refuses_parse(server, name, sql),
+            Frame::Bind { portal, name, .. } => self.refuses_bind(server, portal, name),
+            Frame::Execute { portal, .. } => {
+                let found = server.portals.get(*portal)?;
+                let shut = self.fence.is_some_and(|f| f.kind == Barrier::Full && f.own != found.made);
+                if shut {
+                    return Some("42501");
+                }
+                // What was bound in an earlier batch is judged again.
+                let kind = match verdict(server, std::slice::from_ref(&found.sql)) {
+                    Ok(kind) => kind,
+                    Err(code) if found.batch != server.batch => return Some(code),
+                    Err(_) => Barrier::None,
+                };
+                if self.owed && !only_controls(std::slice::from_ref(&found.sql)) {
+                    return Some("25P02");
+                }
+                self.raise(kind, found.made);
+                None
+            }
+            Frame::Describe { name, .. } | Frame::Close { name, .. } => bad_name(name),
+            Frame::FunctionCall => Some("42501"),
+            Frame::StandIn
+            | Frame::Flush
+            | Frame::Sync
+            | Frame::CopyData(_)
+            | Frame::CopyDone
+            | Frame::CopyFail
+            | Frame::Cancelled
+            | Frame::CancelIdle => None,
+        }
+    }
+
+    fn refuses_parse(&mut self, server: &Server, name: &str, sql: &[Sql]) -> Option<Code> {
+        if let Some(code) = bad_name(name) {
+            return Some(code);
+        }
+        let admitted = match self.fence.map(|fence| fence.kind) {
+            None | Some(Barrier::None) => true,
+            Some(Barrier::Relaxed) => !sql.contains(&Sql::Umlaut),
+            Some(Barrier::Full) => false,
+        };
+        if !admitted {
+            return Some("42501");
+        }
+        match verdict(server, sql) {
+            Err(code) => return Some(code),
+            Ok(Barrier::Full) if self.fence.is_none() => {
+                self.fence = Some(Fence { kind: Barrier::Full, own: server.made + 1, bound: false });
+            }
+            Ok(_) => {}
+        }
+        None
+    }
+
+    fn refuses_bind(&mut self, server: &Server, portal: &str, name: &str) -> Option<Code> {
+        if let Some(code) = bad_name(portal).or_else(|| bad_name(name)) {
+            return Some(code);
+        }
+        let found = server.statements.get(name)?;
+        if let Some(fence) = &self.fence
+            && fence.kind == Barrier::Full
+            && (fence.own != found.made || fence.bound)
+        {
+            return Some("42501");
+        }
+        let kind = match verdict(server, std::slice::from_ref(&found.sql)) {
+            Err(code) => return Some(code),
+            Ok(kind) => kind,
+        };
+        if self.owed && !only_controls(std::slice::from_ref(&found.sql)) {
+            return Some("25P02");
+        }
+        self.raise(kind, found.made);
+        None
+    }
+
+    fn raise(&mut self, kind: Barrier, own: u64) {
+        match &mut self.fence {
+            Some(fence) => {
+                if kind == Barrier::Full {
+                    fence.kind = Barrier::Full;
+                    fence.own = own;
+                }
+                fence.bound = true;
+            }
+            None if kind != Barrier::None => {
+                self.fence = Some(Fence { kind, own, bound: true });
+            }
+            None => {}
+        }
+    }
+
+    /// The server has answered.
+    pub fn settled(&mut self, server: &Server, frame: &Frame, replies: &[Reply]) {
+        let failed = replies.iter().any(|reply| matches!(reply, Reply::Error(_)));
+        match frame {
+            Frame::CopyData(_) => self.copy_over |= failed,
+            Frame::Query(statements) => {
+                self.copy_over = (failed || server.skipping) && statements.contains(&Sql::CopyIn);
+            }
+            Frame::Execute { portal, .. } => {
+                let found = server.portals.get(*portal);
+                self.copy_over = failed && found.is_some_and(|found| found.sql == Sql::CopyIn);
+            }
+            Frame::Flush => {}
+            _ => self.copy_over = false,
+        }
+        let ready = replies.iter().any(|reply| matches!(reply, Reply::Ready(_)));
+        if ready && (self.fence.is_some() || self.owed) {
+            self.read_behind = (server.made, server.batch);
+            self.owed = server.failed();
+            self.fence = None;
+        }
+    }
+}
+
+fn bad_name(name: &str) -> Option<Code> {
+    match name {
+        LONG_NAME => Some("42622"),
+        RESERVED_NAME => Some("42939"),
+        _ => None,
+    }
+}
+
+fn only_controls(statements: &[Sql]) -> bool {
+    let mut real = statements.iter().filter(|sql| !sql.is_nothing());
+    match (real.next(), real.next()) {
+        (Some(only), None) => only.is_transaction_control() && *only != Sql::Begin,
+        _ => false,
+    }
+}
+
+/// The strictest of a text's statements.
+fn verdict(server: &Server, statements: &[Sql]) -> Result<Barrier, Code> {
+    if statements.contains(&Sql::Syntax) {
+        return Err("42601");
+    }
+    let mut refused = false;
+    let mut barrier = Barrier::None;
+    let mut code_before = false;
+    for sql in statements.iter().filter(|sql| !sql.is_nothing()) {
+        let inner = match sql {
+            Sql::Execute(name, _) => Some(&server.statements.get(*name).ok_or("26000")?.sql),
+            Sql::Fetch(name, _) => Some(known_cursor(server, name)?),
+            _ => None,
+        };
+        if code_before && names_bare(sql) {
+            return Err("42501");
+        }
+        refused |= matches!(sql, Sql::Drop | Sql::Truncate | Sql::Wipe);
+        barrier = barrier.max(barrier_of(sql)).max(inner.map_or(Barrier::None, barrier_of));
+        code_before |= moves_names(sql) || inner.is_some_and(moves_names);
+    }
+    if refused { Err("42501") } else { Ok(barrier) }
+}
+
+/// A cursor stays known when its transaction ends, until it is closed.
+fn known_cursor<'s>(server: &'s Server, name: &str) -> Result<&'s Sql, Code> {
+    let bound = server.portals.get(name).map(|portal| &portal.sql);
+    bound.or_else(|| server.declared.get(name)).ok_or("34000")
+}
+
+fn barrier_of(sql: &Sql) -> Barrier {
+    match sql {
+        Sql::Prepare(..) | Sql::Deallocate(_) | Sql::Declare(..) | Sql::CloseCursor(_) | Sql::SetName(_) => {
+            Barrier::Full
+        }
+        Sql::Trap(_) => Barrier::Relaxed,
+        _ => Barrier::None,
+    }
+}
+
+/// Code of the database's users runs, which may change what a bare name means.
+fn moves_names(sql: &Sql) -> bool {
+    match sql {
+        Sql::Prepare(_, inner) => moves_names(inner),
+        _ => matches!(sql, Sql::Trap(_)),
+    }
+}
+
+fn names_bare(sql: &Sql) -> bool {
+    match sql {
+        Sql::Declare(_, inner) => names_bare(inner),
+        _ => matches!(
+            sql,
+            Sql::Read
+                | Sql::Add(_)
+                | Sql::AddReturning(_)
+                | Sql::AddParameters
+                | Sql::Get
+                | Sql::Change(_)
+                | Sql::Remove(_)
+                | Sql::Late(_)
+                | Sql::Trap(_)
+                | Sql::CopyIn
+                | Sql::CopyOut
+                | Sql::Drop
+                | Sql::Truncate
+                | Sql::Wipe
+                | Sql::Execute(..)
+        ),
+    }
+}
