@@ -1,7 +1,8 @@
 //! COPY from the client, at the frontend gate.
 //!
 //! Owns: when CopyData, CopyDone and CopyFail may pass, and what may stand between them. May not: read the data beyond its
-//! frames' headers; it streams, however large a frame is. Fails by ending the session: copy data outside a copy.
+//! frames' headers; it streams, however large a frame is. Fails by ending the session: copy data outside a copy, or a frame
+//! that has no place in a copy behind a barrier.
 
 use pgturnstile_proto::FrontendTag;
 
@@ -18,7 +19,7 @@ use super::relay::Relay;
 ///   None ──COPY … FROM STDIN forwarded──► Awaited ──CopyInResponse──► Active ──CopyDone, CopyFail──► None
 ///     ▲                                      │ its error                 │ its error
 ///     ├─────── first other frame ─────────── Over ◄──────────────────────┤ (stray copy frames are dropped)
-///     └──────────────── a frame that has no place in a copy ─────────────┘
+///     └──────────────── a frame that has no place in a copy ─────────────┘ (the server ends the session, or had failed it)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CopyPhase {
@@ -29,8 +30,8 @@ pub(super) enum CopyPhase {
 }
 
 impl Relay {
-    /// A frame that is no copy data stands where it stands: the copy may be over because of it.
-    pub(super) fn leave_copy(&mut self, tag: FrontendTag) {
+    /// A frame that is no copy data: it has no place in a copy, which is over because of it.
+    pub(super) fn leave_copy(&mut self, tag: FrontendTag) -> Result<(), End> {
         let belongs = match tag {
             FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => true,
             // During a copy the server takes no notice of them.
@@ -48,13 +49,27 @@ impl Relay {
             | FrontendTag::FunctionCall
             | FrontendTag::Password => false,
         };
+        if belongs {
+            return Ok(());
+        }
         match self.gate.copy {
-            CopyPhase::Active | CopyPhase::Over if !belongs => {
+            // Its own data may pass a closed fence, and nothing else.
+            CopyPhase::Active if self.gate.fence_closed() => return Err(misplaced(tag)),
+            CopyPhase::Active => {
                 self.gate.copy = CopyPhase::None;
                 self.gate.copies_left = 0;
+                self.gate.copy_broken_by = Some(tag);
             }
-            CopyPhase::Active | CopyPhase::Over | CopyPhase::Awaited | CopyPhase::None => {}
+            CopyPhase::Over => self.gate.copy = CopyPhase::None,
+            CopyPhase::Awaited | CopyPhase::None => {}
         }
+        Ok(())
+    }
+
+    /// Whose the server's last words are: the client's, where it broke a copy and the server has lost the stream by that.
+    pub(super) fn broken_copy(&self, sqlstate: &[u8]) -> Option<End> {
+        let tag = self.gate.copy_broken_by?;
+        (sqlstate == PROTOCOL_VIOLATION.as_bytes()).then(|| misplaced(tag))
     }
 
     /// Behind an error: the copy that is awaited or runs is over when the error was its own, or when the server skips
@@ -153,4 +168,15 @@ impl Relay {
             )),
         }
     }
+}
+
+fn misplaced(tag: FrontendTag) -> End {
+    End::client(
+        PROTOCOL_VIOLATION,
+        format!(
+            "pgturnstile ended the session: a {} message during COPY FROM STDIN. Next: end the copy with CopyDone or \
+             CopyFail first",
+            tag.name()
+        ),
+    )
 }

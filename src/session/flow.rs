@@ -430,6 +430,10 @@ impl Relay {
             run.failed = true;
             self.account.result(run, &Outcome::Error(sqlstate)).await?;
         }
+        if let Some(end) = self.broken_copy(sqlstate) {
+            self.down.swallow(len);
+            return Err(end);
+        }
         self.down.pass(len);
         Err(End::BackendSaidFatal { sqlstate: String::from_utf8_lossy(sqlstate).into_owned() })
     }
@@ -450,6 +454,7 @@ impl Relay {
         };
         self.status = status;
         self.copy_out = false;
+        self.gate.copy_broken_by = None;
         if status == TransactionStatus::Idle {
             self.names.transaction_ended(batch);
             self.judge.transaction_ended();

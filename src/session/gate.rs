@@ -56,6 +56,8 @@ pub(super) struct Gate {
     pub(super) copy: CopyPhase,
     /// COPY statements of the running text that are still to ask for data.
     pub(super) copies_left: usize,
+    /// The frame that had no place in a running copy, until the server says that it is ready.
+    pub(super) copy_broken_by: Option<FrontendTag>,
     pub(super) fence: Option<Fence>,
     /// A frame that is scanned, recorded, and waits for its record to be durable.
     pub(super) held: Option<(Mark, Expectation)>,
@@ -75,6 +77,7 @@ impl Gate {
             skip: Skip::No,
             copy: CopyPhase::None,
             copies_left: 0,
+            copy_broken_by: None,
             fence: None,
             held: None,
             stream_left: 0,
@@ -169,7 +172,7 @@ impl Relay {
             self.up.make_room(header.len);
             return Ok(Step::NeedBytes);
         }
-        self.leave_copy(header.tag);
+        self.leave_copy(header.tag)?;
         if self.gate.skip != Skip::No && !matches!(header.tag, FrontendTag::Sync | FrontendTag::Terminate) {
             // Still read: what cannot be read is a fault even where nobody would act on it.
             let frame = self.up.unscanned().get(..header.len).unwrap_or_default();
@@ -310,11 +313,9 @@ impl Relay {
         // A declared type of the server's own changes no name's meaning; one of a user's may bring code.
         let types: Vec<u32> = parse.types().filter(|oid| *oid >= FIRST_USER_OID).collect();
         let transaction = self.transaction();
-        let known = match self.names.statement(parse.name(), self.batch) {
-            Lookup::Pending => return Ok(Step::Blocked),
-            Lookup::Known(_) => true,
-            Lookup::Absent => false,
-        };
+        if matches!(self.names.statement(parse.name(), self.batch), Lookup::Pending) {
+            return Ok(Step::Blocked);
+        }
         let verdict =
             self.judge.text(parse.text(), &types, &self.names, self.batch, transaction, true).await?;
         let decision = match verdict {
@@ -337,9 +338,9 @@ impl Relay {
         };
         let full = decision.fence == FenceKind::Full;
         let prepared = Arc::new(Prepared { decision, record });
-        // The server denies a second Parse of a name that is taken: the table must not follow it.
-        let undo = (name.is_empty() || !known)
-            .then(|| self.names.set_statement(&name, Some(Arc::clone(&prepared)), self.batch));
+        // A server that still has the name denies the Parse, and the change is undone; code of the database's users may
+        // have dropped it meanwhile, and then the server runs this text under it.
+        let undo = Some(self.names.set_statement(&name, Some(Arc::clone(&prepared)), self.batch));
         if full && self.gate.fence.is_none() {
             // Even parse analysis may run code: input functions of types and domains on constants.
             self.gate.fence = Some(Fence { kind: FenceKind::Full, own: record, bound: false, closed: false });
@@ -369,11 +370,9 @@ impl Relay {
                 return self.refuse(len, Stand::Extended, refusal, None).await;
             }
         };
-        let known = match self.names.portal(&portal, self.batch) {
-            Lookup::Pending => return Ok(Step::Blocked),
-            Lookup::Known(_) => true,
-            Lookup::Absent => false,
-        };
+        if matches!(self.names.portal(&portal, self.batch), Lookup::Pending) {
+            return Ok(Step::Blocked);
+        }
         if !self.fence_admits_bind(&statement) {
             return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
         }
@@ -406,8 +405,8 @@ impl Relay {
             record,
             batch: Some(self.batch),
         };
-        let undo = (portal.is_empty() || !known)
-            .then(|| self.names.set_portal(&portal, Some(Arc::new(bound)), self.batch));
+        // A cursor of this name may have gone with its transaction: the server then takes the portal, else it is undone.
+        let undo = Some(self.names.set_portal(&portal, Some(Arc::new(bound)), self.batch));
         self.gate.batch_open = true;
         self.release(len, mark, proven, Expectation::Bind { undo, run })
     }

@@ -53,7 +53,7 @@ impl Relay {
         if self.gate.copy == CopyPhase::Awaited {
             return Ok(Step::Blocked);
         }
-        self.leave_copy(header.tag);
+        self.leave_copy(header.tag)?;
         let here = self.up.unscanned().len().min(header.len);
         if self.gate.skip == Skip::No {
             let refusal = too_large(header.tag, declared, limit, setting);

@@ -11,6 +11,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
+    unreachable_pub,
     reason = "a test: a panic is a failed test, and the model is no security path"
 )]
 
@@ -110,8 +111,8 @@ fn same_bytes(bare: &[Raw], gate: &[Raw]) -> Option<String> {
     bare.iter().zip(gate).enumerate().find_map(|(index, (bare, gate))| {
         let own = match gate.reply() {
             // The setting carries the session's id; a server that lost the stream names the type of the frame, which is
-            // the stand-in's where it was refused.
-            Reply::Refused(_) | Reply::Status(_) | Reply::Error("08P01") => true,
+            // the stand-in's where it was refused, and the gateway says the last words.
+            Reply::Refused(_) | Reply::Status(_) | Reply::Error("08P01") | Reply::Fatal("08P01") => true,
             _ => false,
         };
         (!own && bare != gate).then(|| {

@@ -108,6 +108,24 @@ def test_a_statement_parsed_earlier(attack, setting):
 
 
 @pytest.mark.parametrize("setting", MOVES)
+@pytest.mark.parametrize("behind", ["batch", "query"])
+def test_a_portal_with_the_name_of_a_cursor_that_is_gone(attack, behind, setting):
+    """The gateway knows a cursor until it is closed; the server has let it go with its transaction, and takes the name again."""
+    client = attack.client
+    client.ask(query("BEGIN"))
+    client.ask(query("DECLARE p CURSOR FOR SELECT 1"))
+    client.ask(query("COMMIT"))
+    client.ask(query("BEGIN"))
+    client.ask(parse(BY_FUNCTION), bind(setting, MOVES[setting], portal="p"), SYNC)
+    client.send(execute("p"), FLUSH)
+    if behind == "batch":
+        client.send(parse(attack.after), bind(), execute(), SYNC, query("COMMIT"))
+    else:
+        client.send(SYNC, query(attack.after), query("COMMIT"))
+    attack.defeated()
+
+
+@pytest.mark.parametrize("setting", MOVES)
 @pytest.mark.parametrize("bound", ["portal", "portal of a named statement", "cursor"])
 @pytest.mark.parametrize("behind", ["batch", "query"])
 def test_bound_in_one_batch_and_executed_in_another(attack, bound, behind, setting):

@@ -37,21 +37,23 @@ pub struct Gate {
     fence: Option<Fence>,
     /// The settings could not be read behind a barrier, because the transaction failed.
     owed: bool,
+    /// A cursor was declared in the open transaction: its end may run the rest of the cursor's statement.
+    held: bool,
     /// A COPY has failed: its data, still on the way, is dropped.
     pub copy_over: bool,
-    /// Statements and batches up to the last reading of the guards, a simple query: the unnamed ones among them are gone.
-    read_behind: (u64, u64),
 }
 
 impl Gate {
     /// Whether the model knows what the gateway does.
     pub fn supports(&self, server: &Server, frame: &Frame) -> bool {
         if let Some(copy) = &server.copy {
-            // Whether the server still copies when it reads this Sync is not on the wire.
-            return !(matches!(frame, Frame::Sync) && copy.begun);
+            // Whether the server still copies when it reads this Sync is not on the wire. Behind a barrier the gateway
+            // itself ends the session over a frame that has no place in the copy, and the server says nothing.
+            let fenced = self.fence.is_some() && !frame.belongs_in_copy();
+            return !(matches!(frame, Frame::Sync) && copy.begun) && !fenced;
         }
         // While the copy's error is on its way, the gateway takes a Sync for one that the copy ignores.
-        if self.loses(server, frame) || (self.copy_over && *frame == Frame::Sync) {
+        if self.copy_over && *frame == Frame::Sync {
             return false;
         }
         // Outside of a copy the gateway ends the session; a server takes no notice.
@@ -73,17 +75,6 @@ impl Gate {
         true
     }
 
-    /// Whether the frame uses an unnamed statement or portal that the reading of the guards has destroyed at the server.
-    fn loses(&self, server: &Server, frame: &Frame) -> bool {
-        let statement = || server.statements.get("").is_some_and(|found| found.made <= self.read_behind.0);
-        let portal = || server.portals.get("").is_some_and(|found| found.batch < self.read_behind.1);
-        match frame {
-            Frame::Bind { name: "", .. } | Frame::Describe { statement: true, name: "" } => statement(),
-            Frame::Execute { portal: "", .. } | Frame::Describe { statement: false, name: "" } => portal(),
-            _ => false,
-        }
-    }
-
     /// Looks at a frame: the SQLSTATE of its refusal, if it is refused.
     pub fn refuses(&mut self, server: &Server, frame: &Frame) -> Option<Code> {
         if server.dead || server.copy.is_some() || server.skipping {
@@ -94,7 +85,7 @@ impl Gate {
                 if self.fence.is_some() {
                     return Some("42501");
                 }
-                match verdict(server, statements) {
+                match verdict(server, statements, self.held) {
                     Err(code) => Some(code),
                     Ok(_) if self.owed && !only_controls(statements) => Some("25P02"),
                     Ok(Barrier::None) => None,
@@ -107,13 +98,15 @@ impl Gate {
             Frame::Parse { name, sql } => self.refuses_parse(server, name, sql),
             Frame::Bind { portal, name, .. } => self.refuses_bind(server, portal, name),
             Frame::Execute { portal, .. } => {
-                let found = server.portals.get(*portal)?;
+                let Some(found) = server.portals.get(*portal) else {
+                    return self.refuses_lost_cursor(server, portal);
+                };
                 let shut = self.fence.is_some_and(|f| f.kind == Barrier::Full && f.own != found.made);
                 if shut {
                     return Some("42501");
                 }
                 // What was bound in an earlier batch is judged again.
-                let kind = match verdict(server, std::slice::from_ref(&found.sql)) {
+                let kind = match verdict(server, std::slice::from_ref(&found.sql), self.held) {
                     Ok(kind) => kind,
                     Err(code) if found.batch != server.batch => return Some(code),
                     Err(_) => Barrier::None,
@@ -137,6 +130,15 @@ impl Gate {
         }
     }
 
+    /// A cursor that went with its transaction: the gateway knows it until it is closed, and the server says that it is none.
+    fn refuses_lost_cursor(&self, server: &Server, portal: &str) -> Option<Code> {
+        server.declared.get(portal)?;
+        if self.fence.is_some_and(|fence| fence.kind == Barrier::Full) {
+            return Some("42501");
+        }
+        self.owed.then_some("25P02")
+    }
+
     fn refuses_parse(&mut self, server: &Server, name: &str, sql: &[Sql]) -> Option<Code> {
         if let Some(code) = bad_name(name) {
             return Some(code);
@@ -149,7 +151,7 @@ impl Gate {
         if !admitted {
             return Some("42501");
         }
-        match verdict(server, sql) {
+        match verdict(server, sql, self.held) {
             Err(code) => return Some(code),
             Ok(Barrier::Full) if self.fence.is_none() => {
                 self.fence = Some(Fence { kind: Barrier::Full, own: server.made + 1, bound: false });
@@ -170,7 +172,7 @@ impl Gate {
         {
             return Some("42501");
         }
-        let kind = match verdict(server, std::slice::from_ref(&found.sql)) {
+        let kind = match verdict(server, std::slice::from_ref(&found.sql), self.held) {
             Err(code) => return Some(code),
             Ok(kind) => kind,
         };
@@ -212,9 +214,11 @@ impl Gate {
             Frame::Flush => {}
             _ => self.copy_over = false,
         }
+        self.held |=
+            replies.iter().any(|reply| matches!(reply, Reply::Complete(tag) if tag == "DECLARE CURSOR"));
+        self.held &= !replies.contains(&Reply::Ready(b'I'));
         let ready = replies.iter().any(|reply| matches!(reply, Reply::Ready(_)));
         if ready && (self.fence.is_some() || self.owed) {
-            self.read_behind = (server.made, server.batch);
             self.owed = server.failed();
             self.fence = None;
         }
@@ -238,7 +242,9 @@ fn only_controls(statements: &[Sql]) -> bool {
 }
 
 /// The strictest of a text's statements.
-fn verdict(server: &Server, statements: &[Sql]) -> Result<Barrier, Code> {
+///
+/// `held`: a cursor was declared, whose statement the transaction's end may run to its end.
+fn verdict(server: &Server, statements: &[Sql], held: bool) -> Result<Barrier, Code> {
     if statements.contains(&Sql::Syntax) {
         return Err("42601");
     }
@@ -257,6 +263,10 @@ fn verdict(server: &Server, statements: &[Sql]) -> Result<Barrier, Code> {
         refused |= matches!(sql, Sql::Drop | Sql::Truncate | Sql::Wipe);
         barrier = barrier.max(barrier_of(sql)).max(inner.map_or(Barrier::None, barrier_of));
         code_before |= moves_names(sql) || inner.is_some_and(moves_names);
+        if held && *sql == Sql::Commit {
+            barrier = barrier.max(Barrier::Relaxed);
+            code_before = true;
+        }
     }
     if refused { Err("42501") } else { Ok(barrier) }
 }

@@ -387,7 +387,9 @@ impl Server {
             replies.push(Reply::Empty);
             return Ok(());
         }
-        if self.failed() && !portal.sql.may_end_failure() {
+        // A portal of what was rolled back has lost its plan (`AtAbort_Portals`): it ends no failure any more.
+        let ends_failure = portal.sql.may_end_failure() && portal.state != PortalState::Failed;
+        if self.failed() && !ends_failure {
             return Err("25P02");
         }
         if portal.state != PortalState::Ready {
