@@ -38,13 +38,24 @@ const GATEWAY: &[Part] = &[
     Part { modules: &["net::tls"], uses: &["net::stream"] },
     // The linear buffer of one direction: knows bytes and positions, nothing of sockets or sessions.
     Part { modules: &["net::conduit"], uses: &[] },
+    // The end of a connection, for any stream.
+    Part { modules: &["net::close"], uses: &[] },
     Part { modules: &["config"], uses: &[] },
     Part { modules: &["evidence"], uses: &["config"] },
     Part { modules: &["identity"], uses: &["config", "net::stream", "net::tls"] },
     Part { modules: &["backend"], uses: &["config", "net::stream", "net::tls", "evidence"] },
     Part {
         modules: &["session"],
-        uses: &["config", "net::stream", "net::tls", "net::conduit", "evidence", "identity", "backend"],
+        uses: &[
+            "config",
+            "net::stream",
+            "net::tls",
+            "net::conduit",
+            "net::close",
+            "evidence",
+            "identity",
+            "backend",
+        ],
     },
     Part {
         modules: &["net"],
@@ -53,6 +64,7 @@ const GATEWAY: &[Part] = &[
             "net::stream",
             "net::tls",
             "net::conduit",
+            "net::close",
             "evidence",
             "identity",
             "backend",

@@ -180,13 +180,7 @@ impl Server {
                 let outcome = self.added(*k, "returned")?;
                 Ok(Outcome { rows: vec![vec![Some(k.to_string()), Some("returned".into())]], ..outcome })
             }
-            Sql::AddParameters => {
-                let key = values.first().cloned().flatten().and_then(|key| key.parse().ok());
-                // NULL in a primary key.
-                let key = key.ok_or("23502")?;
-                self.data.add(key, values.get(1).cloned().flatten())?;
-                Ok(Outcome::of("INSERT 0 1"))
-            }
+            Sql::AddParameters => self.added_by_parameters(values),
             Sql::Change(k) => {
                 let found = self.data.kv.get_mut(k).map(|v| *v = Some("changed".into()));
                 Ok(Outcome::of(format!("UPDATE {}", usize::from(found.is_some()))))
@@ -240,6 +234,14 @@ impl Server {
                 Ok(Outcome { command: format!("SELECT {}", rows.len()), rows })
             }
         }
+    }
+
+    fn added_by_parameters(&mut self, values: &[Option<String>]) -> Result<Outcome, Code> {
+        let key = values.first().cloned().flatten().and_then(|key| key.parse().ok());
+        // NULL in a primary key.
+        let key = key.ok_or("23502")?;
+        self.data.add(key, values.get(1).cloned().flatten())?;
+        Ok(Outcome::of("INSERT 0 1"))
     }
 
     fn added(&mut self, key: i32, value: &str) -> Result<Outcome, Code> {
