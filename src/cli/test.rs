@@ -183,6 +183,7 @@ fn judge(test: &Test, loaded: &Loaded, shelf: &mut Shelf) -> Result<TextVerdict,
         in_transaction: test.in_transaction,
         now_s: now_s(),
         limits: loaded.limits(&test.target),
+        masker: pgturnstile_rules::policy::MASKER_STANDS,
     };
     on_parser_stack(|| bench.judge_here(&test.sql))
         .map_err(|fault| refusal_expected(format!("the text has no facts: {fault}")))

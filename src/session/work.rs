@@ -158,8 +158,17 @@ impl<'w> Work<'w> {
 
     fn judged(&mut self, statement: &StatementFacts, resolution: &Resolution) -> policy::Judgement {
         let ground = &self.judge.ground;
+        let sight = policy::Sight {
+            labelled: &ground.labelled,
+            snapshot: &ground.snapshot,
+            path: &ground.path,
+            temp_possible: self.judge.temp_possible,
+            private_catalog: self.judge.private_ddl.is_some() || self.ddl_before,
+            masker: policy::MASKER_STANDS,
+        };
         let judge = |in_transaction| {
-            let context = policy::Context { in_transaction, text_digest: self.digest, now_s: now_s() };
+            let context =
+                policy::Context { in_transaction, text_digest: self.digest, now_s: now_s(), sight: Some(&sight) };
             ground.policy.judge(&ground.subject, statement, resolution, &context)
         };
         let judgement = match self.in_transaction {

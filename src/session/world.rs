@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::policy::condition::Condition;
 use pgturnstile_rules::policy::principal::Principal;
-use pgturnstile_rules::policy::{Policy, Subject};
+use pgturnstile_rules::policy::{Labelled, Policy, Subject};
 use pgturnstile_rules::resolve::SearchPath;
 use pgturnstile_rules::statement::facts::TextFacts;
 use pgturnstile_rules::statement::{Done, Unparsable};
@@ -27,6 +27,8 @@ pub struct Ground {
     pub subject: Subject,
     /// The catalog.
     pub snapshot: Arc<Snapshot>,
+    /// What is labelled on the target.
+    pub labelled: Arc<Labelled>,
     /// Which policy it is; counts up.
     pub generation: u64,
     /// The search path of the session.
@@ -133,7 +135,8 @@ impl World {
         let path = SearchPath::new(&subject.access().guards.search_path, &login);
         let number = number(&policy, &subject, snapshot.epoch);
         let moves_by_itself = asks_for_transaction_or_day(&policy);
-        Ok(Ground { number, policy, subject, snapshot, generation, path, moves_by_itself })
+        let labelled = policy.labelled(&snapshot);
+        Ok(Ground { number, policy, subject, snapshot, labelled, generation, path, moves_by_itself })
     }
 
     /// Whether `ground` is still the newest.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use super::builtins::{self, Category};
 use super::load::{LoadError, Named, Raw, RawCast, RawEverywhere, RawExpression, RawLink, RawType};
 use super::parts::{Event, FunctionName, Relation, Relations, Routine, Type, TypeId};
+use super::tree::View;
 use super::{FIRST_USER_OID, Snapshot, kin};
 
 /// The bit of a mask that says: also at COMMIT.
@@ -82,6 +83,12 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
     graph.spread();
     graph.defer(&raw);
 
+    let mut views = std::mem::take(&mut raw.views);
+    let functions = Functions::new(&raw);
+    for view in views.values_mut() {
+        view.code = view_code(view, &functions, &types);
+    }
+
     let everywhere = raw.everywhere.iter().find_map(|entry| match entry {
         RawEverywhere::Any(reason) => Some(Arc::from(reason.as_str())),
         RawEverywhere::Class { of_type, reason } if *of_type < FIRST_USER_OID => {
@@ -113,12 +120,27 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         unreviewed_functions: by_name(unreviewed),
         unreviewed_operators: unreviewed_operators(&raw),
         operators,
+        names: raw.relations.iter().map(|r| (r.oid, (r.schema.clone(), r.name.clone()))).collect(),
+        views,
+        remarks: std::mem::take(&mut raw.remarks),
         relations: graph.relations()?,
         type_names: types.names(),
         type_oids: types.places,
         types: types.all,
         routines: by_name(raw.routines.into_iter()),
     })
+}
+
+/// Why reading a view runs code that is not reviewed, as far as its own definition says.
+fn view_code(view: &View, functions: &Functions<'_>, types: &Types) -> Option<Arc<str>> {
+    let call = view.functions.iter().find_map(|oid| functions.hazard(*oid));
+    let other = || {
+        view.others.iter().find_map(|oid| match types.place(*oid) {
+            Some(place) => types.all[place].code.as_deref().map(str::to_owned),
+            None => Some(format!("uses object {oid} outside the built-ins")),
+        })
+    };
+    call.or_else(other).map(Arc::from)
 }
 
 fn by_name(routines: impl Iterator<Item = Routine>) -> HashMap<Arc<str>, Vec<Routine>> {
@@ -384,6 +406,7 @@ impl Graph {
                 system: system_schema && found.oid < FIRST_USER_OID,
                 kin: None,
                 types: of_columns.into(),
+                columns: raw.columns.get(&found.oid).map(|columns| Arc::from(columns.as_slice())),
                 reasons: Default::default(),
             });
         }

@@ -7,6 +7,7 @@
 //! the file is the target's schema. A statement without a meaning here is told in [`Definitions::notes`] with its line.
 
 mod code;
+mod columns;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -167,6 +168,9 @@ impl Reader {
                 links: Vec::new(),
                 everywhere: Vec::new(),
                 event_triggers: Vec::new(),
+                columns: HashMap::new(),
+                views: HashMap::new(),
+                remarks: Vec::new(),
             },
             next_oid: FIRST_USER_OID,
             relations: HashMap::new(),
@@ -238,6 +242,7 @@ impl Reader {
             }
             N::AlterTableStmt(n) => {
                 let relation = self.known(n.relation.as_ref())?;
+                self.altered_columns(relation, n);
                 self.expressions(relation, "a constraint, default or the like", facts);
                 self.columns(relation, facts);
                 self.keys(relation, facts);
@@ -306,6 +311,7 @@ impl Reader {
     fn create_table(&mut self, n: &pb::CreateStmt, kind: Kind, facts: &StatementFacts) -> Result<(), String> {
         let kind = if n.partspec.is_some() { Kind::Partitioned } else { kind };
         let oid = self.relation(n.relation.as_ref(), kind)?;
+        self.table_columns(oid, n);
         self.expressions(oid, "a default, constraint or the like", facts);
         self.columns(oid, facts);
         let mut parents = Vec::new();

@@ -1,12 +1,13 @@
 //! Rows to typed rows: strict, and every error says which query, row and column.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use super::build;
-use super::parts::{Kind, Operator, Routine};
+use super::parts::{Column, Kind, Operator, Remark, Routine};
 use super::queries::{QUERIES, at};
+use super::tree::{self, View};
 use super::{SERVER_MAJOR_MAX, SERVER_MAJOR_MIN, Snapshot};
 
 /// The answers to [`QUERIES`], in their order: rows of cells as text.
@@ -147,6 +148,9 @@ pub(super) struct Raw {
     pub(super) links: Vec<RawLink>,
     pub(super) everywhere: Vec<RawEverywhere>,
     pub(super) event_triggers: Vec<(String, String)>,
+    pub(super) columns: HashMap<u32, Vec<Column>>,
+    pub(super) views: HashMap<u32, View>,
+    pub(super) remarks: Vec<Remark>,
 }
 
 impl Snapshot {
@@ -286,7 +290,69 @@ fn read(rows: &Rows) -> Result<Raw, LoadError> {
         event_triggers: each(rows, at::EVENT_TRIGGERS, |row| {
             Ok((row.text(0)?.to_owned(), format!("{}.{}()", row.text(1)?, row.text(2)?)))
         })?,
+        columns: columns(rows, names)?,
+        views: views(rows)?,
+        remarks: each(rows, at::REMARKS, |row| {
+            Ok(Remark {
+                relation: row.number(0)?,
+                column: row.number(1)?,
+                comment: row.text(2)? == "comment",
+                words: row.text(3)?.into(),
+            })
+        })?,
     })
+}
+
+/// Columns by relation, with what generated ones are computed from.
+fn columns(rows: &Rows, names: &mut Names) -> Result<HashMap<u32, Vec<Column>>, LoadError> {
+    let mut inputs: HashMap<(u32, i16), Vec<i16>> = HashMap::new();
+    let read = |row: &Row<'_>| Ok((row.number(0)?, row.number(1)?, row.number(2)?));
+    for (relation, column, input) in each(rows, at::GENERATED, read)? {
+        inputs.entry((relation, column)).or_default().push(input);
+    }
+    let mut all: HashMap<u32, Vec<Column>> = HashMap::new();
+    let read = |row: &Row<'_>| {
+        let (relation, number) = (row.number(0)?, row.number(1)?);
+        let generated = row.flag(5)?;
+        let inputs = inputs.remove(&(relation, number)).unwrap_or_default();
+        let column = Column {
+            number,
+            name: names.intern(row.text(2)?),
+            type_oid: row.number(3)?,
+            text: row.text(4)? == "S",
+            generated: generated.then(|| inputs.into()),
+        };
+        Ok((relation, column))
+    };
+    for (relation, column) in each(rows, at::COLUMNS, read)? {
+        all.entry(relation).or_default().push(column);
+    }
+    Ok(all)
+}
+
+/// Definitions of views. A column that the server's dependencies name narrows a relation in the tree to it; a relation that
+/// they do not name stays read whole.
+fn views(rows: &Rows) -> Result<HashMap<u32, View>, LoadError> {
+    let mut reads: HashMap<u32, Vec<(u32, i16)>> = HashMap::new();
+    let read = |row: &Row<'_>| Ok((row.number(0)?, row.number(1)?, row.number(2)?));
+    for (view, relation, column) in each(rows, at::VIEW_READS, read)? {
+        reads.entry(view).or_default().push((relation, column));
+    }
+    let mut all = HashMap::new();
+    let read = |row: &Row<'_>| Ok((row.number(0)?, row.maybe(1).and_then(tree::read)));
+    for (oid, view) in each(rows, at::VIEWS, read)? {
+        let Some(mut view) = view else { continue };
+        let mut depends = reads.remove(&oid).unwrap_or_default();
+        if view.whole {
+            depends.iter_mut().for_each(|(_, column)| *column = 0);
+        }
+        view.reads.retain(|(relation, _)| !depends.iter().any(|(other, _)| other == relation));
+        view.reads.extend(depends);
+        view.reads.sort_unstable();
+        view.reads.dedup();
+        all.insert(oid, view);
+    }
+    Ok(all)
 }
 
 fn relation(row: &Row<'_>, names: &mut Names) -> Result<RawRelation, LoadError> {

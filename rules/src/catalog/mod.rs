@@ -17,6 +17,7 @@ mod load;
 mod parts;
 pub mod queries;
 pub mod system;
+mod tree;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use std::sync::Arc;
 pub use fixture::{Definitions, FIXTURE_BYTES_MAX, FixtureError};
 pub use load::{LoadError, Rows};
 use parts::Relations;
-pub use parts::{Event, FunctionName, Kin, Kind, Operator, Relation, Routine, Type, TypeId};
+pub use parts::{Column, Event, FunctionName, Kin, Kind, Operator, Relation, Remark, Routine, Type, TypeId};
+pub use tree::View;
 
 /// The first oid of an object that no `initdb` made (src/include/access/transam.h).
 pub const FIRST_USER_OID: u32 = 16_384;
@@ -44,6 +46,9 @@ pub struct Snapshot {
     database: Arc<str>,
     schemas: HashSet<Arc<str>>,
     relations: Relations,
+    names: HashMap<u32, (Arc<str>, Arc<str>)>,
+    views: HashMap<u32, View>,
+    remarks: Vec<Remark>,
     routines: HashMap<Arc<str>, Vec<Routine>>,
     operators: HashMap<Arc<str>, Vec<Operator>>,
     types: Vec<Type>,
@@ -80,6 +85,25 @@ impl Snapshot {
     #[must_use]
     pub fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
         self.relations.0.get(schema)?.get(name)
+    }
+
+    /// The relation of that oid.
+    #[must_use]
+    pub fn relation_by_oid(&self, oid: u32) -> Option<&Relation> {
+        let (schema, name) = self.names.get(&oid)?;
+        self.relation(schema, name)
+    }
+
+    /// The definition of a view or materialized view; `None` where it did not read.
+    #[must_use]
+    pub fn view(&self, oid: u32) -> Option<&View> {
+        self.views.get(&oid)
+    }
+
+    /// What the target itself says of columns: SECURITY LABEL in PostgreSQL Anonymizer's form, and comments.
+    #[must_use]
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
     }
 
     /// Every relation, with its schema, in no order.

@@ -88,6 +88,34 @@ impl Kind {
     }
 }
 
+/// A column of a relation of users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its number, `pg_attribute.attnum`.
+    pub number: i16,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Oid of its type.
+    pub type_oid: u32,
+    /// Its type is in the category of strings: a mask can be a text.
+    pub text: bool,
+    /// It is generated, from these columns.
+    pub generated: Option<Box<[i16]>>,
+}
+
+/// What the target says of a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Oid of the relation.
+    pub relation: u32,
+    /// Number of the column.
+    pub column: i16,
+    /// A comment on it; otherwise a SECURITY LABEL of the provider `anon`.
+    pub comment: bool,
+    /// The words.
+    pub words: Arc<str>,
+}
+
 /// A relation.
 #[derive(Clone, Debug)]
 pub struct Relation {
@@ -106,6 +134,9 @@ pub struct Relation {
     pub kin: Option<Kin>,
     /// The user types of its columns, with everything those are made of.
     pub types: Box<[TypeId]>,
+    /// Its columns in their order; `None` where they are not known: relations of the system, sequences, indexes, and what
+    /// a file of definitions does not tell.
+    pub columns: Option<Arc<[Column]>>,
     pub(super) reasons: [Option<Arc<str>>; 6],
 }
 

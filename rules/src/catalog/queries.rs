@@ -47,7 +47,12 @@ pub(super) mod at {
     pub(in crate::catalog) const LINKS: usize = 12;
     pub(in crate::catalog) const EVERYWHERE: usize = 13;
     pub(in crate::catalog) const EVENT_TRIGGERS: usize = 14;
-    pub(in crate::catalog) const COUNT: usize = 15;
+    pub(in crate::catalog) const COLUMNS: usize = 15;
+    pub(in crate::catalog) const GENERATED: usize = 16;
+    pub(in crate::catalog) const VIEWS: usize = 17;
+    pub(in crate::catalog) const VIEW_READS: usize = 18;
+    pub(in crate::catalog) const REMARKS: usize = 19;
+    pub(in crate::catalog) const COUNT: usize = 20;
 }
 
 /// Every query of a load, in order.
@@ -163,7 +168,57 @@ FROM pg_catalog.pg_ts_parser t JOIN pg_catalog.pg_namespace n ON n.oid = t.prsna
         sql: r"SELECT e.evtname, n.nspname, p.proname FROM pg_catalog.pg_event_trigger e
 JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace",
     },
+    Query {
+        name: "columns",
+        columns: 6,
+        sql: r"SELECT a.attrelid, a.attnum, a.attname, a.atttypid, t.typcategory, a.attgenerated <> ''
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND n.nspname !~ '^pg_(toast|temp_)'
+ORDER BY a.attrelid, a.attnum",
+    },
+    Query { name: "inputs of generated columns", columns: 3, sql: GENERATED },
+    Query {
+        name: "definitions of views",
+        columns: 2,
+        sql: r"SELECT r.ev_class, CASE WHEN pg_catalog.octet_length(r.ev_action::pg_catalog.text) <= 4194304 THEN r.ev_action::pg_catalog.text END
+FROM pg_catalog.pg_rewrite r WHERE r.rulename = '_RETURN' AND r.ev_class >= 16384",
+    },
+    Query {
+        name: "columns that views read",
+        columns: 3,
+        sql: r"SELECT DISTINCT r.ev_class, d.refobjid, d.refobjsubid
+FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d
+  ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+WHERE r.rulename = '_RETURN' AND r.ev_class >= 16384 AND d.refobjid <> r.ev_class
+  AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass",
+    },
+    Query {
+        name: "labels and comments of columns",
+        columns: 4,
+        sql: r"SELECT s.objoid, s.objsubid, 'label', s.label FROM pg_catalog.pg_seclabel s
+WHERE s.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.objsubid > 0 AND s.provider = 'anon'
+UNION ALL
+SELECT d.objoid, d.objsubid, 'comment', pg_catalog.left(d.description, 4096) FROM pg_catalog.pg_description d
+WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid > 0 AND d.objoid >= 16384
+  AND pg_catalog.strpos(d.description, 'pgturnstile:') > 0",
+    },
 ];
+
+/// (relation, generated column, column that it is computed from). The dependency is the column's before version 15, and
+/// its expression's from there on.
+const GENERATED: &str = r"SELECT a.attrelid, a.attnum, d.refobjsubid
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_depend d ON d.objid = a.attrelid AND d.objsubid = a.attnum
+WHERE a.attgenerated <> '' AND a.attrelid >= 16384 AND d.refobjid = a.attrelid AND d.refobjsubid > 0
+  AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+UNION
+SELECT e.adrelid, e.adnum, d.refobjsubid
+FROM pg_catalog.pg_attrdef e JOIN pg_catalog.pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum
+JOIN pg_catalog.pg_depend d ON d.objid = e.oid
+WHERE a.attgenerated <> '' AND a.attrelid >= 16384 AND d.refobjid = e.adrelid AND d.refobjsubid > 0
+  AND d.refobjsubid <> e.adnum
+  AND d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass";
 
 /// (relation, mask, reason): what stands in the way of a relation other than expressions. A disabled trigger counts: it
 /// takes one statement to enable it. Internal triggers of foreign keys and deferred uniqueness are built-ins and none.
@@ -258,7 +313,7 @@ pub const FINGERPRINT: &str = r"SELECT pg_catalog.current_setting('server_versio
 FROM (
 SELECT 'n' AS name, count(*) AS rows, bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 0)) AS hash FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_(toast|temp_)'
 UNION ALL SELECT 'c', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 1)) FROM pg_catalog.pg_class WHERE oid >= 16384 AND relpersistence <> 't' AND relkind <> 't'
-UNION ALL SELECT 'a', count(*), bit_xor(pg_catalog.hashint8extended(a.attrelid::int8 << 32 | a.xmin::text::int8, a.attnum)) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE a.atttypid >= 16384 AND c.relpersistence <> 't'
+UNION ALL SELECT 'a', count(*), bit_xor(pg_catalog.hashint8extended(a.attrelid::int8 << 32 | a.xmin::text::int8, a.attnum)) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE a.attrelid >= 16384 AND a.attnum > 0 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.relpersistence <> 't'
 UNION ALL SELECT 't', count(*), bit_xor(pg_catalog.hashint8extended(t.oid::int8 << 32 | t.xmin::text::int8, 2)) FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp_)'
 UNION ALL SELECT 'p', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 3)) FROM pg_catalog.pg_proc WHERE oid >= 16384
 UNION ALL SELECT 'o', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 4)) FROM pg_catalog.pg_operator WHERE oid >= 16384
@@ -278,4 +333,6 @@ UNION ALL SELECT 'm', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 <<
 UNION ALL SELECT 'v', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 17)) FROM pg_catalog.pg_conversion WHERE oid >= 16384
 UNION ALL SELECT 'w', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 18)) FROM pg_catalog.pg_ts_template WHERE oid >= 16384
 UNION ALL SELECT 'x', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 19)) FROM pg_catalog.pg_ts_parser WHERE oid >= 16384
+UNION ALL SELECT 'z', count(*), bit_xor(pg_catalog.hashint8extended(s.objoid::int8 << 32 | s.xmin::text::int8, s.objsubid)) FROM pg_catalog.pg_seclabel s WHERE s.objsubid > 0 AND s.provider = 'anon'
+UNION ALL SELECT 'Z', count(*), bit_xor(pg_catalog.hashint8extended(d.objoid::int8 << 32 | d.xmin::text::int8, d.objsubid)) FROM pg_catalog.pg_description d WHERE d.objoid >= 16384 AND d.objsubid > 0 AND pg_catalog.strpos(d.description, 'pgturnstile:') > 0
 ) s";

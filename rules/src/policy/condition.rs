@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 
 use crate::document::{Located, Shape, Table, unknown_word};
+use crate::policy::object::Tier;
 use crate::policy::atoms::Atom;
 use crate::policy::pattern::Pattern;
 use crate::statement::facts::Predicate;
@@ -69,6 +70,8 @@ pub(crate) struct Situation<'s> {
     pub(crate) in_transaction: bool,
     /// blake3 of the text.
     pub(crate) text_digest: &'s [u8; 32],
+    /// Tiers of the labels that the statement may reach.
+    pub(crate) tiers: &'s [Tier],
     /// What `touches` conditions answered for this statement: they say the same of each of its atoms.
     pub(crate) touched: &'s RefCell<Vec<(usize, bool)>>,
 }
@@ -80,8 +83,10 @@ impl Situation<'_> {
         if let Some((_, known)) = self.touched.borrow().iter().find(|(of, _)| *of == key) {
             return *known;
         }
-        let touches =
-            self.atoms.iter().any(|atom| patterns.iter().any(|pattern| pattern.touches(&atom.object)));
+        let labelled =
+            |pattern: &Pattern| matches!(pattern, Pattern::Label(tier) if self.tiers.contains(tier));
+        let touches = patterns.iter().any(labelled)
+            || self.atoms.iter().any(|atom| patterns.iter().any(|pattern| pattern.touches(&atom.object)));
         self.touched.borrow_mut().push((key, touches));
         touches
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::class::Class;
 use crate::policy::model::{Classes, Permit, Restrict};
-use crate::policy::object::{Home, Kind, Object, home};
+use crate::policy::object::{Home, Kind, Object, Tier, home};
 use crate::policy::pattern::{On, Pattern};
 use crate::resolve::Reach;
 
@@ -126,10 +126,46 @@ impl Index {
                     self.functions.add(schema.literal(), name.literal(), entry);
                 }
                 Pattern::Kind(kind) => self.kinds[*kind as usize].push(entry),
-                // Settings are looked up by class; labels match no object yet (labels.rs).
+                // Settings are looked up by class, labels by the tiers that a statement reaches.
                 Pattern::Setting(_) | Pattern::Label(_) => {}
             }
         }
+    }
+
+    /// Adds the rules that speak of labels of one of these tiers.
+    pub(crate) fn on_labels<R: Indexed>(
+        &self,
+        rules: &[R],
+        class: Class,
+        tiers: &[Tier],
+        found: &mut Vec<usize>,
+    ) {
+        for at in self.every[class as usize].iter().copied() {
+            let speaks = rules.get(at).is_some_and(|rule| {
+                let of = |pattern: &Pattern| matches!(pattern, Pattern::Label(tier) if tiers.contains(tier));
+                rule.on().patterns().iter().any(of)
+            });
+            if speaks && !found.contains(&at) {
+                found.push(at);
+            }
+        }
+    }
+
+    /// Every rule that certainly covers an object; each once, in no order.
+    pub(crate) fn all_covering<R: Indexed>(&self, rules: &[R], class: Class, object: &Object<'_>) -> Vec<usize> {
+        let mut found: Vec<usize> = self.star[class as usize].clone();
+        let covers = |at: usize| {
+            rules.get(at).is_some_and(|rule| {
+                rule.classes().contain(class) && rule.on().patterns().iter().any(|pattern| pattern.covers(object))
+            })
+        };
+        for at in self.every[class as usize].iter().copied() {
+            let whole = !class.has_objects() || matches!(object, Object::Whole);
+            if (whole || covers(at)) && !found.contains(&at) {
+                found.push(at);
+            }
+        }
+        found
     }
 
     /// A permit that covers the object, the most specific first.

@@ -6,15 +6,16 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::class::Class;
 use crate::policy::Policy;
 use crate::policy::atoms::{Atom, atoms};
 use crate::policy::condition::{Condition, Situation};
-use crate::policy::labels;
+use crate::policy::labels::{self, Fields, Near, Outcome, Sight};
 use crate::policy::message;
 use crate::policy::model::{Observe, Permit, Restrict, Rule, Then};
-use crate::policy::object::Object;
+use crate::policy::object::{Object, Tier};
 use crate::policy::place::Place;
 use crate::policy::settings::{self, BuiltIn};
 use crate::policy::subject::Subject;
@@ -56,6 +57,8 @@ pub struct Context<'c> {
     pub text_digest: &'c [u8; 32],
     /// The time, seconds since 1970: decides whether an `observe` is still running.
     pub now_s: i64,
+    /// The labels of the target. Without them a policy that has labels refuses whatever names an object.
+    pub sight: Option<&'c Sight<'c>>,
 }
 
 /// The verdict on one statement, or the strictest of several.
@@ -75,6 +78,8 @@ pub struct Judgement {
     pub rules: Vec<Rule>,
     /// Restricts under `observe` that would have fired.
     pub observed: Vec<Observed>,
+    /// What the fields of a statement near labels hold; `None` for one that reaches no label, or is refused.
+    pub fields: Option<Arc<Fields>>,
     /// The reason tree, where [`Policy::explain`] was asked.
     pub tree: Option<Box<StatementTree>>,
 }
@@ -100,6 +105,7 @@ impl Judgement {
             message: String::new(),
             rules: Vec::new(),
             observed: Vec::new(),
+            fields: None,
             tree: None,
         }
     }
@@ -192,7 +198,9 @@ impl Policy {
             verdict: Judgement::allow(),
             touching: Vec::new(),
             touched: RefCell::default(),
+            tiers: Vec::new(),
         };
+        judge.tiers = atoms.iter().flat_map(|atom| judge.tiers_of(atom)).collect();
         if subject.policy_hash != self.hash() {
             // Its positions are those of another policy: nothing of it may be looked up.
             judge.object(stale_subject());
@@ -223,9 +231,19 @@ struct Judge<'j> {
     touching: Vec<usize>,
     /// What `touches` conditions answered.
     touched: RefCell<Vec<(usize, bool)>>,
+    /// Tiers of the labels that the statement may reach.
+    tiers: Vec<Tier>,
 }
 
 impl<'j> Judge<'j> {
+    fn tiers_of(&self, atom: &Atom<'_>) -> Vec<Tier> {
+        let labels = &self.policy.model.labels;
+        if labels.is_empty() && self.context.sight.is_none_or(|sight| sight.labelled.facts().is_empty()) {
+            return Vec::new();
+        }
+        labels::tiers(self.context.sight, labels, atom)
+    }
+
     /// What no permit opens and no atom carries: settings, transaction modes, large objects that a read would write.
     fn built_in(&mut self, statement: &'j StatementFacts, mut tree: Option<&mut StatementTree>) {
         let access = self.subject.access();
@@ -270,6 +288,10 @@ impl<'j> Judge<'j> {
         }
         let mut touching = std::mem::take(&mut self.touching);
         self.subject.restricts.touching(&policy.model.restricts, atom.class, &atom.object, &mut touching);
+        let tiers = self.tiers_of(atom);
+        if !tiers.is_empty() {
+            self.subject.restricts.on_labels(&policy.model.restricts, atom.class, &tiers, &mut touching);
+        }
         for position in &touching {
             self.restrict(&policy.model.restricts[*position], atom, report.as_deref_mut());
         }
@@ -305,6 +327,7 @@ impl<'j> Judge<'j> {
             in_transaction: self.context.in_transaction,
             text_digest: self.context.text_digest,
             touched: &self.touched,
+            tiers: &self.tiers,
         };
         let fires = fires(restrict, &situation);
         let observed = restrict.observe.as_ref().filter(|observe| is_running(observe, self.context.now_s));
@@ -342,9 +365,28 @@ impl<'j> Judge<'j> {
         resolution: &Resolution,
         tree: Option<&mut StatementTree>,
     ) {
-        let Some(reached) = labels::reached(&self.policy.model.labels, self.atoms, statement, resolution)
-        else {
-            return;
+        let outcome = match self.context.sight {
+            Some(sight) => Near {
+                sight,
+                subject: self.subject,
+                permits: &self.policy.model.permits,
+                atoms: self.atoms,
+                statement,
+                resolution,
+            }
+            .judge(),
+            None => labels::unseen(&self.policy.model.labels, self.atoms),
+        };
+        let reached = match outcome {
+            Outcome::Far => return,
+            Outcome::Near(fields) => {
+                if let (Some(tree), Some(sight)) = (tree, self.context.sight) {
+                    tree.fields = labels::describe(&fields, sight);
+                }
+                self.verdict.fields = Some(Arc::new(fields));
+                return;
+            }
+            Outcome::Refused(reached) => reached,
         };
         let rule = reached.rule;
         if let Some(tree) = tree {
@@ -356,9 +398,7 @@ impl<'j> Judge<'j> {
             rule,
             object: Object::Whole,
             why: reached.why.into(),
-            next:
-                "leave labelled relations, and views and functions that may read them, out of the statement"
-                    .into(),
+            next: reached.next.into(),
         });
     }
 

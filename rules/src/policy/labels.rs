@@ -1,129 +1,471 @@
-//! Labels while masking is not built: a statement that reaches, or may reach, a labelled column is refused.
+//! The rule near labels: what reaches no label passes; a labelled column stands only as a bare output; everything else is
+//! refused, with the column, the label, its line, and what would pass.
 //!
-//! Owns: that refusal (README decisions 11 and 13). May not: look at columns; the resolution has none, so a label speaks
-//! for its whole relation, and for those that share its rows by inheritance or partitioning. Fails closed: views,
-//! materialized views, foreign tables, functions and code that no text names may read labelled relations and are refused
-//! wherever the policy has a label; so are names that the snapshot does not know.
+//! Owns: that rule (README decision 11, lineage.md 7.2 step 1). May not: mask, or see a row. Fails closed: what may run
+//! code that nobody read is near every label of the target, and so is what the snapshot does not know.
+//!
+//! ```text
+//! no label on the target ───────────────────────────────────────────────► far
+//! functions, code behind relations, closed or unknown relations ────────► refused
+//! every relation unlabelled, or its labels clear for the subject ───────► far
+//! otherwise ─ follow the columns ─ used, stored, not followed ──────────► refused
+//!                                └ bare outputs alone ──────────────────► near: fields, each clean or labelled
+//! ```
 
+use std::cell::Cell;
+use std::sync::Arc;
+
+use crate::catalog::{Event, Snapshot};
+use crate::class::Class;
 use crate::policy::atoms::Atom;
-use crate::policy::model::{Label, Rule};
-use crate::policy::object::{Home, Object, home};
-use crate::resolve::{Code, Reach, Resolution};
-use crate::statement::facts::StatementFacts;
+use crate::policy::follow::{Column, Follow, LOOKS_MAX, Outs, Trouble};
+use crate::policy::labelled::{Hit, LabelFact, Labelled, RULE_LABELS};
+use crate::policy::model::{Disclose, Label, Permit, Rule};
+use crate::policy::object::{Home, Object, Tier, home};
+use crate::policy::place::Place as RulePlace;
+use crate::policy::subject::Subject;
+use crate::resolve::{Reach, Resolution, SearchPath, event};
+use crate::statement::facts::{NamedUse, StatementFacts};
+use crate::statement::outline::{Outline, Place};
 
-/// Id of the built-in rule.
-const RULE_LABELS: &str = "builtin.labels";
+/// Whether this version masks what leaves: while it does not, no labelled column leaves at all.
+pub const MASKER_STANDS: bool = false;
 
-/// Why a statement reaches, or may reach, a labelled relation.
+/// What the labels are seen by: the target's catalog and the session's names.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'s> {
+    /// The labels of the target.
+    pub labelled: &'s Labelled,
+    /// The catalog that they were computed for, and the statement was resolved by.
+    pub snapshot: &'s Snapshot,
+    /// The session's path.
+    pub path: &'s SearchPath,
+    /// Unqualified names may mean temporary relations.
+    pub temp_possible: bool,
+    /// The session's own DDL is not in the snapshot yet: what is not known may be what it made, which holds nothing labelled.
+    pub private_catalog: bool,
+    /// Whether rows go through the masker: without it no labelled column leaves.
+    pub masker: bool,
+}
+
+/// A field of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldLabel {
+    /// Oid of the relation that the labelled column belongs to (of the view, where it is a view's).
+    pub relation: u32,
+    /// Number of the column.
+    pub number: i16,
+    /// The label.
+    pub hit: Hit,
+}
+
+/// What a statement near a label gives, field by field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// In order; `None` for a field that holds nothing labelled.
+    pub list: Vec<Option<FieldLabel>>,
+    /// There may be more fields, all of them clean.
+    pub more: bool,
+}
+
+/// What became of a statement.
+pub(crate) enum Outcome {
+    /// It reaches no label that is not clear for the subject.
+    Far,
+    /// It reaches labels, and gives them as bare outputs alone.
+    Near(Fields),
+    /// It is refused.
+    Refused(Reached),
+}
+
+/// Why a statement is refused for a label.
 pub(crate) struct Reached {
     /// The label, or the built-in rule where it is only feared.
     pub(crate) rule: Rule,
     /// Why, as a clause.
     pub(crate) why: String,
+    /// What would pass.
+    pub(crate) next: String,
 }
 
-/// The first label that the statement reaches or may reach.
-pub(crate) fn reached(
-    labels: &[Label],
-    atoms: &[Atom<'_>],
-    statement: &StatementFacts,
-    resolution: &Resolution,
-) -> Option<Reached> {
-    let any = labels.first()?;
-    for atom in atoms {
-        if let Some(label) = labels.iter().find(|label| names(label, &atom.object)) {
+/// One statement near labels.
+pub(crate) struct Near<'n> {
+    pub(crate) sight: &'n Sight<'n>,
+    pub(crate) subject: &'n Subject,
+    pub(crate) permits: &'n [Permit],
+    pub(crate) atoms: &'n [Atom<'n>],
+    pub(crate) statement: &'n StatementFacts,
+    pub(crate) resolution: &'n Resolution,
+}
+
+const NEXT_CODE: &str = "leave it out of the statement, or ask whoever keeps the policy to disclose in clear what it reads";
+const NEXT_BARE: &str = "take labelled columns as plain outputs alone (SELECT id, column FROM …), which leave masked";
+
+fn feared(why: String, next: &str) -> Reached {
+    Reached { rule: Rule { id: RULE_LABELS.into(), place: RulePlace::built_in() }, why, next: next.into() }
+}
+
+impl Near<'_> {
+    /// What becomes of the statement.
+    pub(crate) fn judge(&self) -> Outcome {
+        if self.sight.labelled.facts().is_empty() {
+            return Outcome::Far;
+        }
+        if let Some(reached) = self.missing() {
+            return Outcome::Refused(reached);
+        }
+        if self.sight.labelled.is_empty() {
+            return Outcome::Far;
+        }
+        if let Some(reached) = self.code().or_else(|| self.relations()).or_else(|| self.named_objects()) {
+            return Outcome::Refused(reached);
+        }
+        let Some(first) = self.first_label() else {
+            return match self.copied() {
+                Some(reached) => Outcome::Refused(reached),
+                None => Outcome::Far,
+            };
+        };
+        match self.follow(self.statement, &first) {
+            Ok(fields) => self.released(fields),
+            Err(reached) => Outcome::Refused(*reached),
+        }
+    }
+
+    /// Fields that would leave labelled need the masker.
+    fn released(&self, fields: Fields) -> Outcome {
+        let labelled = fields.list.iter().flatten().next();
+        match labelled {
+            Some(field) if !self.sight.masker => {
+                let column = Column { relation: field.relation, number: field.number, hit: field.hit };
+                let (rule, name) = self.words(column);
+                let why = format!("{name}, and masking is not built into this version: nothing labelled leaves");
+                let next = "leave the column out of the outputs; everything beside it may stay".into();
+                Outcome::Refused(Reached { rule, why, next })
+            }
+            Some(_) | None => Outcome::Near(fields),
+        }
+    }
+
+    /// Whether all that is labelled on the target is clear for the subject in calls of code that may read anything.
+    fn code_is_clear(&self, class: Class, object: &Object<'_>) -> bool {
+        self.clear_up_to(class, object).is_some_and(|tier| tier >= self.sight.labelled.strictest())
+    }
+
+    /// The tier up to which some permit lets the atom see in clear.
+    fn clear_up_to(&self, class: Class, object: &Object<'_>) -> Option<Tier> {
+        let covering = self.subject.permits.all_covering(self.permits, class, object);
+        let tiers = covering.into_iter().filter_map(|at| match self.permits.get(at)?.disclose {
+            Disclose::ClearUpTo(tier) => Some(tier),
+            Disclose::Token | Disclose::Masked | Disclose::Withheld => None,
+        });
+        tiers.max()
+    }
+
+    /// Whether a label on a relation leaves in clear: every atom on the relation must say so.
+    fn cleared(&self, relation: u32, hit: Hit) -> bool {
+        let (Some(relation), Some(fact)) =
+            (self.sight.snapshot.relation_by_oid(relation), self.sight.labelled.fact(hit))
+        else {
+            return false;
+        };
+        let mut any = false;
+        for atom in self.atoms {
+            let Object::Relation { schema, name, reach: _ } = atom.object else { continue };
+            if schema != &*relation.schema || name != &*relation.name {
+                continue;
+            }
+            any = true;
+            if self.clear_up_to(atom.class, &atom.object).is_none_or(|tier| tier < fact.tier) {
+                return false;
+            }
+        }
+        any
+    }
+
+    /// A relation that a label names and nobody knows: it may be there by the time the server looks.
+    fn missing(&self) -> Option<Reached> {
+        let unknown = |reach: Reach| matches!(reach, Reach::Unresolved);
+        for relation in self.resolution.relations.iter().filter(|relation| unknown(relation.reach)) {
+            let fact = self.sight.labelled.named(&relation.schema, &relation.name);
+            if let (false, Some(fact)) = (self.sight.private_catalog, fact) {
+                let why = format!(
+                    "{}.{} is named by a label, and is not in the catalog that the gateway read",
+                    relation.schema, relation.name
+                );
+                let next = "check the name; what was made a moment ago is known within two seconds".into();
+                return Some(Reached { rule: fact.rule.clone(), why, next });
+            }
+        }
+        None
+    }
+
+    /// Who reads in clear must not make unlabelled copies unnoticed (lineage.md 1.7).
+    fn copied(&self) -> Option<Reached> {
+        let (Outline::Rows(query) | Outline::Stores(query)) = &self.statement.outline else { return None };
+        let shut = |_, _| false;
+        let used = match (self.follow_with(&shut).statement(query), &self.statement.outline) {
+            (Err(Trouble::Used(column, Place::Assigned)), _) => column,
+            (Ok(outs), Outline::Stores(_)) => outs.labelled()?,
+            _ => return None,
+        };
+        let (rule, name) = self.words(used);
+        let why = format!("{name}, and it would be copied to where no label stands");
+        Some(Reached { rule, why, next: "label the column that it goes to in a step of its own, or ask whoever keeps the policy".into() })
+    }
+
+    fn follow_with<'a>(&'a self, cleared: &'a dyn Fn(u32, Hit) -> bool) -> Follow<'a> {
+        Follow {
+            labelled: self.sight.labelled,
+            snapshot: self.sight.snapshot,
+            path: self.sight.path,
+            temp_possible: self.sight.temp_possible,
+            cleared,
+            looks: Cell::new(LOOKS_MAX),
+        }
+    }
+
+    /// Code that may read or copy anything.
+    fn code(&self) -> Option<Reached> {
+        for atom in self.atoms {
+            if matches!(atom.object, Object::Function { .. }) && !self.code_is_clear(atom.class, &atom.object) {
+                let why = format!("{} may read a labelled column", atom.object);
+                return Some(feared(why, NEXT_CODE));
+            }
+        }
+        if self.statement.flags.dynamic && !self.code_is_clear(self.statement.class, &Object::Whole) {
+            return Some(feared("code that no text names may read a labelled column".into(), NEXT_CODE));
+        }
+        let reason = self.sight.snapshot.everywhere().filter(|_| self.statement.transaction.is_none())?;
+        Some(feared(format!("code in the way of every statement ({reason}) may read a labelled column"), NEXT_CODE))
+    }
+
+    /// Relations that are closed, not known, or have code in their way.
+    fn relations(&self) -> Option<Reached> {
+        for relation in &self.resolution.relations {
+            let name = || format!("{}.{}", relation.schema, relation.name);
+            match relation.reach {
+                Reach::DataBearingCatalog => {
+                    let why = format!("{} may show a labelled column's values", name());
+                    return Some(feared(why, NEXT_CODE));
+                }
+                Reach::Unresolved if !self.sight.private_catalog => {
+                    let why = format!("{} is not in the catalog that the gateway read, and may be a view of a labelled column", name());
+                    return Some(feared(why, "check the name; what was made a moment ago is known within two seconds"));
+                }
+                Reach::Unresolved | Reach::Temporary | Reach::New | Reach::Catalog | Reach::Sequence => {}
+                Reach::Table | Reach::View | Reach::MaterializedView | Reach::Foreign => {
+                    if let Some(reached) = self.relation(&relation.schema, &relation.name, relation.reach, relation.class) {
+                        return Some(reached);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn relation(&self, schema: &Arc<str>, name: &Arc<str>, reach: Reach, class: Class) -> Option<Reached> {
+        let found = self.sight.snapshot.relation(schema, name)?;
+        let object = Object::Relation { schema, name, reach };
+        if self.code_is_clear(class, &object) {
+            return None;
+        }
+        if let Some(closed) = self.sight.labelled.closed(found.oid) {
             return Some(Reached {
-                rule: of(label),
-                why: format!(
-                    "{} is labelled {}, masking is not built into this version, and nothing labelled leaves in clear",
-                    atom.object,
-                    label.tier.name()
-                ),
+                rule: closed.rule.clone(),
+                why: format!("{schema}.{name} is closed: {}", closed.why),
+                next: "ask whoever keeps the policy; `pgturnstile check` says what mends it".into(),
             });
         }
+        let event = event(class);
+        let view = matches!(reach, Reach::View | Reach::MaterializedView);
+        if view && event == Event::Read {
+            return None; // its definition was followed, and what it leads to closes it
+        }
+        let code = found.code(event)?;
+        let why = format!("code behind a relation ({code}) may read or copy a labelled column");
+        Some(feared(why, NEXT_CODE))
     }
-    if let Some(shared) = shared_rows(labels, resolution) {
-        return Some(shared);
+
+    /// Objects that are named without being read: schemas, everything in one, CASCADE.
+    fn named_objects(&self) -> Option<Reached> {
+        for atom in self.atoms {
+            let schema = match atom.object {
+                Object::Unfixed if matches!(atom.class, Class::DdlDrop | Class::WriteTruncate) => continue,
+                Object::Unfixed => None,
+                Object::Named { kind, schema: None, name } if home(kind) == Home::IsSchema => Some(name),
+                Object::Named { .. }
+                | Object::Whole
+                | Object::Function { .. }
+                | Object::Setting { .. }
+                | Object::Relation { .. } => continue,
+            };
+            if self.code_is_clear(atom.class, &atom.object) {
+                continue;
+            }
+            let Some(schema) = schema else {
+                let why = "it reaches objects that the text does not name, and one of them may be labelled".to_owned();
+                return Some(feared(why, "name every object"));
+            };
+            let labelled = self.sight.snapshot.relations().find(|(of, relation)| {
+                *of == schema && self.sight.labelled.columns(relation.oid).is_some_and(|hits| !hits.is_empty())
+            });
+            if let Some((_, relation)) = labelled {
+                let why = format!("it changes schema {schema}, and {schema}.{} has labelled columns", relation.name);
+                return Some(feared(why, "ask whoever keeps the policy"));
+            }
+        }
+        None
     }
-    let may = |what: String| {
-        Some(Reached {
-            rule: Rule { id: RULE_LABELS.into(), place: any.place.clone() },
-            why: format!("{what} may read a labelled column, and masking is not built into this version"),
-        })
-    };
-    for atom in atoms {
-        match atom.object {
-            // What is not in the snapshot may be a view by the time the server looks.
-            Object::Relation {
-                reach:
-                    Reach::View
-                    | Reach::MaterializedView
-                    | Reach::Foreign
-                    | Reach::DataBearingCatalog
-                    | Reach::Unresolved,
-                ..
+
+    /// The first label that the statement reaches and that is not clear for the subject.
+    fn first_label(&self) -> Option<Column> {
+        for relation in &self.resolution.relations {
+            let Some(found) = self.sight.snapshot.relation(&relation.schema, &relation.name) else { continue };
+            for (number, hit) in self.sight.labelled.columns(found.oid).into_iter().flatten() {
+                if !self.cleared(found.oid, *hit) {
+                    return Some(Column { relation: found.oid, number: *number, hit: *hit });
+                }
             }
-            | Object::Function { .. } => return may(atom.object.to_string()),
-            Object::Relation {
-                reach: Reach::Table | Reach::Sequence | Reach::Temporary | Reach::Catalog | Reach::New,
-                ..
+        }
+        None
+    }
+
+    /// The fields of a statement that reaches `first`.
+    fn follow(&self, statement: &StatementFacts, first: &Column) -> Result<Fields, Box<Reached>> {
+        let cleared = |relation, hit| self.cleared(relation, hit);
+        let follow = self.follow_with(&cleared);
+        let outs = match &statement.outline {
+            Outline::Rows(query) | Outline::CopyQuery(query) => follow.statement(query),
+            Outline::CopyTable { relation, columns } => follow.relation(relation, columns),
+            Outline::CopyIn(query) => follow.statement(query),
+            Outline::Stores(query) => follow.statement(query).and_then(|outs| match outs.labelled() {
+                Some(column) => Err(Trouble::Used(column, Place::Assigned)),
+                None => Ok(Outs::default()),
+            }),
+            Outline::NoValues => Ok(Outs::default()),
+            Outline::Carries => return self.carried(statement, first),
+            Outline::Explains => {
+                let why = "a plan tells of values by its estimates, widths and counts";
+                return Err(Box::new(self.near(*first, why, "run it without EXPLAIN")));
             }
-            | Object::Whole
-            | Object::Unfixed
-            | Object::Setting { .. }
-            | Object::Named { .. } => {}
+            Outline::Opaque => {
+                let why = format!("{} is not followed near a label", statement.tag);
+                return Err(Box::new(self.near(*first, &why, "leave the labelled relation out of it")));
+            }
+        };
+        match outs {
+            Ok(outs) => Ok(Fields {
+                list: outs.list.iter().map(|out| out.column.map(FieldLabel::of)).collect(),
+                more: outs.more,
+            }),
+            Err(Trouble::Used(column, place)) => {
+                let (rule, name) = self.words(column);
+                let why = format!("{name} and stands {}, where its values would show without leaving", place.words());
+                Err(Box::new(Reached { rule, why, next: NEXT_BARE.into() }))
+            }
+            Err(Trouble::Unfollowed(why)) => Err(Box::new(self.near(*first, &why, NEXT_BARE))),
         }
     }
-    if statement.flags.dynamic {
-        return may("code that no text names".into());
+
+    /// What PREPARE holds is judged with it; what EXECUTE and FETCH bring in is judged by itself, by whoever brings it.
+    fn carried(&self, statement: &StatementFacts, first: &Column) -> Result<Fields, Box<Reached>> {
+        match (&statement.named, statement.prepared.as_deref()) {
+            (Some(NamedUse::Prepare(_)), Some(inner)) => self.follow(inner, first).map(|_| Fields::default()),
+            (Some(NamedUse::Execute(_) | NamedUse::Fetch(_)), None) if statement.relations.is_empty() => {
+                Ok(Fields { list: Vec::new(), more: true })
+            }
+            _ => Err(Box::new(self.near(*first, "what it carries is not known", NEXT_BARE))),
+        }
     }
-    match &resolution.code {
-        Code::ThroughRelations(reason) => may(format!("code behind a relation ({reason})")),
-        // Named code is either a function (above), dynamic (above), or DDL and settings, which return no rows.
-        Code::Free | Code::Named(_) => None,
+
+    fn near(&self, column: Column, why: &str, next: &str) -> Reached {
+        let (rule, name) = self.words(column);
+        Reached { rule, why: format!("it reaches a relation where {name}: {why}"), next: next.into() }
+    }
+
+    /// A label's rule, and "crm.customers.ssn is labelled restricted".
+    fn words(&self, column: Column) -> (Rule, String) {
+        let relation = self.sight.snapshot.relation_by_oid(column.relation);
+        let name = relation.map_or_else(
+            || format!("column {} of relation {}", column.number, column.relation),
+            |relation| {
+                let found = relation.columns.iter().flat_map(|all| all.iter()).find(|of| of.number == column.number);
+                let last = found.map_or_else(|| column.number.to_string(), |of| of.name.to_string());
+                format!("{}.{}.{last}", relation.schema, relation.name)
+            },
+        );
+        let unknown = || Rule { id: RULE_LABELS.into(), place: RulePlace::built_in() };
+        let fact: Option<&LabelFact> = self.sight.labelled.fact(column.hit);
+        let tier = fact.map_or("secret", |fact| fact.tier.name());
+        (fact.map_or_else(unknown, |fact| fact.rule.clone()), format!("{} is labelled {tier}", printed(&name)))
     }
 }
 
-/// A relation that shares its rows with a labelled one, by inheritance or partitioning.
-fn shared_rows(labels: &[Label], resolution: &Resolution) -> Option<Reached> {
-    for relation in &resolution.relations {
-        let kin = relation.kin.iter().flat_map(|kin| kin.iter());
-        for (schema, name) in kin {
-            let object = Object::Relation { schema, name, reach: Reach::Table };
-            if let Some(label) = labels.iter().find(|label| names(label, &object)) {
-                return Some(Reached {
-                    rule: of(label),
-                    why: format!(
-                        "{}.{} shares its rows with {object}, which is labelled {}, and masking is not built into this version",
-                        relation.schema,
-                        relation.name,
-                        label.tier.name()
-                    ),
-                });
-            }
-        }
-    }
-    None
-}
-
-fn of(label: &Label) -> Rule {
-    Rule { id: format!("label {}", label.column).into(), place: label.place.clone() }
-}
-
-fn names(label: &Label, object: &Object<'_>) -> bool {
-    let [schema, relation, _column] = &label.parts;
-    match *object {
-        // A sequence has no columns of users.
-        Object::Relation { reach: Reach::Sequence, .. } => false,
-        Object::Relation { schema: s, name, .. } | Object::Named { schema: Some(s), name, .. } => {
-            schema.matches(s) && relation.matches(name)
-        }
-        Object::Named { kind, schema: None, name } => match home(kind) {
-            Home::IsSchema => schema.matches(name),
-            Home::InSchema => relation.matches(name),
-            Home::Outside => false,
+/// The tiers of labels that an atom may reach: what restricts on `label:` and conditions on it ask.
+pub(crate) fn tiers(sight: Option<&Sight<'_>>, labels: &[Label], atom: &Atom<'_>) -> Vec<Tier> {
+    let Some(sight) = sight else { return labels.iter().map(|label| label.tier).collect() };
+    match atom.object {
+        Object::Relation { schema, name, reach: _ } => match sight.snapshot.relation(schema, name) {
+            Some(relation) => sight.labelled.tiers(relation.oid),
+            None => sight.labelled.named(schema, name).into_iter().map(|fact| fact.tier).collect(),
         },
-        Object::Unfixed => true,
-        Object::Whole | Object::Function { .. } | Object::Setting { .. } => false,
+        Object::Function { .. } | Object::Unfixed | Object::Named { .. } => sight.labelled.all_tiers(),
+        Object::Whole | Object::Setting { .. } => Vec::new(),
+    }
+}
+
+/// Without a catalog nothing is known of any object.
+pub(crate) fn unseen(labels: &[Label], atoms: &[Atom<'_>]) -> Outcome {
+    let names = |atom: &&Atom<'_>| match atom.object {
+        Object::Relation { .. } | Object::Function { .. } | Object::Named { .. } | Object::Unfixed => true,
+        Object::Whole | Object::Setting { .. } => false,
+    };
+    match atoms.iter().find(names).filter(|_| !labels.is_empty()) {
+        Some(atom) => {
+            let why = format!("the labels were not looked up on this target, and {} may be labelled", atom.object);
+            Outcome::Refused(feared(why, "ask the operator: the gateway lacks the target's catalog"))
+        }
+        None => Outcome::Far,
+    }
+}
+
+/// One line for each field, for the reason tree.
+pub(crate) fn describe(fields: &Fields, sight: &Sight<'_>) -> Vec<String> {
+    let one = |(at, field): (usize, &Option<FieldLabel>)| {
+        let number = at + 1;
+        let Some(field) = field else { return format!("field {number}  clear of labels") };
+        let fact = sight.labelled.fact(field.hit);
+        let style = match (field.hit.identity, fact) {
+            (true, Some(fact)) => fact.mask.word(),
+            (false, _) | (_, None) => "null",
+        };
+        let rule = fact.map_or_else(|| "a label".to_owned(), |fact| format!("{} ({})", fact.rule.id, fact.rule.place));
+        let derived = if field.hit.identity { "" } else { ", computed from labelled values" };
+        format!("field {number}  masked:{style} by {rule}{derived}")
+    };
+    let mut lines: Vec<String> = fields.list.iter().enumerate().map(one).collect();
+    if fields.more {
+        lines.push("any further field  clear of labels".into());
+    }
+    lines
+}
+
+/// A name without control characters.
+fn printed(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for character in name.chars() {
+        if character.is_control() {
+            out.extend(character.escape_unicode());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+impl FieldLabel {
+    fn of(column: Column) -> Self {
+        Self { relation: column.relation, number: column.number, hit: column.hit }
     }
 }

@@ -37,8 +37,8 @@ pub(crate) fn check(draft: &Draft, diagnostics: &Diagnostics) {
     for place in &draft.label_places {
         diagnostics.warn(
             place,
-            "masking is not built into this version: every statement that reaches a labelled relation, or a view, a foreign \
-             table or a function that may read one, is refused",
+            "masking is not built into this version: a labelled column leaves in no form, and a statement that gives or uses \
+             one, or runs code that may, is refused",
         );
     }
 }
@@ -116,13 +116,7 @@ fn meets_functions(class: Class) -> bool {
 }
 
 fn label_pattern(tier: Tier, tiers: &[Tier], place: &crate::document::Place, diagnostics: &Diagnostics) {
-    if tiers.contains(&tier) {
-        diagnostics.warn(
-            place,
-            "labels are not enforced by masking yet: statements that reach a labelled relation are refused by \
-             builtin.labels before this rule is asked",
-        );
-    } else {
+    if !tiers.contains(&tier) {
         diagnostics.error(place, format!("can never match: no [[label]] has the tier {}", tier.name()));
     }
 }

@@ -60,6 +60,7 @@ impl Policy {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             warnings,
             folder: folder.map(Path::to_path_buf),
+            label_memory: super::labelled::LabelMemory::default(),
         })
     }
 }

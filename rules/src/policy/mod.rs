@@ -13,10 +13,12 @@
 
 pub mod atoms;
 pub mod condition;
+mod follow;
 pub mod fixture;
 pub mod group;
 mod index;
 pub mod judge;
+pub mod labelled;
 mod labels;
 mod lint;
 mod load;
@@ -40,6 +42,8 @@ mod values;
 use std::path::{Path, PathBuf};
 
 pub use judge::{Action, Context, Judgement, Observed, SQLSTATE_REFUSED};
+pub use labelled::Labelled;
+pub use labels::{FieldLabel, Fields, MASKER_STANDS, Sight};
 pub use model::{Access, Durability, Guards, Mode, Model, Record, Rule, Test, TestPrincipal};
 pub use place::Place;
 pub use principal::Principal;
@@ -56,6 +60,7 @@ pub struct Policy {
     generation: u64,
     warnings: Vec<Diagnostic>,
     folder: Option<PathBuf>,
+    label_memory: labelled::LabelMemory,
 }
 
 impl Policy {
@@ -88,6 +93,6 @@ impl Policy {
     /// A policy of rules that stand in no file.
     #[cfg(test)]
     pub(crate) fn of_model(model: Model) -> Self {
-        Self { model, hash: [1; 32], generation: 0, warnings: Vec::new(), folder: None }
+        Self { model, hash: [1; 32], generation: 0, warnings: Vec::new(), folder: None, label_memory: labelled::LabelMemory::default() }
     }
 }

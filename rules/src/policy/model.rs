@@ -282,6 +282,17 @@ impl Mask {
     /// The words that a policy may write.
     pub const NAMES: &'static [(&'static str, Mask)] =
         &[("null", Mask::Null), ("last4", Mask::Last4), ("domain", Mask::Domain), ("token", Mask::Token)];
+
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Mask::Null => "null",
+            Mask::Last4 => "last4",
+            Mask::Domain => "domain",
+            Mask::Token => "token",
+        }
+    }
 }
 
 /// Canonical forms of labelled values.

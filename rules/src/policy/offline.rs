@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use crate::catalog::Snapshot;
 use crate::class::Class;
-use crate::policy::{Action, Context, Judgement, Policy, StatementTree, Subject};
+use crate::policy::{
+    Action, Context, Judgement, Labelled, Policy, Sight, StatementTree, Subject,
+};
 use crate::resolve::{Resolution, SearchPath, SessionView, resolve};
 use crate::statement::facts::{NamedUse, StatementFacts};
 use crate::statement::{Limits, Unparsable, facts_here};
@@ -58,6 +60,8 @@ pub struct Bench<'b> {
     pub now_s: i64,
     /// Bounds of the text.
     pub limits: Limits,
+    /// Whether what leaves is masked.
+    pub masker: bool,
 }
 
 impl Bench<'_> {
@@ -71,7 +75,9 @@ impl Bench<'_> {
             bench: self,
             digest: facts.digest,
             path: SearchPath::new(&self.subject.access().guards.search_path, &self.subject.access().login),
+            labelled: Labelled::new(&self.policy.model().labels, self.snapshot),
             temp_possible: false,
+            changed: false,
             in_transaction: self.in_transaction,
             prepared: HashMap::new(),
             verdict: None,
@@ -91,7 +97,10 @@ struct Walk<'w> {
     bench: &'w Bench<'w>,
     digest: [u8; 32],
     path: SearchPath,
+    labelled: Labelled,
     temp_possible: bool,
+    /// A statement before changed the catalog.
+    changed: bool,
     in_transaction: bool,
     prepared: HashMap<&'w str, &'w StatementFacts>,
     verdict: Option<Judgement>,
@@ -125,6 +134,7 @@ impl<'w> Walk<'w> {
             )
             | None => {}
         }
+        self.changed |= statement.class.covered_by("ddl");
         self.temp_possible |= statement.flags.dynamic
             || statement.class == Class::DdlTemp
             || statement.relations.iter().any(|relation| relation.class == Class::DdlTemp);
@@ -147,6 +157,14 @@ impl<'w> Walk<'w> {
             in_transaction: self.in_transaction,
             text_digest: &self.digest,
             now_s: self.bench.now_s,
+            sight: Some(&Sight {
+                labelled: &self.labelled,
+                snapshot: self.bench.snapshot,
+                path: &self.path,
+                temp_possible: self.temp_possible,
+                private_catalog: self.changed,
+                masker: self.bench.masker,
+            }),
         };
         let mut judgement = self.bench.policy.explain(self.bench.subject, statement, &resolution, &context);
         if let Some(tree) = judgement.tree.take() {

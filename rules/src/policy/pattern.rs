@@ -290,8 +290,7 @@ impl Pattern {
             (Pattern::Setting(glob), Object::Setting { name, .. }) => {
                 name.is_none_or(|name| glob.matches(name))
             }
-            // A statement that reaches, or may reach, a labelled relation is refused as a whole before any restrict is
-            // asked (labels.rs), so a restrict on a label has nothing left to tighten until masking is built.
+            // Which labels an object bears is the catalog's to say: asked by tier (index.rs, condition.rs).
             (
                 Pattern::Label(_),
                 Object::Relation { .. }

@@ -34,6 +34,9 @@ pub struct StatementTree {
     pub atoms: Vec<AtomTree>,
     /// What was said of the statement as a whole.
     pub leaves: Vec<Leaf>,
+    /// Near a label, what each field of the result holds and how it leaves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
     /// The message for the client; empty when it passes.
     pub message: String,
     #[serde(skip)]
@@ -239,6 +242,7 @@ impl StatementTree {
             tag: statement.tag,
             atoms: Vec::new(),
             leaves: Vec::new(),
+            fields: Vec::new(),
             message: String::new(),
             headline: "",
         }
@@ -266,6 +270,9 @@ impl StatementTree {
         }
         for leaf in &self.leaves {
             out.push_str(&format!("|  +- {leaf}\n"));
+        }
+        for field in &self.fields {
+            out.push_str(&format!("|  +- {field}\n"));
         }
         out
     }

@@ -19,6 +19,7 @@ mod statement;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use self::names::event;
 use crate::catalog::Snapshot;
 use crate::class::Class;
 use crate::statement::facts::{Predicate, StatementFacts};

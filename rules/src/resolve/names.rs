@@ -15,7 +15,7 @@ pub(super) fn is_temporary(schema: &str) -> bool {
 }
 
 /// What an access does to a relation, as far as code in its way is concerned.
-fn event(class: Class) -> Event {
+pub(crate) fn event(class: Class) -> Event {
     match class {
         Class::WriteInsert | Class::ImportCopyIn => Event::Insert,
         Class::WriteUpdate => Event::Update,

@@ -121,6 +121,7 @@ fn statement_bytes(s: &StatementFacts) -> usize {
         + s.types.iter().map(name).sum::<usize>()
         + s.attributes.iter().map(|a| 24 + a.capacity()).sum::<usize>()
         + s.settings.iter().map(|s| 64 + s.value.as_ref().map_or(0, String::capacity)).sum::<usize>()
+        + s.outline.footprint()
         + s.prepared.as_deref().map_or(0, statement_bytes)
 }
 

@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::outline::Outline;
 use crate::class::Class;
 
 /// Facts of one Query or Parse text.
@@ -61,6 +62,8 @@ pub struct StatementFacts {
     /// The facts of a statement carried inside (PREPARE's, DECLARE's, EXPLAIN's, COPY (query)'s, CTAS's) are merged into
     /// this one; PREPARE's are kept apart here, since EXECUTE brings them in later.
     pub prepared: Option<Box<StatementFacts>>,
+    /// How columns flow in it: followed where a label is near.
+    pub outline: Outline,
 }
 
 /// Something a statement does that is not the read or write of a relation.

@@ -10,6 +10,7 @@ mod effort;
 pub mod facts;
 mod generated;
 mod lifted;
+pub mod outline;
 pub mod pool;
 mod walk;
 

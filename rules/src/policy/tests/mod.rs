@@ -1,5 +1,6 @@
 //! The policy as a whole: what loads, what is told of what does not, and what comes out.
 
+mod labels;
 mod load;
 mod offline;
 mod properties;

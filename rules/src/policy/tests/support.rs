@@ -77,6 +77,7 @@ pub(super) fn statement(class: Class, tag: &'static str) -> StatementFacts {
         flags: Flags::default(),
         parameters: 0,
         prepared: None,
+        outline: crate::statement::outline::Outline::Opaque,
     }
 }
 
@@ -129,7 +130,7 @@ pub(super) fn transaction(control: TransactionControl) -> StatementFacts {
 }
 
 pub(super) fn context() -> Context<'static> {
-    Context { in_transaction: false, text_digest: &DIGEST, now_s: 1_800_000_000 }
+    Context { in_transaction: false, text_digest: &DIGEST, now_s: 1_800_000_000, sight: None }
 }
 
 /// The verdict on a statement of `class` that reaches these relations.

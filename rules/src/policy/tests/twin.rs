@@ -57,6 +57,7 @@ fn restricted(
         atoms,
         in_transaction: context.in_transaction,
         text_digest: context.text_digest,
+        tiers: &[],
         touched: &std::cell::RefCell::default(),
     };
     let mut worst = Action::Allow;

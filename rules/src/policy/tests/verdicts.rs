@@ -6,7 +6,7 @@ use super::support::{
 };
 use crate::class::Class;
 use crate::policy::{Action, Context, NoAccess, Policy};
-use crate::resolve::{Code, Reach};
+use crate::resolve::Reach;
 use crate::statement::facts::{ObjectKind, Predicate};
 
 const HOLD: &str = "then = \"hold\"\nhold = { approvers = [\"other\"], quorum = 1, ttl_s = 3_600, \
@@ -336,42 +336,15 @@ fn another_versions_subject_is_refused() {
 }
 
 #[test]
-fn labels_refuse_whatever_may_reach_them() {
+fn labels_that_were_not_looked_up_refuse_whatever_names_an_object() {
     let rules = permit("r", "\"*\"", "\"*\"")
         + "[[label]]\ncolumn = \"crm.customers.ssn\"\ntier = \"restricted\"\nmask = \"last4\"\n";
     let policy = policy("write", &rules);
-    for (name, reach, action) in [
-        ("crm.orders", Reach::Table, Action::Allow),
-        ("crm.customers", Reach::Table, Action::Refuse),
-        ("crm.customers", Reach::Unresolved, Action::Refuse),
-        ("mart.customers", Reach::Table, Action::Allow),
-        ("mart.v", Reach::View, Action::Refuse),
-        ("mart.m", Reach::MaterializedView, Action::Refuse),
-        ("mart.f", Reach::Foreign, Action::Refuse),
-        ("pg_catalog.pg_stats", Reach::DataBearingCatalog, Action::Refuse),
-        ("crm.customers", Reach::Sequence, Action::Allow),
-        ("mart.nothing", Reach::Unresolved, Action::Refuse),
-    ] {
-        let judgement = judge(&policy, Class::ReadSelect, vec![relation(name, Class::ReadSelect, reach)]);
-        assert_eq!(judgement.action, action, "{name} {reach:?}: {}", judgement.message);
-        if action == Action::Refuse {
-            assert!(judgement.message.contains("masking is not built"), "{}", judgement.message);
-        }
+    for name in ["crm.orders", "crm.customers"] {
+        let judgement =
+            judge(&policy, Class::ReadSelect, vec![relation(name, Class::ReadSelect, Reach::Table)]);
+        assert_eq!(judgement.action, Action::Refuse, "{name}");
+        assert!(judgement.message.contains("not looked up"), "{}", judgement.message);
     }
-    let mut reached = resolution();
-    reached.functions.push(function("crm.f", ""));
-    let select = statement(Class::ReadSelect, "SELECT");
-    assert_eq!(policy.judge(&subject(&policy), &select, &reached, &context()).action, Action::Refuse);
-    let mut reached = resolution();
-    reached.code = Code::ThroughRelations("a trigger".into());
-    assert_eq!(policy.judge(&subject(&policy), &select, &reached, &context()).action, Action::Refuse);
-    let mut dynamic = statement(Class::CallDo, "DO");
-    dynamic.flags.dynamic = true;
-    assert_eq!(judge_statement(&policy, &dynamic).action, Action::Refuse);
-    let mut moves = statement(Class::DdlAlter, "ALTER SCHEMA");
-    let mut only = act(Class::DdlAlter, Some("crm"));
-    only.kind = ObjectKind::Schema;
-    moves.acts.push(only);
-    let judgement = judge_statement(&policy, &moves);
-    assert_eq!(&*judgement.rule.expect("a rule").id, "label crm.customers.ssn");
+    assert_eq!(judge(&policy, Class::ReadSelect, Vec::new()).action, Action::Allow);
 }

@@ -11,6 +11,7 @@ mod expression;
 mod functions;
 mod name;
 mod object;
+mod outline;
 mod predicate;
 mod query;
 mod session;
@@ -28,6 +29,7 @@ use super::facts::{
     SettingUse, StatementFacts,
 };
 use super::generated::{self, Visitor};
+use super::outline::Outline;
 use crate::class::Class;
 
 /// Facts of every statement of a parsed text, in order; `text_bytes` bounds the last one's range.
@@ -170,7 +172,9 @@ impl<'t> Walker<'t> {
             Some(node) if class != Class::Unknown => walker.node(node),
             Some(_) | None => walker.unknown("a statement of unknown kind"),
         }
-        walker.finish()
+        let mut facts = walker.finish();
+        facts.outline = outline::of(node);
+        facts
     }
 
     fn finish(mut self) -> StatementFacts {
@@ -378,6 +382,7 @@ fn blank(class: Class, tag: &'static str) -> StatementFacts {
         flags: Flags::default(),
         parameters: 0,
         prepared: None,
+        outline: Outline::Opaque,
     }
 }
 

@@ -1,0 +1,163 @@
+//! What a view is, read off the server's own analysed tree (`pg_rewrite.ev_action`).
+//!
+//! Owns: [`View`]. May not: parse SQL; the server did. The text is that of `nodeToString` (server file
+//! src/backend/nodes/outfuncs.c): `{NODE :field value …}` in braces, with a backslash before every character of a name
+//! that could be taken for more. Fails closed: a tree that does not read is no view, and the relation stays unknown.
+//!
+//! The targets of the outermost query stand two braces deep, and each says by `resorigtbl` and `resorigcol` whether it
+//! is a bare column of a relation (of the view below, where it reads a view); zero says that it is not.
+
+/// The definition of a view or materialized view.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// For each of its columns in order, relation and column that it is, where it is a bare one.
+    pub origins: Vec<Option<(u32, i16)>>,
+    /// Every relation in it, at any depth, with the column where only that is read; 0 is the whole row, or unknown.
+    pub reads: Vec<(u32, i16)>,
+    /// Every function that it names.
+    pub functions: Vec<u32>,
+    /// Operators and types outside the built-ins that it names.
+    pub others: Vec<u32>,
+    /// Some row is taken whole, which the server's dependencies do not tell.
+    pub whole: bool,
+    /// The first reason why reading it runs code that is not reviewed; filled in beside the other relations' reasons.
+    pub code: Option<std::sync::Arc<str>>,
+}
+
+/// Fields whose value is the oid of a function.
+const FUNCTIONS: [&str; 9] = [
+    ":funcid",
+    ":opfuncid",
+    ":hashfuncid",
+    ":negfuncid",
+    ":aggfnoid",
+    ":winfnoid",
+    ":tsmhandler",
+    ":startInRangeFunc",
+    ":endInRangeFunc",
+];
+
+/// Fields whose value is the oid of an operator or a type.
+const OTHERS: [&str; 4] = [":opno", ":eqop", ":sortop", ":resulttype"];
+
+/// Where the reader stands.
+#[derive(Default)]
+struct Scan<'t> {
+    depth: usize,
+    /// Depth of a list's parentheses inside the outermost targetList; 0 outside of it.
+    in_targets: bool,
+    field: &'t str,
+    origin: (u32, i16),
+    junk: bool,
+}
+
+/// Reads the tree of a view's rule; `None` where it does not read.
+pub(super) fn read(tree: &str) -> Option<View> {
+    let mut view = View::default();
+    let mut scan = Scan::default();
+    let mut rest = tree;
+    while let Some((token, left)) = next(rest) {
+        rest = left;
+        match token {
+            "{" => scan.depth += 1,
+            "}" => {
+                if scan.depth == 2 && scan.in_targets && !scan.junk {
+                    let (relation, column) = scan.origin;
+                    view.origins.push((relation != 0 && column > 0).then_some((relation, column)));
+                }
+                scan.depth = scan.depth.checked_sub(1)?;
+                if scan.depth == 1 && scan.in_targets {
+                    scan.origin = (0, 0);
+                    scan.junk = false;
+                }
+            }
+            "(" | ")" => {}
+            field if field.starts_with(':') => {
+                scan.field = field;
+                if scan.depth == 1 {
+                    scan.in_targets = field == ":targetList";
+                    scan.origin = (0, 0);
+                    scan.junk = false;
+                }
+            }
+            value => take(&mut view, &mut scan, value)?,
+        }
+    }
+    (scan.depth == 0 && !view.origins.is_empty()).then_some(view)
+}
+
+fn take(view: &mut View, scan: &mut Scan<'_>, value: &str) -> Option<()> {
+    let top = scan.depth == 2 && scan.in_targets;
+    match std::mem::take(&mut scan.field) {
+        ":resorigtbl" if top => scan.origin.0 = value.parse().ok()?,
+        ":resorigcol" if top => scan.origin.1 = value.parse().ok()?,
+        ":resjunk" if top => scan.junk = value == "true",
+        ":relid" => {
+            let relation: u32 = value.parse().ok()?;
+            if relation != 0 {
+                view.reads.push((relation, 0));
+            }
+        }
+        ":varattno" => view.whole |= value == "0",
+        field if FUNCTIONS.contains(&field) => {
+            let function: u32 = value.parse().ok()?;
+            if function != 0 {
+                view.functions.push(function);
+            }
+        }
+        field if OTHERS.contains(&field) => {
+            let other: u32 = value.parse().ok()?;
+            if other >= super::FIRST_USER_OID {
+                view.others.push(other);
+            }
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// The next token: a brace or parenthesis, or what stands up to the next blank or one of those. A character behind a
+/// backslash is part of a word whatever it is.
+fn next(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim_start_matches([' ', '\n', '\t']);
+    let first = text.bytes().next()?;
+    if matches!(first, b'{' | b'}' | b'(' | b')') {
+        return Some(text.split_at(1));
+    }
+    let bytes = text.as_bytes();
+    let mut end = 0;
+    while let Some(byte) = bytes.get(end) {
+        match byte {
+            b'\\' => end += 2,
+            b' ' | b'\n' | b'\t' | b'{' | b'}' | b'(' | b')' => break,
+            _ => end += 1,
+        }
+    }
+    // A backslash before a character of several bytes: on to its end.
+    let mut end = end.min(bytes.len());
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    Some(text.split_at(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outermost_targets_alone_are_columns_and_every_relation_counts() {
+        let tree = r#"({QUERY :commandType 1 :rtable ({RTE :relid 16385 :subquery {QUERY :targetList ({TARGETENTRY :expr {VAR :varno 1} :resno 1 :resname \{\ \:resorigtbl :resorigtbl 9 :resorigcol 9 :resjunk false}) :rtable ({RTE :relid 16390})}}) :targetList ({TARGETENTRY :expr {FUNCEXPR :funcid 871 :args ({VAR :x 1})} :resno 1 :resname upper :resorigtbl 0 :resorigcol 0 :resjunk false} {TARGETENTRY :expr {VAR} :resno 2 :resname a\)b :resorigtbl 16385 :resorigcol 2 :resjunk false} {TARGETENTRY :expr {VAR} :resorigtbl 16385 :resorigcol 3 :resjunk true}) :returningList <>})"#;
+        let view = read(tree).expect("it reads");
+        assert_eq!(view.origins, [None, Some((16385, 2))]);
+        assert_eq!(view.reads, [(16385, 0), (16390, 0)]);
+        assert_eq!(view.functions, [871]);
+    }
+
+    #[test]
+    fn what_is_torn_is_no_view() {
+        for tree in ["", "({QUERY", "({QUERY :targetList ({TARGETENTRY :resorigtbl x :resorigcol 1})})", "}", "({QUERY :targetList <>})"] {
+            assert_eq!(read(tree), None, "{tree}");
+        }
+    }
+}

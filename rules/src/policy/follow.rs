@@ -1,0 +1,611 @@
+//! Follows columns through a statement, where a label is near.
+//!
+//! Owns: which output is a bare labelled column, and the first labelled column that is used otherwise. May not: judge, or
+//! know a row. Blunt on purpose: it finds at least as much as the server does, never less.
+//!
+//! - A bare name is looked for level by level outwards, as the server does (parse_relation.c, colNameToVar). Where the
+//!   server may see less of a level than all of it (JOIN … ON, arguments in FROM, a sub-select that is not LATERAL), the
+//!   level does not end the search: every level may be meant, and one labelled meaning suffices.
+//! - A name that is no column can be a whole row, or a function of one: both count as every column of it.
+//! - What is not known (a temporary relation's columns, a function's) never hides what is known behind it.
+//! - Names that lead nowhere are a refusal, not a clean column.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::catalog::{Relation, Snapshot};
+use crate::policy::labelled::{Hit, Labelled};
+use crate::resolve::SearchPath;
+use crate::statement::facts::NameUse;
+use crate::statement::outline::{Gives, Item, Level, Output, Place, Query, Source, Use};
+
+/// A labelled column of a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    /// Oid of the relation.
+    pub(crate) relation: u32,
+    /// Number of the column.
+    pub(crate) number: i16,
+    /// The label on it.
+    pub(crate) hit: Hit,
+}
+
+/// One output of a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Out {
+    /// Its name; `None` for one that the server makes up.
+    pub(crate) name: Option<Rc<str>>,
+    /// The labelled column that it is; `None` for one that holds nothing labelled.
+    pub(crate) column: Option<Column>,
+}
+
+/// The outputs of a query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outs {
+    /// In order, as far as they are known.
+    pub(crate) list: Vec<Out>,
+    /// There may be more, all of them clean.
+    pub(crate) more: bool,
+}
+
+impl Outs {
+    fn unknown() -> Self {
+        Self { list: Vec::new(), more: true }
+    }
+
+    /// The first labelled one.
+    pub(crate) fn labelled(&self) -> Option<Column> {
+        self.list.iter().find_map(|out| out.column)
+    }
+}
+
+/// Why a statement near a label is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// A labelled column is used otherwise than as a bare output.
+    Used(Column, Place),
+    /// Something is not followed, or not known.
+    Unfollowed(String),
+}
+
+/// What [`Follow`] looks at.
+pub(crate) struct Follow<'f> {
+    pub(crate) labelled: &'f Labelled,
+    pub(crate) snapshot: &'f Snapshot,
+    pub(crate) path: &'f SearchPath,
+    /// Unqualified names may mean temporary relations, whose columns are not known and hold nothing labelled.
+    pub(crate) temp_possible: bool,
+    /// Labels that leave in clear for this subject, by relation.
+    pub(crate) cleared: &'f dyn Fn(u32, Hit) -> bool,
+    /// How many more items may be looked at for a name: see [`LOOKS_MAX`].
+    pub(crate) looks: Cell<u32>,
+}
+
+/// Items of FROM that are looked at for the names of one statement, at most: what takes more is refused near a label, since
+/// a text can be made to take the square of its length.
+pub(crate) const LOOKS_MAX: u32 = 2_000_000;
+
+/// Queries of WITH lists in scope, innermost first.
+#[derive(Clone, Copy)]
+struct Names<'n> {
+    name: &'n str,
+    outs: &'n Outs,
+    outer: Option<&'n Names<'n>>,
+}
+
+/// Something that a qualifier can name.
+struct Ranged {
+    alias: Rc<str>,
+    outs: Outs,
+}
+
+/// What names mean at one level and around it.
+#[derive(Clone, Copy)]
+struct Scope<'s> {
+    items: &'s [Ranged],
+    /// Names that are found here may mean something further out all the same.
+    weak: bool,
+    outer: Option<&'s Scope<'s>>,
+}
+
+/// Columns that every relation has (src/backend/catalog/heap.c, SysAtt), and no label stands on.
+const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
+
+type Found<T> = Result<T, Trouble>;
+
+fn unfollowed<T>(why: impl Into<String>) -> Found<T> {
+    Err(Trouble::Unfollowed(why.into()))
+}
+
+impl Follow<'_> {
+    /// The outputs of a whole statement.
+    pub(crate) fn statement(&self, query: &Query) -> Found<Outs> {
+        self.query(query, None, None)
+    }
+
+    /// The columns of a relation by name, with their labels: what COPY of it gives.
+    pub(crate) fn relation(&self, name: &NameUse, listed: &[String]) -> Found<Outs> {
+        let all = self.named(name)?;
+        if listed.is_empty() {
+            // COPY leaves generated columns out (copy.c, CopyGetAttnums).
+            let schema = name.schema.as_deref();
+            let generated = self.snapshot.relations().any(|(of, relation)| {
+                *relation.name == *name.name
+                    && schema.is_none_or(|schema| schema == of)
+                    && relation.columns.iter().flat_map(|all| all.iter()).any(|column| column.generated.is_some())
+            });
+            if generated && all.labelled().is_some() {
+                return unfollowed("COPY leaves out generated columns; list the columns");
+            }
+            return Ok(all);
+        }
+        let mut list = Vec::with_capacity(listed.len());
+        for name in listed {
+            match all.list.iter().find(|out| out.name.as_deref() == Some(name)) {
+                Some(out) => list.push(out.clone()),
+                None if all.more => list.push(Out { name: Some(name.as_str().into()), column: None }),
+                None => return unfollowed(format!("a column {name:?} is not known")),
+            }
+        }
+        Ok(Outs { list, more: false })
+    }
+
+    fn query(&self, query: &Query, outer: Option<&Scope<'_>>, names: Option<&Names<'_>>) -> Found<Outs> {
+        let Query { with, recursive, arms: _, level: _ } = query;
+        self.with(query, with, *recursive, outer, names)
+    }
+
+    /// Each query of the WITH list in turn, then what stands behind it.
+    fn with(
+        &self,
+        query: &Query,
+        left: &[crate::statement::outline::With],
+        recursive: bool,
+        outer: Option<&Scope<'_>>,
+        names: Option<&Names<'_>>,
+    ) -> Found<Outs> {
+        if recursive {
+            return self.recursive(query, left, outer, names);
+        }
+        let Some((first, rest)) = left.split_first() else { return self.body(query, outer, names) };
+        let mut outs = self.query(&first.query, outer, names)?;
+        rename(&mut outs, &first.columns);
+        let names = Names { name: &first.name, outs: &outs, outer: names };
+        self.with(query, rest, false, outer, Some(&names))
+    }
+
+    /// WITH RECURSIVE: its queries see each other, so each is taken as clean, and must turn out so.
+    fn recursive(
+        &self,
+        query: &Query,
+        left: &[crate::statement::outline::With],
+        outer: Option<&Scope<'_>>,
+        names: Option<&Names<'_>>,
+    ) -> Found<Outs> {
+        let unknown = Outs::unknown();
+        let Some((first, rest)) = left.split_first() else {
+            for with in &query.with {
+                let outs = self.query(&with.query, outer, names)?;
+                if let Some(column) = outs.labelled() {
+                    return Err(Trouble::Used(column, Place::SetOperation));
+                }
+            }
+            return self.body(query, outer, names);
+        };
+        let names = Names { name: &first.name, outs: &unknown, outer: names };
+        self.recursive(query, rest, outer, Some(&names))
+    }
+
+    fn body(&self, query: &Query, outer: Option<&Scope<'_>>, names: Option<&Names<'_>>) -> Found<Outs> {
+        if query.arms.is_empty() {
+            return self.level(&query.level, outer, names);
+        }
+        let mut first = None;
+        for arm in &query.arms {
+            let outs = self.query(arm, outer, names)?;
+            if let Some(column) = outs.labelled() {
+                return Err(Trouble::Used(column, Place::SetOperation));
+            }
+            first.get_or_insert(outs);
+        }
+        // ORDER BY and LIMIT of the whole see its outputs, which are clean, by name.
+        let outs = first.unwrap_or_default();
+        let ranged = Ranged { alias: "".into(), outs: Outs { list: outs.list.clone(), more: outs.more } };
+        let scope = Scope { items: &[ranged], weak: false, outer };
+        self.uses(&query.level, &outs, &scope, names)?;
+        Ok(outs)
+    }
+
+    fn level(&self, level: &Level, outer: Option<&Scope<'_>>, names: Option<&Names<'_>>) -> Found<Outs> {
+        if let Some(stores) = &level.stores {
+            let outs = self.query(stores, outer, names)?;
+            if let Some(column) = outs.labelled() {
+                return Err(Trouble::Used(column, Place::Assigned));
+            }
+        }
+        let (mut items, mut stars) = (Vec::new(), Vec::with_capacity(level.items.len()));
+        let excluded = |item: &&Item| matches!(item.source, Source::Excluded);
+        for item in level.items.iter().filter(|item| !excluded(item)) {
+            stars.push(self.item(item, &mut items, outer, names)?);
+        }
+        for item in &level.hidden {
+            self.item(item, &mut items, outer, names)?;
+        }
+        let outs = self.outputs(level, &Scope { items: &items, weak: false, outer }, &stars)?;
+        // RETURNING does not see it.
+        for item in level.items.iter().filter(excluded) {
+            self.item(item, &mut items, outer, names)?;
+        }
+        self.uses(level, &outs, &Scope { items: &items, weak: false, outer }, names)?;
+        Ok(outs)
+    }
+
+    /// Puts what an item of FROM can be named by into the scope; what it gives to a star.
+    fn item(
+        &self,
+        item: &Item,
+        items: &mut Vec<Ranged>,
+        outer: Option<&Scope<'_>>,
+        names: Option<&Names<'_>>,
+    ) -> Found<Outs> {
+        let Item { source, alias, columns } = item;
+        let (name, mut outs) = match source {
+            Source::Relation(name) => (name.name.as_str(), self.relation_or_with(name, names)?),
+            Source::Target(name) => (name.name.as_str(), self.named(name)?),
+            Source::Query { query, lateral } => {
+                // What stands left of it is seen by LATERAL alone; it never hides what stands further out.
+                let weak = Scope { items: if *lateral { items } else { &[] }, weak: true, outer };
+                ("", self.query(query, Some(&weak), names)?)
+            }
+            Source::Join { sides, natural, using, using_alias } => {
+                let outs = self.join(sides, (*natural, using), items, outer, names)?;
+                if let Some(alias) = using_alias {
+                    items.push(Ranged { alias: alias.as_str().into(), outs: Outs::unknown() });
+                }
+                ("", outs)
+            }
+            Source::Function => ("", Outs::unknown()),
+            Source::Excluded => ("excluded", Outs::unknown()),
+        };
+        if !columns.is_empty() && outs.more && outs.labelled().is_some() {
+            return unfollowed("columns are renamed by their place, and not all of them are known");
+        }
+        rename(&mut outs, columns);
+        let join = matches!(source, Source::Join { .. });
+        // A join without an alias is named by its sides alone; they are in the scope already.
+        if !join || alias.is_some() {
+            let alias = alias.as_deref().unwrap_or(name).into();
+            items.push(Ranged { alias, outs: outs.clone() });
+        }
+        Ok(outs)
+    }
+
+    fn join(
+        &self,
+        sides: &[Item; 2],
+        (natural, using): (bool, &[String]),
+        items: &mut Vec<Ranged>,
+        outer: Option<&Scope<'_>>,
+        names: Option<&Names<'_>>,
+    ) -> Found<Outs> {
+        let left = self.item(&sides[0], items, outer, names)?;
+        let right = self.item(&sides[1], items, outer, names)?;
+        let common: Vec<Rc<str>> = if natural {
+            if left.more || right.more {
+                return unfollowed("a NATURAL join of relations whose columns are not known");
+            }
+            let both = |out: &&Out| right.list.iter().any(|other| other.name == out.name);
+            left.list.iter().filter(both).filter_map(|out| out.name.clone()).collect()
+        } else {
+            using.iter().map(|name| Rc::from(name.as_str())).collect()
+        };
+        let is_common = |out: &Out| out.name.as_ref().is_some_and(|name| common.contains(name));
+        for out in left.list.iter().chain(&right.list) {
+            if let (true, Some(column)) = (is_common(out), out.column) {
+                return Err(Trouble::Used(column, Place::Join));
+            }
+        }
+        // Merged columns come first (parse_clause.c, transformFromClauseItem).
+        let mut list: Vec<Out> =
+            common.iter().map(|name| Out { name: Some(name.clone()), column: None }).collect();
+        let more = left.more || right.more;
+        list.extend(left.list.into_iter().chain(right.list).filter(|out| !is_common(out)));
+        Ok(Outs { list, more })
+    }
+
+    fn relation_or_with(&self, name: &NameUse, names: Option<&Names<'_>>) -> Found<Outs> {
+        if name.catalog.is_none() && name.schema.is_none() {
+            let mut next = names;
+            while let Some(with) = next {
+                if with.name == name.name {
+                    return Ok(with.outs.clone());
+                }
+                next = with.outer;
+            }
+        }
+        self.named(name)
+    }
+
+    /// The columns of a relation. Where a name may mean several, none of them may be labelled.
+    fn named(&self, name: &NameUse) -> Found<Outs> {
+        let mut found: Vec<Outs> = Vec::new();
+        match &name.schema {
+            Some(schema) => {
+                found.extend(self.snapshot.relation(schema, &name.name).map(|relation| self.columns(relation)));
+                if schema.starts_with("pg_temp") {
+                    found.push(Outs::unknown());
+                }
+            }
+            None => {
+                let catalog = std::iter::once("pg_catalog");
+                let path = catalog.chain(self.path.schemas().map(|schema| &**schema));
+                let mut seen: Vec<&str> = Vec::new();
+                for schema in path {
+                    if !seen.contains(&schema) {
+                        seen.push(schema);
+                        found.extend(
+                            self.snapshot.relation(schema, &name.name).map(|relation| self.columns(relation)),
+                        );
+                    }
+                }
+                if self.temp_possible {
+                    found.push(Outs::unknown());
+                }
+            }
+        }
+        match <[Outs; 1]>::try_from(found) {
+            Ok([one]) => Ok(one),
+            Err(several) if several.iter().all(|outs| outs.labelled().is_none()) => Ok(Outs::unknown()),
+            Err(_) => unfollowed(format!(
+                "{:?} may mean several relations, one of them labelled; write it with its schema",
+                name.name
+            )),
+        }
+    }
+
+    fn columns(&self, relation: &Relation) -> Outs {
+        let Some(columns) = &relation.columns else { return Outs::unknown() };
+        let hits = self.labelled.columns(relation.oid);
+        let list = columns.iter().map(|column| {
+            let hit = hits.and_then(|hits| hits.get(&column.number)).copied();
+            let hit = hit.filter(|hit| !(self.cleared)(relation.oid, *hit));
+            Out {
+                name: Some(Rc::from(&*column.name)),
+                column: hit.map(|hit| Column { relation: relation.oid, number: column.number, hit }),
+            }
+        });
+        Outs { list: list.collect(), more: false }
+    }
+
+    fn outputs(&self, level: &Level, scope: &Scope<'_>, stars: &[Outs]) -> Found<Outs> {
+        let mut outs = Outs::default();
+        for Output { alias, gives } in &level.outputs {
+            match gives {
+                Gives::Expression => {
+                    outs.list.push(Out { name: alias.as_deref().map(Rc::from), column: None });
+                }
+                Gives::Column(used) => {
+                    let column = self.bare(used, scope)?;
+                    let name = alias.as_deref().or(used.path.last().map(String::as_str));
+                    outs.list.push(Out { name: name.map(Rc::from), column });
+                }
+                Gives::Star(path) => match path.last() {
+                    None => {
+                        for star in stars {
+                            outs.list.extend(star.list.iter().cloned());
+                            outs.more |= star.more;
+                        }
+                    }
+                    Some(alias) => {
+                        let named = Self::aliased(scope, alias, path.len() == 1);
+                        let [one] = named[..] else {
+                            if named.iter().all(|ranged| ranged.outs.labelled().is_none()) && !named.is_empty() {
+                                outs.more = true;
+                                continue;
+                            }
+                            return unfollowed(format!("{alias:?}.* names nothing, or more than one thing"));
+                        };
+                        outs.list.extend(one.outs.list.iter().cloned());
+                        outs.more |= one.outs.more;
+                    }
+                },
+            }
+        }
+        if outs.more && outs.labelled().is_some() {
+            return unfollowed("the number of its columns is not known, and one of them is labelled");
+        }
+        Ok(outs)
+    }
+
+    /// The labelled column that a bare output is. All meanings of the name must be that one.
+    fn bare(&self, used: &Use, scope: &Scope<'_>) -> Found<Option<Column>> {
+        let meanings = self.meanings(used, scope)?;
+        match meanings.labelled.first() {
+            None => Ok(None),
+            Some(_) if meanings.whole => Err(Trouble::Used(meanings.labelled[0], Place::Expression)),
+            Some(first) if meanings.clean || meanings.labelled.iter().any(|column| column != first) => {
+                unfollowed(format!(
+                    "{:?} may mean several columns, one of them labelled; write it with its table",
+                    used.path.join(".")
+                ))
+            }
+            Some(first) => Ok(Some(*first)),
+        }
+    }
+
+    /// Every other use of a name, and the queries in expressions.
+    fn uses(&self, level: &Level, outs: &Outs, scope: &Scope<'_>, names: Option<&Names<'_>>) -> Found<()> {
+        if let Some(why) = level.opaque {
+            return unfollowed(format!("{why} is not followed near a label"));
+        }
+        if let (true, Some(column)) = (level.distinct, outs.labelled()) {
+            return Err(Trouble::Used(column, Place::Distinct));
+        }
+        for (number, place) in &level.positions {
+            let output = number.checked_sub(1).and_then(|at| outs.list.get(at));
+            if let Some(column) = output.and_then(|out| out.column) {
+                return Err(Trouble::Used(column, *place));
+            }
+        }
+        for used in &level.uses {
+            // ORDER BY, GROUP BY and DISTINCT ON see the outputs' names, too.
+            let by_output = matches!(used.place, Place::Order | Place::Group | Place::Distinct);
+            let mut of_output = false;
+            if let (true, [name]) = (by_output, &used.path[..]) {
+                for out in outs.list.iter().filter(|out| out.name.as_deref() == Some(name)) {
+                    of_output = true;
+                    if let Some(column) = out.column {
+                        return Err(Trouble::Used(column, used.place));
+                    }
+                }
+                of_output |= outs.more || outs.list.iter().any(|out| out.name.is_none());
+            }
+            match self.meanings(used, scope) {
+                Ok(meanings) => {
+                    if let Some(column) = meanings.labelled.first() {
+                        return Err(Trouble::Used(*column, used.place));
+                    }
+                }
+                Err(Trouble::Unfollowed(_)) if of_output => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        for inner in &level.queries {
+            let around = Scope { weak: inner.weak, ..*scope };
+            let outs = self.query(&inner.query, Some(&around), names)?;
+            if let (false, Some(column)) = (inner.exists, outs.labelled()) {
+                return Err(Trouble::Used(column, Place::SubSelect));
+            }
+        }
+        Ok(())
+    }
+
+    /// Items of that alias, innermost level first; a name with a schema may mean an item without an alias, too.
+    fn aliased<'a>(scope: &'a Scope<'_>, alias: &str, alone: bool) -> Vec<&'a Ranged> {
+        let mut found = Vec::new();
+        let mut next = Some(scope);
+        while let Some(level) = next {
+            found.extend(level.items.iter().filter(|item| &*item.alias == alias));
+            if !found.is_empty() && !level.weak && alone {
+                return found;
+            }
+            next = level.outer;
+        }
+        found
+    }
+
+    fn meanings(&self, used: &Use, scope: &Scope<'_>) -> Found<Meanings> {
+        let looks = std::iter::successors(Some(scope), |level| level.outer).map(|level| level.items.len() + 1);
+        let looks: usize = looks.sum();
+        let left = self.looks.get().checked_sub(u32::try_from(looks).unwrap_or(u32::MAX));
+        let Some(left) = left else { return unfollowed("it names more than is followed near a label") };
+        self.looks.set(left);
+        let mut meanings = Meanings::default();
+        match (&used.path[..], used.star) {
+            ([], _) => {
+                // `*` inside an expression: every row in sight.
+                let mut next = Some(scope);
+                while let Some(level) = next {
+                    level.items.iter().for_each(|item| meanings.whole_row(item));
+                    next = level.outer;
+                }
+                meanings.clean = true;
+            }
+            (path, true) => {
+                let alias = path.last().map_or("", String::as_str);
+                Self::aliased(scope, alias, path.len() == 1).into_iter().for_each(|item| meanings.whole_row(item));
+                self.column(alias, used, scope, &mut meanings);
+            }
+            ([name], false) => {
+                self.column(name, used, scope, &mut meanings);
+                if !meanings.settled {
+                    // No column, or perhaps none: a whole row, or a function of one.
+                    Self::aliased(scope, name, false).into_iter().for_each(|item| meanings.whole_row(item));
+                }
+            }
+            ([.., alias, name], false) => {
+                for item in Self::aliased(scope, alias, used.path.len() == 2 && !used.weak) {
+                    if !meanings.column_of(item, name) && !SYSTEM_COLUMNS.contains(&name.as_str()) {
+                        meanings.whole_row(item);
+                    }
+                }
+            }
+        }
+        if meanings.labelled.is_empty() && !meanings.clean {
+            let name = used.path.join(".");
+            return unfollowed(format!("the name {name:?} could not be followed"));
+        }
+        Ok(meanings)
+    }
+
+    /// A bare name as a column, level by level.
+    fn column(&self, name: &str, used: &Use, scope: &Scope<'_>, meanings: &mut Meanings) {
+        let mut next = Some(scope);
+        while let Some(level) = next {
+            let has = |item: &&Ranged| item.outs.list.iter().any(|out| out.name.as_deref() == Some(name));
+            let certain = level.items.iter().any(|item| has(&item));
+            // Were it in one that only may have it as well, the server would call it ambiguous.
+            for item in level.items.iter().filter(|item| !certain || has(item)) {
+                meanings.column_of(item, name);
+            }
+            if certain && !level.weak && !used.weak {
+                meanings.settled = true;
+                return;
+            }
+            if SYSTEM_COLUMNS.contains(&name) && !level.items.is_empty() {
+                meanings.clean = true;
+            }
+            next = level.outer;
+        }
+    }
+}
+
+/// What a name may mean.
+#[derive(Default)]
+struct Meanings {
+    labelled: Vec<Column>,
+    /// Something clean.
+    clean: bool,
+    /// A labelled one is there by a whole row.
+    whole: bool,
+    /// It is certainly a column.
+    settled: bool,
+}
+
+impl Meanings {
+    /// Adds the column of that name of an item; whether it has, or may have, one.
+    fn column_of(&mut self, item: &Ranged, name: &str) -> bool {
+        let mut found = false;
+        for out in item.outs.list.iter().filter(|out| out.name.as_deref() == Some(name)) {
+            found = true;
+            match out.column {
+                Some(column) => self.labelled.push(column),
+                None => self.clean = true,
+            }
+        }
+        // What has a name that the server made up, or is not listed, is clean.
+        if !found && (item.outs.more || item.outs.list.iter().any(|out| out.name.is_none())) {
+            self.clean = true;
+            return true;
+        }
+        found
+    }
+
+    fn whole_row(&mut self, item: &Ranged) {
+        self.clean = true;
+        let labelled = item.outs.list.iter().filter_map(|out| out.column);
+        let before = self.labelled.len();
+        self.labelled.extend(labelled);
+        self.whole |= self.labelled.len() > before;
+    }
+}
+
+/// The alias's names for the first columns.
+fn rename(outs: &mut Outs, columns: &[String]) {
+    for (place, name) in columns.iter().enumerate() {
+        match outs.list.get_mut(place) {
+            Some(out) => out.name = Some(name.as_str().into()),
+            None => outs.list.push(Out { name: Some(name.as_str().into()), column: None }),
+        }
+    }
+}

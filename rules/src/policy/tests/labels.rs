@@ -1,0 +1,315 @@
+//! The rule near labels: what stands bare, what is refused and how it is said, what passes.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::catalog::Definitions;
+use crate::policy::fixture::principal;
+use crate::policy::offline::{Bench, TextVerdict};
+use crate::policy::{Action, Policy};
+use crate::statement::{Limits, on_parser_stack};
+
+const CATALOG: &str = "create schema crm; create schema mart;
+    create table crm.customers (id int primary key, name text, ssn text, email text, note text, born date);
+    create table crm.orders (id int, customer_id int, name text, total numeric);
+    create table crm.people (id int, ssn text, seen text generated always as (upper(ssn)) stored);
+    create table crm.holders (id int, who crm.customers);
+    create table mart.plain (id int, ssn text);
+    create table crm.parts (id int, email text) partition by range (id);
+    create table crm.parts_1 partition of crm.parts for values from (0) to (10);
+    create view mart.v as select id from crm.customers;
+    create function crm.f(int) returns int language sql as 'select 1';";
+
+const LABELS: &str = "
+[[label]]
+column = \"crm.customers.ssn\"
+tier = \"restricted\"
+mask = \"last4\"
+[[label]]
+column = \"crm.customers.email\"
+tier = \"personal\"
+mask = \"domain\"
+[[label]]
+column = \"crm.people.ssn\"
+tier = \"restricted\"
+mask = \"last4\"
+[[label]]
+column = \"crm.parts.email\"
+tier = \"personal\"
+mask = \"domain\"
+";
+
+fn policy(extra: &str) -> Policy {
+    let rules = format!(
+        "version = 1\n[group.agents]\nany = [{{ issuer = \"corp\" }}]\n[[access]]\nid = \"a\"\ngroups = [\"agents\"]\n\
+         targets = [\"*\"]\nlogin = \"l\"\nmode = \"write\"\nguards = {{ search_path = [\"crm\"] }}\n[[permit]]\nid = \"all\"\n\
+         groups = [\"agents\"]\ntargets = [\"*\"]\nclasses = [\"*\"]\non = [\"*\"]\n{extra}{LABELS}"
+    );
+    Policy::from_text("policy.toml", &rules, None).unwrap_or_else(|faults| panic!("{faults:#?}"))
+}
+
+fn judged(policy: &Policy, sql: &str, masker: bool) -> TextVerdict {
+    let catalog = Definitions::from_text(CATALOG, Path::new("crm.sql")).expect("the fixture");
+    let claims = json!({ "issuer": "corp", "groups": ["agents"] });
+    let who = principal(claims.as_object().expect("an object"), &[]).expect("an identity");
+    let subject = policy.subject(&who, "crm", None).expect("access");
+    let bench = Bench {
+        policy,
+        subject: &subject,
+        snapshot: &catalog.snapshot,
+        in_transaction: false,
+        now_s: 1_800_000_000,
+        limits: Limits::default(),
+        masker,
+    };
+    on_parser_stack(|| bench.judge_here(sql)).unwrap_or_else(|fault| panic!("{sql}: {fault}"))
+}
+
+/// One letter a field: `-` clean, `m` masked by its label, `n` derived.
+fn fields(verdict: &TextVerdict) -> String {
+    let Some(fields) = &verdict.judgement.fields else { return "far".into() };
+    let letter = |field: &Option<crate::policy::FieldLabel>| match field {
+        None => '-',
+        Some(field) if field.hit.identity => 'm',
+        Some(_) => 'n',
+    };
+    fields.list.iter().map(letter).collect()
+}
+
+#[test]
+fn bare_outputs_pass_masked_however_they_are_reached() {
+    let policy = policy("");
+    for (sql, expected) in [
+        ("select ssn from customers", "m"),
+        ("select id, ssn, name from crm.customers where id = 3", "-m-"),
+        ("select * from customers", "--mm--"),
+        ("select c.* from customers c order by id limit 3", "--mm--"),
+        ("select s as x from (select id, ssn s from customers) q where id = 1", "m"),
+        ("with q as (select id, ssn as s from customers) select q.s, count from q, (select count(*) from orders) o", "m-"),
+        ("with q (a, b) as (select id, ssn from customers) select b, a from q", "m-"),
+        ("select b from customers as c (a, n, b)", "m"),
+        ("select c.ssn, o.total from customers c join orders o on o.customer_id = c.id", "m-"),
+        ("select * from customers c join orders o using (id)", "--mm----"),
+        ("select c.ssn from customers c left join lateral (select o.total from orders o where o.customer_id = c.id) t on true", "m"),
+        ("select count(*) from customers", "-"),
+        ("select id from customers where exists (select * from people p where p.id = 1)", "-"),
+        ("select (select max(total) from orders o where o.customer_id = c.id) t, c.ssn from customers c", "-m"),
+        ("select email from parts_1", "m"),
+        ("select id, seen from people", "-n"),
+        ("select * from holders", "-n"),
+        ("update customers set ssn = 'x' where id = 1 returning id, ssn", "-m"),
+        ("insert into customers (id, ssn) values (1, 'x') returning *", "--mm--"),
+        ("insert into customers (id, email) values (1, 'x') on conflict (id) do update set email = excluded.email returning email", "m"),
+        ("delete from customers where id = 1", ""),
+        ("copy customers to stdout", "--mm--"),
+        ("copy customers (id, ssn) to stdout", "-m"),
+        ("copy (select ssn, id from customers) to stdout", "m-"),
+        ("copy customers from stdin", ""),
+        ("select ssn from mart.plain where ssn = 'x'", "far"),
+        ("select o.name from orders o where o.name = 'x' order by name", "far"),
+        ("select name from orders where name = 'x' and customer_id in (select id from customers)", "-"),
+        ("declare c cursor for select ssn from customers", "m"),
+        ("insert into orders (id, name) select id, name from customers", ""),
+        ("truncate customers", ""),
+    ] {
+        let verdict = judged(&policy, sql, true);
+        assert_eq!(verdict.judgement.action, Action::Allow, "{sql}\n{}", verdict.render());
+        assert_eq!(fields(&verdict), expected, "{sql}\n{}", verdict.render());
+    }
+}
+
+#[test]
+fn every_other_use_is_refused() {
+    let policy = policy("");
+    for sql in [
+        "select id from customers where ssn = '1'",
+        "select id from customers c where c.ssn > '1'",
+        "select id from customers order by ssn",
+        "select id, ssn from customers order by 2",
+        "select id, ssn as x from customers order by x",
+        "select ssn from customers group by ssn",
+        "select ssn from customers group by 1",
+        "select count(*) from customers having max(ssn) > '1'",
+        "select distinct ssn from customers",
+        "select distinct on (ssn) id from customers",
+        "select ssn || '' from customers",
+        "select ssn::text from customers",
+        "select upper(ssn) from customers",
+        "select count(ssn) from customers",
+        "select max(ssn) from customers",
+        "select row_number() over (order by ssn) from customers",
+        "select sum(id) over w from customers window w as (partition by ssn)",
+        "select case when ssn is null then 1 end from customers",
+        "select coalesce(ssn, '') from customers",
+        "select c from customers c",
+        "select (c).ssn from customers c",
+        "select ssn(c) from customers c",
+        "select c.anything from customers c",
+        "select row(c.*) from customers c",
+        "select to_jsonb(c) from customers c",
+        "select count(c.*) from customers c",
+        "select array_agg(c) from customers c",
+        "select q from (select ssn from customers) q",
+        "select ssn from customers union all select 'x'",
+        "select 'x' union select ssn from customers",
+        "select id from customers except select id from people where ssn = 'a'",
+        "select id from orders where name in (select ssn from customers)",
+        "select (select ssn from customers limit 1)",
+        "select array(select ssn from customers)",
+        "select id from orders o where exists (select 1 from customers c where c.ssn = o.name)",
+        "select id from orders where id = (select 1 from customers where ssn = 'x')",
+        "select 1 from customers c join people p on c.ssn = p.ssn",
+        "select 1 from customers c join people p using (ssn)",
+        "select 1 from customers natural join people",
+        "select 1 from orders o join (select id, ssn name from customers) c using (name)",
+        "select x from customers, unnest(array[ssn]) x",
+        "select * from customers, json_table(ssn::jsonb, '$' columns (a int path '$'))",
+        "select id from customers limit (select length(ssn) from customers limit 1)",
+        "select id from customers tablesample bernoulli (1) where ssn ~ 'x'",
+        "with q as (select ssn s from customers) select s || 'x' from q",
+        "with q as (select ssn s from customers) select 1 from q where s = 'x'",
+        "with recursive q as (select ssn s from customers union all select s from q) select s from q",
+        "with recursive q as (select id from customers where ssn = 'x' union all select id from q) select * from q",
+        "with w as (update customers set name = ssn returning id) select * from w",
+        "with w as (delete from customers returning ssn) select upper(ssn) from w",
+        "insert into mart.plain select id, ssn from customers",
+        "insert into mart.plain select * from people",
+        "insert into orders (id, name) values (1, (select ssn from customers limit 1))",
+        "create table mart.copy as select ssn from customers",
+        "select ssn into mart.copy from customers",
+        "create temp table t as select * from customers",
+        "create view mart.w as select ssn from customers",
+        "create materialized view mart.w as select ssn from customers",
+        "create index on customers (ssn)",
+        "create unique index on customers (ssn)",
+        "alter table customers rename ssn to x",
+        "alter table customers add check (ssn > 'a')",
+        "alter table customers alter ssn type int using ssn::int",
+        "alter schema crm rename to other",
+        "alter table mart.plain inherit customers",
+        "create table mart.l (like customers including all)",
+        "update orders o set name = c.ssn from customers c where c.id = o.customer_id",
+        "update customers set name = ssn",
+        "update customers set note = email where id = 1",
+        "update customers set name = 'x' where ssn = 'y'",
+        "delete from customers where email like 'a%'",
+        "delete from orders using customers c where c.email = orders.name",
+        "insert into customers (id, email) values (1, 'x') on conflict (email) do nothing",
+        "insert into customers (id, email) values (1, 'x') on conflict do nothing",
+        "insert into customers (id) values (1) on conflict (id) do update set name = customers.email",
+        "merge into orders o using customers c on o.name = c.ssn when matched then delete",
+        "merge into orders o using customers c on o.id = c.id when matched then update set name = c.ssn",
+        "copy (select upper(ssn) from customers) to stdout",
+        "copy people to stdout",
+        "copy customers from stdin where ssn > 'x'",
+        "explain select id from customers",
+        "explain analyze select ssn from customers",
+        "prepare p as select id from customers where ssn = $1",
+        "declare c cursor for select upper(ssn) from customers",
+        "select id from people where seen = 'X'",
+        "select who from holders where who is null",
+        "select (who).ssn from holders",
+        "select crm.f(1)",
+        "select id from mart.v",
+        "select * from pg_stats",
+        "select * from mart.not_there",
+        "do 'begin end'",
+        "select a.id from orders a join orders b on ssn = 'x' , customers c",
+        "select (select 1 from orders a join orders b on name = ssn) from customers c",
+        "select q.x from customers c, lateral (select ssn as x from orders) q where q.x = 'a'",
+        "analyze customers",
+    ] {
+        let verdict = judged(&policy, sql, true);
+        assert_eq!(verdict.judgement.action, Action::Refuse, "{sql}\n{}", verdict.render());
+        assert_eq!(verdict.judgement.sqlstate, "42501");
+    }
+}
+
+#[test]
+fn a_refusal_names_column_label_line_and_what_would_pass() {
+    let policy = policy("");
+    let verdict = judged(&policy, "select id from customers where ssn = '123-45-6789'", true);
+    let message = &verdict.judgement.message;
+    for part in [
+        "crm.customers.ssn is labelled restricted",
+        "in WHERE",
+        "label crm.customers.ssn, policy.toml:",
+        "Next: take labelled columns as plain outputs alone",
+    ] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    assert!(!message.contains("123-45"), "{message}");
+    let verdict = judged(&policy, "select id, ssn from customers", true);
+    assert!(verdict.render().contains("field 2  masked:last4 by label crm.customers.ssn (policy.toml:"), "{}", verdict.render());
+}
+
+#[test]
+fn without_a_masker_nothing_labelled_leaves() {
+    let policy = policy("");
+    for (sql, action) in [
+        ("select ssn from customers", Action::Refuse),
+        ("select * from customers", Action::Refuse),
+        ("copy customers to stdout", Action::Refuse),
+        ("update customers set name = 'x' where id = 1 returning ssn", Action::Refuse),
+        ("select id, name from customers where id = 1", Action::Allow),
+        ("select count(*) from customers", Action::Allow),
+        ("update customers set ssn = 'x' where id = 1", Action::Allow),
+    ] {
+        let verdict = judged(&policy, sql, false);
+        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
+    }
+}
+
+#[test]
+fn who_reads_in_clear_reads_and_makes_no_copies() {
+    let rules = "[[permit]]\nid = \"dba\"\ngroups = [\"agents\"]\ntargets = [\"*\"]\nclasses = [\"*\"]\non = [\"*\"]\n\
+                 disclose = { clear_up_to = \"personal\" }\n";
+    let policy = policy(rules);
+    for (sql, action, expected) in [
+        ("select email, ssn from customers", Action::Allow, "-m"),
+        ("select email from customers where email = 'x'", Action::Allow, "-"),
+        ("select ssn from customers where ssn = 'x'", Action::Refuse, "far"),
+        ("select email from parts where email = 'x'", Action::Allow, "far"),
+        ("create table mart.c as select email from parts", Action::Refuse, "far"),
+        ("insert into mart.plain select id, email from parts", Action::Refuse, "far"),
+        ("select crm.f(1)", Action::Refuse, "far"),
+    ] {
+        let verdict = judged(&policy, sql, true);
+        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
+        assert_eq!(fields(&verdict), expected, "{sql}");
+    }
+}
+
+#[test]
+fn a_restrict_on_a_tier_touches_what_reaches_it() {
+    let rules = "[[restrict]]\nid = \"night\"\ngroups = [\"agents\"]\ntargets = [\"*\"]\nclasses = [\"read\"]\n\
+                 on = [\"label:restricted\"]\nthen = \"refuse\"\n";
+    let policy = policy(rules);
+    for (sql, action) in [
+        ("select id from customers", Action::Refuse),
+        ("select email from parts", Action::Allow),
+        ("select id from orders", Action::Allow),
+    ] {
+        let verdict = judged(&policy, sql, true);
+        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
+    }
+}
+
+#[test]
+fn a_label_that_matches_nothing_and_a_style_that_does_not_fit_close_their_relation() {
+    for (label, sql) in [
+        ("crm.orders.gone", "select id from orders"),
+        ("crm.orders.total", "select id from orders"),
+        ("mart.nowhere.x", "select id from mart.nowhere"),
+    ] {
+        let rules = format!("[[label]]\ncolumn = \"{label}\"\ntier = \"secret\"\nmask = \"last4\"\n");
+        let policy = policy(&rules);
+        let verdict = judged(&policy, sql, true);
+        assert_eq!(verdict.judgement.action, Action::Refuse, "{label}\n{}", verdict.render());
+        let catalog = Definitions::from_text(CATALOG, Path::new("crm.sql")).expect("the fixture");
+        let labelled = crate::policy::Labelled::new(&policy.model().labels, &catalog.snapshot);
+        assert_eq!(labelled.findings().len(), 1, "{:?}", labelled.findings());
+        assert!(labelled.findings()[0].message.contains("Next: "), "{:?}", labelled.findings());
+    }
+}
