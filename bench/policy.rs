@@ -72,7 +72,8 @@ fn judge(criterion: &mut Criterion) {
     let resolution = resolve(statement, &definitions.snapshot, &path, &view);
     let claims = serde_json::json!({ "issuer": "dev", "sub": "bench", "groups": ["bench"] });
     let principal = fixture::principal(claims.as_object().unwrap(), &[]).unwrap();
-    let context = Context { in_transaction: false, text_digest: &facts.digest, now_s: 1_800_000_000, sight: None };
+    let context =
+        Context { in_transaction: false, text_digest: &facts.digest, now_s: 1_800_000_000, sight: None };
     let mut group = criterion.benchmark_group("judge a point select, rules of the subject");
     for rules in [10, 1_000, 10_000] {
         let policy = policy(rules);

@@ -189,8 +189,23 @@ impl Relay {
         Ok(Step::Done)
     }
 
+    /// The second witness of labels: what the server says a column is. The text said that none of them is labelled.
+    fn no_label_leaves(&self, message: &Message<'_>) -> Result<(), End> {
+        let ground = &self.judge.ground;
+        let Message::RowDescription(description) = message else { return Ok(()) };
+        let labelled = |field: &backend::FieldDescription<'_>| {
+            ground.labelled.hit(field.table_oid, field.attribute).is_some()
+        };
+        if ground.no_label_leaves && description.iter().any(|field| labelled(&field)) {
+            return Err(End::gateway(
+                "a result holds a labelled column that the statement's text did not show",
+            ));
+        }
+        Ok(())
+    }
+
     fn on_description(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
-        self.checked(len)?;
+        self.no_label_leaves(&self.checked(len)?)?;
         match (self.queue.front_mut(), tag) {
             (Some(Expectation::Query(run)), BackendTag::RowDescription) if !run.described => {
                 run.described = true;

@@ -167,8 +167,12 @@ impl<'w> Work<'w> {
             masker: policy::MASKER_STANDS,
         };
         let judge = |in_transaction| {
-            let context =
-                policy::Context { in_transaction, text_digest: self.digest, now_s: now_s(), sight: Some(&sight) };
+            let context = policy::Context {
+                in_transaction,
+                text_digest: self.digest,
+                now_s: now_s(),
+                sight: Some(&sight),
+            };
             ground.policy.judge(&ground.subject, statement, resolution, &context)
         };
         let judgement = match self.in_transaction {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::policy::condition::Condition;
 use pgturnstile_rules::policy::principal::Principal;
-use pgturnstile_rules::policy::{Labelled, Policy, Subject};
+use pgturnstile_rules::policy::{Labelled, MASKER_STANDS, Policy, Subject};
 use pgturnstile_rules::resolve::SearchPath;
 use pgturnstile_rules::statement::facts::TextFacts;
 use pgturnstile_rules::statement::{Done, Unparsable};
@@ -29,6 +29,8 @@ pub struct Ground {
     pub snapshot: Arc<Snapshot>,
     /// What is labelled on the target.
     pub labelled: Arc<Labelled>,
+    /// No labelled column may be in any result: this version does not mask, and no permit of the subject discloses one.
+    pub no_label_leaves: bool,
     /// Which policy it is; counts up.
     pub generation: u64,
     /// The search path of the session.
@@ -136,7 +138,21 @@ impl World {
         let number = number(&policy, &subject, snapshot.epoch);
         let moves_by_itself = asks_for_transaction_or_day(&policy);
         let labelled = policy.labelled(&snapshot);
-        Ok(Ground { number, policy, subject, snapshot, labelled, generation, path, moves_by_itself })
+        for finding in labelled.findings_once() {
+            tracing::warn!(target_name = %self.target, rule = %finding.rule.id, place = %finding.rule.place, "{}", finding.message);
+        }
+        let no_label_leaves = !MASKER_STANDS && !labelled.is_empty() && !subject.sees_in_clear(&policy);
+        Ok(Ground {
+            number,
+            policy,
+            subject,
+            snapshot,
+            labelled,
+            no_label_leaves,
+            generation,
+            path,
+            moves_by_itself,
+        })
     }
 
     /// Whether `ground` is still the newest.

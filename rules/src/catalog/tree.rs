@@ -156,7 +156,13 @@ mod tests {
 
     #[test]
     fn what_is_torn_is_no_view() {
-        for tree in ["", "({QUERY", "({QUERY :targetList ({TARGETENTRY :resorigtbl x :resorigcol 1})})", "}", "({QUERY :targetList <>})"] {
+        for tree in [
+            "",
+            "({QUERY",
+            "({QUERY :targetList ({TARGETENTRY :resorigtbl x :resorigcol 1})})",
+            "}",
+            "({QUERY :targetList <>})",
+        ] {
             assert_eq!(read(tree), None, "{tree}");
         }
     }

@@ -7,8 +7,8 @@
 use std::cell::RefCell;
 
 use crate::document::{Located, Shape, Table, unknown_word};
-use crate::policy::object::Tier;
 use crate::policy::atoms::Atom;
+use crate::policy::object::Tier;
 use crate::policy::pattern::Pattern;
 use crate::statement::facts::Predicate;
 

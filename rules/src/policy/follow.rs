@@ -132,7 +132,11 @@ impl Follow<'_> {
             let generated = self.snapshot.relations().any(|(of, relation)| {
                 *relation.name == *name.name
                     && schema.is_none_or(|schema| schema == of)
-                    && relation.columns.iter().flat_map(|all| all.iter()).any(|column| column.generated.is_some())
+                    && relation
+                        .columns
+                        .iter()
+                        .flat_map(|all| all.iter())
+                        .any(|column| column.generated.is_some())
             });
             if generated && all.labelled().is_some() {
                 return unfollowed("COPY leaves out generated columns; list the columns");
@@ -331,7 +335,9 @@ impl Follow<'_> {
         let mut found: Vec<Outs> = Vec::new();
         match &name.schema {
             Some(schema) => {
-                found.extend(self.snapshot.relation(schema, &name.name).map(|relation| self.columns(relation)));
+                found.extend(
+                    self.snapshot.relation(schema, &name.name).map(|relation| self.columns(relation)),
+                );
                 if schema.starts_with("pg_temp") {
                     found.push(Outs::unknown());
                 }
@@ -399,7 +405,9 @@ impl Follow<'_> {
                     Some(alias) => {
                         let named = Self::aliased(scope, alias, path.len() == 1);
                         let [one] = named[..] else {
-                            if named.iter().all(|ranged| ranged.outs.labelled().is_none()) && !named.is_empty() {
+                            if named.iter().all(|ranged| ranged.outs.labelled().is_none())
+                                && !named.is_empty()
+                            {
                                 outs.more = true;
                                 continue;
                             }
@@ -495,7 +503,8 @@ impl Follow<'_> {
     }
 
     fn meanings(&self, used: &Use, scope: &Scope<'_>) -> Found<Meanings> {
-        let looks = std::iter::successors(Some(scope), |level| level.outer).map(|level| level.items.len() + 1);
+        let looks =
+            std::iter::successors(Some(scope), |level| level.outer).map(|level| level.items.len() + 1);
         let looks: usize = looks.sum();
         let left = self.looks.get().checked_sub(u32::try_from(looks).unwrap_or(u32::MAX));
         let Some(left) = left else { return unfollowed("it names more than is followed near a label") };
@@ -513,7 +522,9 @@ impl Follow<'_> {
             }
             (path, true) => {
                 let alias = path.last().map_or("", String::as_str);
-                Self::aliased(scope, alias, path.len() == 1).into_iter().for_each(|item| meanings.whole_row(item));
+                Self::aliased(scope, alias, path.len() == 1)
+                    .into_iter()
+                    .for_each(|item| meanings.whole_row(item));
                 self.column(alias, used, scope, &mut meanings);
             }
             ([name], false) => {

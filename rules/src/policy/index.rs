@@ -132,6 +132,11 @@ impl Index {
         }
     }
 
+    /// Every rule in it; some more than once.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &usize> {
+        self.every.iter().flatten()
+    }
+
     /// Adds the rules that speak of labels of one of these tiers.
     pub(crate) fn on_labels<R: Indexed>(
         &self,
@@ -152,11 +157,17 @@ impl Index {
     }
 
     /// Every rule that certainly covers an object; each once, in no order.
-    pub(crate) fn all_covering<R: Indexed>(&self, rules: &[R], class: Class, object: &Object<'_>) -> Vec<usize> {
+    pub(crate) fn all_covering<R: Indexed>(
+        &self,
+        rules: &[R],
+        class: Class,
+        object: &Object<'_>,
+    ) -> Vec<usize> {
         let mut found: Vec<usize> = self.star[class as usize].clone();
         let covers = |at: usize| {
             rules.get(at).is_some_and(|rule| {
-                rule.classes().contain(class) && rule.on().patterns().iter().any(|pattern| pattern.covers(object))
+                rule.classes().contain(class)
+                    && rule.on().patterns().iter().any(|pattern| pattern.covers(object))
             })
         };
         for at in self.every[class as usize].iter().copied() {

@@ -16,6 +16,7 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::catalog::system::{self, Carries};
@@ -77,6 +78,7 @@ pub struct Labelled {
     findings: Vec<Finding>,
     /// Schema and relation of the policy's labels, in the order of `facts`.
     names: Vec<(Glob, Glob)>,
+    told: AtomicBool,
 }
 
 /// Id of the built-in rule about what may read a label.
@@ -153,6 +155,11 @@ impl Labelled {
         &self.findings
     }
 
+    /// The same, the first time it is asked for: to be logged once.
+    pub fn findings_once(&self) -> &[Finding] {
+        if self.told.swap(true, Ordering::Relaxed) { &[] } else { &self.findings }
+    }
+
     /// The labelled columns of a relation, by number.
     #[must_use]
     pub fn columns(&self, relation: u32) -> Option<&BTreeMap<i16, Hit>> {
@@ -206,7 +213,8 @@ impl Labelled {
             named = Some(relation.oid);
             let Some(columns) = &relation.columns else {
                 matched = true;
-                let why = format!("its columns are not known, and the label {} may stand on one", label.column);
+                let why =
+                    format!("its columns are not known, and the label {} may stand on one", label.column);
                 self.close(relation.oid, index, why);
                 continue;
             };
@@ -231,7 +239,8 @@ impl Labelled {
         };
         self.findings.push(Finding { rule, message, unmatched: true });
         if let (Some(relation), true) = (named, exact) {
-            let why = format!("the label {} matches none of its columns: it may have been renamed", label.column);
+            let why =
+                format!("the label {} matches none of its columns: it may have been renamed", label.column);
             self.close(relation, index, why);
         }
     }
@@ -249,7 +258,11 @@ impl Labelled {
              style fits. Next: write mask = \"null\" for it"
         );
         self.findings.push(Finding { rule, message, unmatched: false });
-        self.close(relation.oid, index, format!("the mask {word} of its column {} does not fit the column's type", column.name));
+        self.close(
+            relation.oid,
+            index,
+            format!("the mask {word} of its column {} does not fit the column's type", column.name),
+        );
     }
 
     /// SECURITY LABEL and comments. What does not read counts as the strictest.
@@ -269,12 +282,11 @@ impl Labelled {
             } else {
                 (Tier::Restricted, Mask::Null, true)
             };
-            let source = if remark.comment { "comment of the target" } else { "SECURITY LABEL of the target" };
+            let source =
+                if remark.comment { "comment of the target" } else { "SECURITY LABEL of the target" };
             let name = format!("{}.{}.{}", relation.schema, relation.name, column.name);
-            let rule = Rule {
-                id: format!("label {name}").into(),
-                place: Place { file: source.into(), line: 0 },
-            };
+            let rule =
+                Rule { id: format!("label {name}").into(), place: Place { file: source.into(), line: 0 } };
             let index = self.facts.len();
             self.facts.push(LabelFact { rule: rule.clone(), tier, mask, canonical: None });
             self.put(relation.oid, column.number, Hit { label: index, identity: true });
@@ -347,15 +359,19 @@ impl Labelled {
         let mut changed = false;
         for (schema, name) in relation.kin.iter().flat_map(|kin| kin.iter()) {
             let Some(kin) = snapshot.relation(schema, name) else { continue };
-            if let (Some(closed), false) = (self.closed.get(&kin.oid).cloned(), self.closed.contains_key(&relation.oid)) {
+            if let (Some(closed), false) =
+                (self.closed.get(&kin.oid).cloned(), self.closed.contains_key(&relation.oid))
+            {
                 self.closed.insert(relation.oid, closed);
                 changed = true;
             }
             let Some(hits) = self.columns.get(&kin.oid).cloned() else { continue };
             for (number, hit) in hits {
-                let name = kin.columns.iter().flat_map(|all| all.iter()).find(|column| column.number == number);
+                let name =
+                    kin.columns.iter().flat_map(|all| all.iter()).find(|column| column.number == number);
                 let own = relation.columns.iter().flat_map(|all| all.iter());
-                if let Some(column) = name.and_then(|name| own.into_iter().find(|own| own.name == name.name)) {
+                if let Some(column) = name.and_then(|name| own.into_iter().find(|own| own.name == name.name))
+                {
                     changed |= self.put(relation.oid, column.number, hit);
                 }
             }
@@ -378,7 +394,9 @@ impl Labelled {
                 );
             }
             if let Some(of_user) = snapshot.type_by_oid(column.type_oid) {
-                for part in of_user.closure.iter().map(|id| snapshot.type_of(*id)).filter(|part| part.relation != 0) {
+                for part in
+                    of_user.closure.iter().map(|id| snapshot.type_of(*id)).filter(|part| part.relation != 0)
+                {
                     found.extend(self.columns.get(&part.relation).into_iter().flatten().map(|(_, hit)| *hit));
                 }
             }
@@ -390,11 +408,15 @@ impl Labelled {
     }
 
     fn from_view(&mut self, relation: &Relation, snapshot: &Snapshot) -> bool {
-        let (Some(view), Some(columns)) = (snapshot.view(relation.oid), &relation.columns) else { return false };
+        let (Some(view), Some(columns)) = (snapshot.view(relation.oid), &relation.columns) else {
+            return false;
+        };
         let mut changed = false;
         let mut touched: Vec<Hit> = Vec::new();
         for (read, column) in &view.reads {
-            if let (Some(closed), false) = (self.closed.get(read).cloned(), self.closed.contains_key(&relation.oid)) {
+            if let (Some(closed), false) =
+                (self.closed.get(read).cloned(), self.closed.contains_key(&relation.oid))
+            {
                 self.closed.insert(relation.oid, closed);
                 changed = true;
             }

@@ -25,7 +25,7 @@ use crate::policy::object::{Home, Object, Tier, home};
 use crate::policy::place::Place as RulePlace;
 use crate::policy::subject::Subject;
 use crate::resolve::{Reach, Resolution, SearchPath, event};
-use crate::statement::facts::{NamedUse, StatementFacts};
+use crate::statement::facts::{NamedUse, ObjectKind, StatementFacts};
 use crate::statement::outline::{Outline, Place};
 
 /// Whether this version masks what leaves: while it does not, no labelled column leaves at all.
@@ -98,8 +98,10 @@ pub(crate) struct Near<'n> {
     pub(crate) resolution: &'n Resolution,
 }
 
-const NEXT_CODE: &str = "leave it out of the statement, or ask whoever keeps the policy to disclose in clear what it reads";
-const NEXT_BARE: &str = "take labelled columns as plain outputs alone (SELECT id, column FROM …), which leave masked";
+const NEXT_CODE: &str =
+    "leave it out of the statement, or ask whoever keeps the policy to disclose in clear what it reads";
+const NEXT_BARE: &str =
+    "take labelled columns as plain outputs alone (SELECT id, column FROM …), which leave masked";
 
 fn feared(why: String, next: &str) -> Reached {
     Reached { rule: Rule { id: RULE_LABELS.into(), place: RulePlace::built_in() }, why, next: next.into() }
@@ -126,6 +128,9 @@ impl Near<'_> {
                 None => Outcome::Far,
             };
         };
+        if let Some(reached) = self.writes(&first) {
+            return Outcome::Refused(reached);
+        }
         match self.follow(self.statement, &first) {
             Ok(fields) => self.released(fields),
             Err(reached) => Outcome::Refused(*reached),
@@ -139,7 +144,8 @@ impl Near<'_> {
             Some(field) if !self.sight.masker => {
                 let column = Column { relation: field.relation, number: field.number, hit: field.hit };
                 let (rule, name) = self.words(column);
-                let why = format!("{name}, and masking is not built into this version: nothing labelled leaves");
+                let why =
+                    format!("{name}, and masking is not built into this version: nothing labelled leaves");
                 let next = "leave the column out of the outputs; everything beside it may stay".into();
                 Outcome::Refused(Reached { rule, why, next })
             }
@@ -200,6 +206,24 @@ impl Near<'_> {
         None
     }
 
+    /// Errors of writes quote whole rows and keys: without the masker, which replaces them, nothing is written near a label.
+    fn writes(&self, first: &Column) -> Option<Reached> {
+        let atom = self.atoms.iter().find(|atom| {
+            let writes = atom.class.covered_by("write") || atom.class == Class::ImportCopyIn;
+            writes && atom.class != Class::WriteTruncate && matches!(atom.object, Object::Relation { .. })
+        });
+        let class = atom.filter(|_| !self.sight.masker)?.class;
+        let why = format!(
+            "the errors of {} quote whole rows, and masking is not built into this version",
+            class.name()
+        );
+        Some(self.near(
+            *first,
+            &why,
+            "write it with an identity that a permit lets see these columns in clear",
+        ))
+    }
+
     /// Who reads in clear must not make unlabelled copies unnoticed (lineage.md 1.7).
     fn copied(&self) -> Option<Reached> {
         let (Outline::Rows(query) | Outline::Stores(query)) = &self.statement.outline else { return None };
@@ -211,7 +235,12 @@ impl Near<'_> {
         };
         let (rule, name) = self.words(used);
         let why = format!("{name}, and it would be copied to where no label stands");
-        Some(Reached { rule, why, next: "label the column that it goes to in a step of its own, or ask whoever keeps the policy".into() })
+        Some(Reached {
+            rule,
+            why,
+            next: "label the column that it goes to in a step of its own, or ask whoever keeps the policy"
+                .into(),
+        })
     }
 
     fn follow_with<'a>(&'a self, cleared: &'a dyn Fn(u32, Hit) -> bool) -> Follow<'a> {
@@ -225,10 +254,47 @@ impl Near<'_> {
         }
     }
 
+    /// Definitions of code, and of what reads elsewhere: until the catalog shows them nobody sees what they do, and behind it
+    /// nobody reads what their bodies say.
+    fn defines_code(&self) -> Option<Reached> {
+        let domain = matches!(self.statement.tag, "CREATE DOMAIN" | "ALTER DOMAIN"); // what its CHECK calls is named
+        let foreign = self.statement.tag.contains("FOREIGN");
+        let found = self.atoms.iter().find(|atom| {
+            let code = match atom.class {
+                Class::DdlCode => !domain,
+                Class::AdminExtension
+                | Class::AdminServer
+                | Class::AdminSubscription
+                | Class::ExportReplication => true,
+                Class::DdlCreate | Class::DdlAlter => {
+                    let renamed = matches!(
+                        atom.object,
+                        Object::Named { kind: ObjectKind::Function | ObjectKind::Operator, .. }
+                    );
+                    foreign || renamed
+                }
+                _ => false,
+            };
+            code && !self.code_is_clear(atom.class, &atom.object)
+        })?;
+        let why = format!(
+            "{} defines what may read a labelled column, and nobody can see through it",
+            found.class.name()
+        );
+        Some(feared(
+            why,
+            "ask whoever keeps the policy: it takes an identity that sees every label of the target in clear",
+        ))
+    }
+
     /// Code that may read or copy anything.
     fn code(&self) -> Option<Reached> {
+        if let Some(reached) = self.defines_code() {
+            return Some(reached);
+        }
         for atom in self.atoms {
-            if matches!(atom.object, Object::Function { .. }) && !self.code_is_clear(atom.class, &atom.object) {
+            if matches!(atom.object, Object::Function { .. }) && !self.code_is_clear(atom.class, &atom.object)
+            {
                 let why = format!("{} may read a labelled column", atom.object);
                 return Some(feared(why, NEXT_CODE));
             }
@@ -237,7 +303,10 @@ impl Near<'_> {
             return Some(feared("code that no text names may read a labelled column".into(), NEXT_CODE));
         }
         let reason = self.sight.snapshot.everywhere().filter(|_| self.statement.transaction.is_none())?;
-        Some(feared(format!("code in the way of every statement ({reason}) may read a labelled column"), NEXT_CODE))
+        Some(feared(
+            format!("code in the way of every statement ({reason}) may read a labelled column"),
+            NEXT_CODE,
+        ))
     }
 
     /// Relations that are closed, not known, or have code in their way.
@@ -250,12 +319,20 @@ impl Near<'_> {
                     return Some(feared(why, NEXT_CODE));
                 }
                 Reach::Unresolved if !self.sight.private_catalog => {
-                    let why = format!("{} is not in the catalog that the gateway read, and may be a view of a labelled column", name());
-                    return Some(feared(why, "check the name; what was made a moment ago is known within two seconds"));
+                    let why = format!(
+                        "{} is not in the catalog that the gateway read, and may be a view of a labelled column",
+                        name()
+                    );
+                    return Some(feared(
+                        why,
+                        "check the name; what was made a moment ago is known within two seconds",
+                    ));
                 }
                 Reach::Unresolved | Reach::Temporary | Reach::New | Reach::Catalog | Reach::Sequence => {}
                 Reach::Table | Reach::View | Reach::MaterializedView | Reach::Foreign => {
-                    if let Some(reached) = self.relation(&relation.schema, &relation.name, relation.reach, relation.class) {
+                    if let Some(reached) =
+                        self.relation(&relation.schema, &relation.name, relation.reach, relation.class)
+                    {
                         return Some(reached);
                     }
                 }
@@ -304,14 +381,19 @@ impl Near<'_> {
                 continue;
             }
             let Some(schema) = schema else {
-                let why = "it reaches objects that the text does not name, and one of them may be labelled".to_owned();
+                let why = "it reaches objects that the text does not name, and one of them may be labelled"
+                    .to_owned();
                 return Some(feared(why, "name every object"));
             };
             let labelled = self.sight.snapshot.relations().find(|(of, relation)| {
-                *of == schema && self.sight.labelled.columns(relation.oid).is_some_and(|hits| !hits.is_empty())
+                *of == schema
+                    && self.sight.labelled.columns(relation.oid).is_some_and(|hits| !hits.is_empty())
             });
             if let Some((_, relation)) = labelled {
-                let why = format!("it changes schema {schema}, and {schema}.{} has labelled columns", relation.name);
+                let why = format!(
+                    "it changes schema {schema}, and {schema}.{} has labelled columns",
+                    relation.name
+                );
                 return Some(feared(why, "ask whoever keeps the policy"));
             }
         }
@@ -321,7 +403,9 @@ impl Near<'_> {
     /// The first label that the statement reaches and that is not clear for the subject.
     fn first_label(&self) -> Option<Column> {
         for relation in &self.resolution.relations {
-            let Some(found) = self.sight.snapshot.relation(&relation.schema, &relation.name) else { continue };
+            let Some(found) = self.sight.snapshot.relation(&relation.schema, &relation.name) else {
+                continue;
+            };
             for (number, hit) in self.sight.labelled.columns(found.oid).into_iter().flatten() {
                 if !self.cleared(found.oid, *hit) {
                     return Some(Column { relation: found.oid, number: *number, hit: *hit });
@@ -361,7 +445,10 @@ impl Near<'_> {
             }),
             Err(Trouble::Used(column, place)) => {
                 let (rule, name) = self.words(column);
-                let why = format!("{name} and stands {}, where its values would show without leaving", place.words());
+                let why = format!(
+                    "{name} and stands {}, where its values would show without leaving",
+                    place.words()
+                );
                 Err(Box::new(Reached { rule, why, next: NEXT_BARE.into() }))
             }
             Err(Trouble::Unfollowed(why)) => Err(Box::new(self.near(*first, &why, NEXT_BARE))),
@@ -371,7 +458,7 @@ impl Near<'_> {
     /// What PREPARE holds is judged with it; what EXECUTE and FETCH bring in is judged by itself, by whoever brings it.
     fn carried(&self, statement: &StatementFacts, first: &Column) -> Result<Fields, Box<Reached>> {
         match (&statement.named, statement.prepared.as_deref()) {
-            (Some(NamedUse::Prepare(_)), Some(inner)) => self.follow(inner, first).map(|_| Fields::default()),
+            (Some(NamedUse::Prepare(_)), Some(inner)) => self.follow(inner, first),
             (Some(NamedUse::Execute(_) | NamedUse::Fetch(_)), None) if statement.relations.is_empty() => {
                 Ok(Fields { list: Vec::new(), more: true })
             }
@@ -390,7 +477,8 @@ impl Near<'_> {
         let name = relation.map_or_else(
             || format!("column {} of relation {}", column.number, column.relation),
             |relation| {
-                let found = relation.columns.iter().flat_map(|all| all.iter()).find(|of| of.number == column.number);
+                let found =
+                    relation.columns.iter().flat_map(|all| all.iter()).find(|of| of.number == column.number);
                 let last = found.map_or_else(|| column.number.to_string(), |of| of.name.to_string());
                 format!("{}.{}.{last}", relation.schema, relation.name)
             },
@@ -398,7 +486,10 @@ impl Near<'_> {
         let unknown = || Rule { id: RULE_LABELS.into(), place: RulePlace::built_in() };
         let fact: Option<&LabelFact> = self.sight.labelled.fact(column.hit);
         let tier = fact.map_or("secret", |fact| fact.tier.name());
-        (fact.map_or_else(unknown, |fact| fact.rule.clone()), format!("{} is labelled {tier}", printed(&name)))
+        (
+            fact.map_or_else(unknown, |fact| fact.rule.clone()),
+            format!("{} is labelled {tier}", printed(&name)),
+        )
     }
 }
 
@@ -423,7 +514,8 @@ pub(crate) fn unseen(labels: &[Label], atoms: &[Atom<'_>]) -> Outcome {
     };
     match atoms.iter().find(names).filter(|_| !labels.is_empty()) {
         Some(atom) => {
-            let why = format!("the labels were not looked up on this target, and {} may be labelled", atom.object);
+            let why =
+                format!("the labels were not looked up on this target, and {} may be labelled", atom.object);
             Outcome::Refused(feared(why, "ask the operator: the gateway lacks the target's catalog"))
         }
         None => Outcome::Far,
@@ -440,7 +532,8 @@ pub(crate) fn describe(fields: &Fields, sight: &Sight<'_>) -> Vec<String> {
             (true, Some(fact)) => fact.mask.word(),
             (false, _) | (_, None) => "null",
         };
-        let rule = fact.map_or_else(|| "a label".to_owned(), |fact| format!("{} ({})", fact.rule.id, fact.rule.place));
+        let rule = fact
+            .map_or_else(|| "a label".to_owned(), |fact| format!("{} ({})", fact.rule.id, fact.rule.place));
         let derived = if field.hit.identity { "" } else { ", computed from labelled values" };
         format!("field {number}  masked:{style} by {rule}{derived}")
     };

@@ -13,8 +13,8 @@
 
 pub mod atoms;
 pub mod condition;
-mod follow;
 pub mod fixture;
+mod follow;
 pub mod group;
 mod index;
 pub mod judge;
@@ -93,6 +93,13 @@ impl Policy {
     /// A policy of rules that stand in no file.
     #[cfg(test)]
     pub(crate) fn of_model(model: Model) -> Self {
-        Self { model, hash: [1; 32], generation: 0, warnings: Vec::new(), folder: None, label_memory: labelled::LabelMemory::default() }
+        Self {
+            model,
+            hash: [1; 32],
+            generation: 0,
+            warnings: Vec::new(),
+            folder: None,
+            label_memory: labelled::LabelMemory::default(),
+        }
     }
 }

@@ -10,9 +10,7 @@ use serde::Serialize;
 
 use crate::catalog::Snapshot;
 use crate::class::Class;
-use crate::policy::{
-    Action, Context, Judgement, Labelled, Policy, Sight, StatementTree, Subject,
-};
+use crate::policy::{Action, Context, Judgement, Labelled, Policy, Sight, StatementTree, Subject};
 use crate::resolve::{Resolution, SearchPath, SessionView, resolve};
 use crate::statement::facts::{NamedUse, StatementFacts};
 use crate::statement::{Limits, Unparsable, facts_here};

@@ -189,7 +189,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         header: "[[label]]",
-        meaning: "What is sensitive. Masking is not built: every statement that reaches a labelled relation, or a view, foreign table or function that may read one, is refused, and `check` warns.",
+        meaning: "What is sensitive. Masking is not built: a statement that gives or uses a labelled column, writes to its relation, or runs code that may read it, is refused, and `check` warns. See Labels.",
         keys: &[
             required("column", "schema.relation.column", "globs never cross a dot"),
             required("tier", "\"internal\", \"personal\", \"restricted\", \"secret\"", "how sensitive"),

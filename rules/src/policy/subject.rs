@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::policy::Policy;
 use crate::policy::group::Member;
 use crate::policy::index::Index;
-use crate::policy::model::{Access, Groups};
+use crate::policy::model::{Access, Disclose, Groups};
 use crate::policy::principal::Principal;
 
 /// What [`Policy::judge`] needs to know of a session.
@@ -38,6 +38,18 @@ impl Subject {
     /// The groups it is in.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         self.groups.iter().map(AsRef::as_ref)
+    }
+
+    /// Whether some permit lets it see labelled columns in clear.
+    pub fn sees_in_clear(&self, policy: &Policy) -> bool {
+        let clear = |at: &usize| {
+            policy
+                .model
+                .permits
+                .get(*at)
+                .is_some_and(|permit| matches!(permit.disclose, Disclose::ClearUpTo(_)))
+        };
+        self.permits.all().any(clear)
     }
 
     /// Groups whose membership the token does not tell, and the claim that is missing or unclear.

@@ -86,21 +86,33 @@ fn bare_outputs_pass_masked_however_they_are_reached() {
         ("select * from customers", "--mm--"),
         ("select c.* from customers c order by id limit 3", "--mm--"),
         ("select s as x from (select id, ssn s from customers) q where id = 1", "m"),
-        ("with q as (select id, ssn as s from customers) select q.s, count from q, (select count(*) from orders) o", "m-"),
+        (
+            "with q as (select id, ssn as s from customers) select q.s, count from q, (select count(*) from orders) o",
+            "m-",
+        ),
         ("with q (a, b) as (select id, ssn from customers) select b, a from q", "m-"),
         ("select b from customers as c (a, n, b)", "m"),
         ("select c.ssn, o.total from customers c join orders o on o.customer_id = c.id", "m-"),
-        ("select * from customers c join orders o using (id)", "--mm----"),
-        ("select c.ssn from customers c left join lateral (select o.total from orders o where o.customer_id = c.id) t on true", "m"),
+        ("select * from customers c join orders o using (id)", "--mm-----"),
+        (
+            "select c.ssn from customers c left join lateral (select o.total from orders o where o.customer_id = c.id) t on true",
+            "m",
+        ),
         ("select count(*) from customers", "-"),
         ("select id from customers where exists (select * from people p where p.id = 1)", "-"),
-        ("select (select max(total) from orders o where o.customer_id = c.id) t, c.ssn from customers c", "-m"),
+        (
+            "select (select max(total) from orders o where o.customer_id = c.id) t, c.ssn from customers c",
+            "-m",
+        ),
         ("select email from parts_1", "m"),
         ("select id, seen from people", "-n"),
         ("select * from holders", "-n"),
         ("update customers set ssn = 'x' where id = 1 returning id, ssn", "-m"),
         ("insert into customers (id, ssn) values (1, 'x') returning *", "--mm--"),
-        ("insert into customers (id, email) values (1, 'x') on conflict (id) do update set email = excluded.email returning email", "m"),
+        (
+            "insert into customers (id, email) values (1, 'x') on conflict (id) do update set email = excluded.email returning email",
+            "m",
+        ),
         ("delete from customers where id = 1", ""),
         ("copy customers to stdout", "--mm--"),
         ("copy customers (id, ssn) to stdout", "-m"),
@@ -112,6 +124,10 @@ fn bare_outputs_pass_masked_however_they_are_reached() {
         ("declare c cursor for select ssn from customers", "m"),
         ("insert into orders (id, name) select id, name from customers", ""),
         ("truncate customers", ""),
+        ("create table mart.n (id int); insert into mart.n values (1); select * from mart.n", "far"),
+        ("create type mart.mood as enum ('a')", "far"),
+        ("create domain mart.short as text check (length(value) < 9)", "far"),
+        ("create index on mart.plain (id)", "far"),
     ] {
         let verdict = judged(&policy, sql, true);
         assert_eq!(verdict.judgement.action, Action::Allow, "{sql}\n{}", verdict.render());
@@ -219,6 +235,17 @@ fn every_other_use_is_refused() {
         "select (select 1 from orders a join orders b on name = ssn) from customers c",
         "select q.x from customers c, lateral (select ssn as x from orders) q where q.x = 'a'",
         "analyze customers",
+        "create function mart.upper(varchar) returns text language sql as 'select ssn from crm.customers'",
+        "alter function crm.f(int) rename to abs",
+        "alter function crm.f(int) set schema mart",
+        "create trigger t before insert on mart.plain for each row execute function crm.f()",
+        "create rule r as on insert to mart.plain do instead select 1",
+        "create operator mart.<< (leftarg = text, rightarg = text, function = texteq)",
+        "create cast (int as text) with inout as implicit",
+        "create aggregate mart.max (text) (sfunc = text_larger, stype = text)",
+        "create extension dblink",
+        "create foreign table mart.f (id int) server s",
+        "create publication p for all tables",
     ] {
         let verdict = judged(&policy, sql, true);
         assert_eq!(verdict.judgement.action, Action::Refuse, "{sql}\n{}", verdict.render());
@@ -241,7 +268,11 @@ fn a_refusal_names_column_label_line_and_what_would_pass() {
     }
     assert!(!message.contains("123-45"), "{message}");
     let verdict = judged(&policy, "select id, ssn from customers", true);
-    assert!(verdict.render().contains("field 2  masked:last4 by label crm.customers.ssn (policy.toml:"), "{}", verdict.render());
+    assert!(
+        verdict.render().contains("field 2  masked:last4 by label crm.customers.ssn (policy.toml:"),
+        "{}",
+        verdict.render()
+    );
 }
 
 #[test]
@@ -254,7 +285,12 @@ fn without_a_masker_nothing_labelled_leaves() {
         ("update customers set name = 'x' where id = 1 returning ssn", Action::Refuse),
         ("select id, name from customers where id = 1", Action::Allow),
         ("select count(*) from customers", Action::Allow),
-        ("update customers set ssn = 'x' where id = 1", Action::Allow),
+        ("update customers set ssn = 'x' where id = 1", Action::Refuse),
+        ("insert into customers (id) values (1)", Action::Refuse),
+        ("copy customers from stdin", Action::Refuse),
+        ("insert into orders (id, name) select id, name from customers", Action::Refuse),
+        ("insert into orders (id) values (1)", Action::Allow),
+        ("truncate customers", Action::Allow),
     ] {
         let verdict = judged(&policy, sql, false);
         assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());

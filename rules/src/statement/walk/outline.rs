@@ -10,14 +10,19 @@ use pg_query::protobuf::node::Node as N;
 use super::{kind, name};
 use crate::statement::facts::NameUse;
 use crate::statement::generated::{self, Visitor};
-use crate::statement::outline::{Gives, Inner, Item, Level, Outline, Output, Place, Query, Source, Use, With};
+use crate::statement::outline::{
+    Gives, Inner, Item, Level, Outline, Output, Place, Query, Source, Use, With,
+};
 
 /// Deepest nesting of queries and joins that is followed; what is deeper is opaque. It bounds the recursion of everything
 /// that reads or drops an outline.
 const DEPTH_MAX: usize = 128;
 
 /// The outline of a whole statement.
-#[expect(clippy::wildcard_enum_match_arm, reason = "a statement that is not listed is opaque: refused near a label")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a statement that is not listed is opaque: refused near a label"
+)]
 pub(super) fn of(node: Option<&pb::Node>) -> Outline {
     let rows = |node| Outline::Rows(Box::new(query(node, 0)));
     match kind(node) {
@@ -63,7 +68,11 @@ fn copy(n: &pb::CopyStmt) -> Outline {
 
 fn named(range: &pb::RangeVar) -> NameUse {
     let some = |part: &String| (!part.is_empty()).then(|| part.clone());
-    NameUse { catalog: some(&range.catalogname), schema: some(&range.schemaname), name: range.relname.clone() }
+    NameUse {
+        catalog: some(&range.catalogname),
+        schema: some(&range.schemaname),
+        name: range.relname.clone(),
+    }
 }
 
 fn target(range: &pb::RangeVar) -> Item {
@@ -207,7 +216,8 @@ fn insert(n: &pb::InsertStmt, depth: usize) -> Query {
 }
 
 fn update(n: &pb::UpdateStmt, depth: usize) -> Query {
-    let pb::UpdateStmt { relation, target_list, where_clause, from_clause, returning_clause, with_clause } = n;
+    let pb::UpdateStmt { relation, target_list, where_clause, from_clause, returning_clause, with_clause } =
+        n;
     let mut builder = Builder::new(depth);
     builder.with(with_clause.as_ref());
     builder.written(relation.as_ref());
@@ -412,8 +422,7 @@ impl Builder {
     }
 
     fn collect<'t>(&mut self, place: Place, weak: bool, run: impl FnOnce(&mut Collector<'_, 't>)) {
-        let mut collector =
-            Collector { builder: self, place, weak, marker: std::marker::PhantomData };
+        let mut collector = Collector { builder: self, place, weak, marker: std::marker::PhantomData };
         run(&mut collector);
     }
 
