@@ -20,7 +20,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::builtins::{self, Category};
-use super::load::{LoadError, Named, Raw, RawCast, RawEverywhere, RawExpression, RawLink, RawType};
+use super::load::{LoadError, Named, Raw, RawEverywhere, RawExpression, RawLink, RawType};
 use super::parts::{Event, FunctionName, Relation, Relations, Routine, Type, TypeId};
 use super::tree::View;
 use super::{FIRST_USER_OID, Snapshot, kin};
@@ -110,7 +110,7 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         server_version_num: raw.server_version_num,
         database: raw.database.clone(),
         schemas: raw.schemas.iter().cloned().collect(),
-        everywhere: everywhere.or_else(|| cast_between_builtins(&raw.casts)),
+        everywhere: everywhere.or_else(|| raw.cast_between_builtins()),
         text_search,
         at_commit: graph.at_commit.take(),
         event_trigger: raw
@@ -118,7 +118,7 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
             .first()
             .map(|(name, function)| format!("event trigger {name} → {function}").into()),
         unreviewed_functions: by_name(unreviewed),
-        unreviewed_operators: unreviewed_operators(&raw),
+        unreviewed_operators: raw.unreviewed_operators(),
         operators,
         names: raw.relations.iter().map(|r| (r.oid, (r.schema.clone(), r.name.clone()))).collect(),
         views,
@@ -149,23 +149,6 @@ fn by_name(routines: impl Iterator<Item = Routine>) -> HashMap<Arc<str>, Vec<Rou
         names.entry(routine.name.clone()).or_default().push(routine);
     }
     names
-}
-
-fn unreviewed_operators(raw: &Raw) -> HashSet<Arc<str>> {
-    let known = |name: &str, left: u32, right: u32| {
-        builtins::operators(name).iter().any(|operator| operator.left == left && operator.right == right)
-    };
-    let unknown = raw.builtin_operators.iter().filter(|(name, left, right)| !known(name, *left, *right));
-    unknown.map(|(name, ..)| Arc::from(name.as_str())).collect()
-}
-
-fn cast_between_builtins(casts: &[RawCast]) -> Option<Arc<str>> {
-    casts.iter().find(|cast| cast.source < FIRST_USER_OID && cast.target < FIRST_USER_OID).map(|cast| {
-        match &cast.function {
-            Some((schema, name)) => format!("a cast between built-in types runs {schema}.{name}").into(),
-            None => "there is a cast between built-in types that the server was not made with".into(),
-        }
-    })
 }
 
 /// The user types while they are closed.

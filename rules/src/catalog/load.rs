@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::build;
+use super::builtins;
 use super::parts::{Column, Kind, Operator, Remark, Routine};
 use super::queries::{QUERIES, at};
 use super::tree::{self, View};
-use super::{SERVER_MAJOR_MAX, SERVER_MAJOR_MIN, Snapshot};
+use super::{FIRST_USER_OID, SERVER_MAJOR_MAX, SERVER_MAJOR_MIN, Snapshot};
 
 /// The answers to [`QUERIES`], in their order: rows of cells as text.
 #[derive(Clone, Debug, Default)]
@@ -161,6 +162,26 @@ impl Snapshot {
     /// partial snapshot.
     pub fn from_rows(rows: &Rows, epoch: u64) -> Result<Self, LoadError> {
         build::build(read(rows)?, epoch)
+    }
+}
+
+impl Raw {
+    /// Built-in operators of this server that nobody reviewed.
+    pub(super) fn unreviewed_operators(&self) -> HashSet<Arc<str>> {
+        let known = |name: &str, left: u32, right: u32| {
+            builtins::operators(name).iter().any(|operator| operator.left == left && operator.right == right)
+        };
+        let unknown = self.builtin_operators.iter().filter(|(name, left, right)| !known(name, *left, *right));
+        unknown.map(|(name, ..)| Arc::from(name.as_str())).collect()
+    }
+
+    /// A cast of users between types of the server's own.
+    pub(super) fn cast_between_builtins(&self) -> Option<Arc<str>> {
+        let between = |cast: &&RawCast| cast.source < FIRST_USER_OID && cast.target < FIRST_USER_OID;
+        self.casts.iter().find(between).map(|cast| match &cast.function {
+            Some((schema, name)) => format!("a cast between built-in types runs {schema}.{name}").into(),
+            None => "there is a cast between built-in types that the server was not made with".into(),
+        })
     }
 }
 

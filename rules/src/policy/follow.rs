@@ -15,58 +15,10 @@ use std::rc::Rc;
 
 use crate::catalog::{Relation, Snapshot};
 use crate::policy::labelled::{Hit, Labelled};
+use crate::policy::outs::{Column, Out, Outs, Trouble};
 use crate::resolve::SearchPath;
 use crate::statement::facts::NameUse;
 use crate::statement::outline::{Gives, Item, Level, Output, Place, Query, Source, Use};
-
-/// A labelled column of a relation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Column {
-    /// Oid of the relation.
-    pub(crate) relation: u32,
-    /// Number of the column.
-    pub(crate) number: i16,
-    /// The label on it.
-    pub(crate) hit: Hit,
-}
-
-/// One output of a query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Out {
-    /// Its name; `None` for one that the server makes up.
-    pub(crate) name: Option<Rc<str>>,
-    /// The labelled column that it is; `None` for one that holds nothing labelled.
-    pub(crate) column: Option<Column>,
-}
-
-/// The outputs of a query.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outs {
-    /// In order, as far as they are known.
-    pub(crate) list: Vec<Out>,
-    /// There may be more, all of them clean.
-    pub(crate) more: bool,
-}
-
-impl Outs {
-    fn unknown() -> Self {
-        Self { list: Vec::new(), more: true }
-    }
-
-    /// The first labelled one.
-    pub(crate) fn labelled(&self) -> Option<Column> {
-        self.list.iter().find_map(|out| out.column)
-    }
-}
-
-/// Why a statement near a label is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// A labelled column is used otherwise than as a bare output.
-    Used(Column, Place),
-    /// Something is not followed, or not known.
-    Unfollowed(String),
-}
 
 /// What [`Follow`] looks at.
 pub(crate) struct Follow<'f> {
@@ -173,7 +125,7 @@ impl Follow<'_> {
         }
         let Some((first, rest)) = left.split_first() else { return self.body(query, outer, names) };
         let mut outs = self.query(&first.query, outer, names)?;
-        rename(&mut outs, &first.columns);
+        outs.rename(&first.columns);
         let names = Names { name: &first.name, outs: &outs, outer: names };
         self.with(query, rest, false, outer, Some(&names))
     }
@@ -274,7 +226,7 @@ impl Follow<'_> {
         if !columns.is_empty() && outs.more && outs.labelled().is_some() {
             return unfollowed("columns are renamed by their place, and not all of them are known");
         }
-        rename(&mut outs, columns);
+        outs.rename(columns);
         let join = matches!(source, Source::Join { .. });
         // A join without an alias is named by its sides alone; they are in the scope already.
         if !join || alias.is_some() {
@@ -608,15 +560,5 @@ impl Meanings {
         let before = self.labelled.len();
         self.labelled.extend(labelled);
         self.whole |= self.labelled.len() > before;
-    }
-}
-
-/// The alias's names for the first columns.
-fn rename(outs: &mut Outs, columns: &[String]) {
-    for (place, name) in columns.iter().enumerate() {
-        match outs.list.get_mut(place) {
-            Some(out) => out.name = Some(name.as_str().into()),
-            None => outs.list.push(Out { name: Some(name.as_str().into()), column: None }),
-        }
     }
 }

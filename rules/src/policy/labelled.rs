@@ -348,14 +348,14 @@ impl Labelled {
         while changed {
             changed = false;
             for relation in &relations {
-                changed |= self.from_kin(relation, snapshot)
-                    | self.from_columns(relation, snapshot)
-                    | self.from_view(relation, snapshot);
+                changed |= self.spread_to_kin(relation, snapshot)
+                    | self.spread_to_columns(relation, snapshot)
+                    | self.spread_to_view(relation, snapshot);
             }
         }
     }
 
-    fn from_kin(&mut self, relation: &Relation, snapshot: &Snapshot) -> bool {
+    fn spread_to_kin(&mut self, relation: &Relation, snapshot: &Snapshot) -> bool {
         let mut changed = false;
         for (schema, name) in relation.kin.iter().flat_map(|kin| kin.iter()) {
             let Some(kin) = snapshot.relation(schema, name) else { continue };
@@ -380,7 +380,7 @@ impl Labelled {
     }
 
     /// Generated columns, and columns that hold rows.
-    fn from_columns(&mut self, relation: &Relation, snapshot: &Snapshot) -> bool {
+    fn spread_to_columns(&mut self, relation: &Relation, snapshot: &Snapshot) -> bool {
         let mut changed = false;
         for column in relation.columns.iter().flat_map(|all| all.iter()) {
             let mut found: Vec<Hit> = Vec::new();
@@ -407,7 +407,7 @@ impl Labelled {
         changed
     }
 
-    fn from_view(&mut self, relation: &Relation, snapshot: &Snapshot) -> bool {
+    fn spread_to_view(&mut self, relation: &Relation, snapshot: &Snapshot) -> bool {
         let (Some(view), Some(columns)) = (snapshot.view(relation.oid), &relation.columns) else {
             return false;
         };

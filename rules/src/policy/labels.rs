@@ -18,10 +18,11 @@ use std::sync::Arc;
 use crate::catalog::{Event, Snapshot};
 use crate::class::Class;
 use crate::policy::atoms::Atom;
-use crate::policy::follow::{Column, Follow, LOOKS_MAX, Outs, Trouble};
+use crate::policy::follow::{Follow, LOOKS_MAX};
 use crate::policy::labelled::{Hit, LabelFact, Labelled, RULE_LABELS};
 use crate::policy::model::{Disclose, Label, Permit, Rule};
 use crate::policy::object::{Home, Object, Tier, home};
+use crate::policy::outs::{Column, Outs, Trouble};
 use crate::policy::place::Place as RulePlace;
 use crate::policy::subject::Subject;
 use crate::resolve::{Reach, Resolution, SearchPath, event};
@@ -260,21 +261,20 @@ impl Near<'_> {
         let domain = matches!(self.statement.tag, "CREATE DOMAIN" | "ALTER DOMAIN"); // what its CHECK calls is named
         let foreign = self.statement.tag.contains("FOREIGN");
         let found = self.atoms.iter().find(|atom| {
-            let code = match atom.class {
-                Class::DdlCode => !domain,
+            let always = matches!(
+                atom.class,
                 Class::AdminExtension
-                | Class::AdminServer
-                | Class::AdminSubscription
-                | Class::ExportReplication => true,
-                Class::DdlCreate | Class::DdlAlter => {
-                    let renamed = matches!(
-                        atom.object,
-                        Object::Named { kind: ObjectKind::Function | ObjectKind::Operator, .. }
-                    );
-                    foreign || renamed
-                }
-                _ => false,
-            };
+                    | Class::AdminServer
+                    | Class::AdminSubscription
+                    | Class::ExportReplication
+            );
+            let renamed = matches!(
+                atom.object,
+                Object::Named { kind: ObjectKind::Function | ObjectKind::Operator, .. }
+            );
+            let code = always
+                || atom.class == Class::DdlCode && !domain
+                || matches!(atom.class, Class::DdlCreate | Class::DdlAlter) && (foreign || renamed);
             code && !self.code_is_clear(atom.class, &atom.object)
         })?;
         let why = format!(

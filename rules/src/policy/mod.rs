@@ -26,6 +26,7 @@ mod message;
 pub mod model;
 pub mod object;
 pub mod offline;
+mod outs;
 pub mod packs;
 pub mod pattern;
 pub mod place;

@@ -11,7 +11,6 @@ mod expression;
 mod functions;
 mod name;
 mod object;
-mod outline;
 mod predicate;
 mod query;
 mod session;
@@ -29,7 +28,7 @@ use super::facts::{
     SettingUse, StatementFacts,
 };
 use super::generated::{self, Visitor};
-use super::outline::Outline;
+use super::outline::{self, Outline};
 use crate::class::Class;
 
 /// Facts of every statement of a parsed text, in order; `text_bytes` bounds the last one's range.
@@ -173,7 +172,7 @@ impl<'t> Walker<'t> {
             Some(_) | None => walker.unknown("a statement of unknown kind"),
         }
         let mut facts = walker.finish();
-        facts.outline = outline::of(node);
+        facts.outline = outline::build::of(node);
         facts
     }
 

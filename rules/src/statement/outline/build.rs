@@ -7,23 +7,16 @@ use pg_query::protobuf as pb;
 use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::node::Node as N;
 
-use super::{kind, name};
+use super::{Gives, Inner, Item, Level, Outline, Output, Place, Query, Source, Use, With};
 use crate::statement::facts::NameUse;
 use crate::statement::generated::{self, Visitor};
-use crate::statement::outline::{
-    Gives, Inner, Item, Level, Outline, Output, Place, Query, Source, Use, With,
-};
 
 /// Deepest nesting of queries and joins that is followed; what is deeper is opaque. It bounds the recursion of everything
 /// that reads or drops an outline.
 const DEPTH_MAX: usize = 128;
 
 /// The outline of a whole statement.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a statement that is not listed is opaque: refused near a label"
-)]
-pub(super) fn of(node: Option<&pb::Node>) -> Outline {
+pub(in crate::statement) fn of(node: Option<&pb::Node>) -> Outline {
     let rows = |node| Outline::Rows(Box::new(query(node, 0)));
     match kind(node) {
         Some(N::SelectStmt(n)) if n.into_clause.is_some() => {
@@ -45,6 +38,20 @@ pub(super) fn of(node: Option<&pb::Node>) -> Outline {
     }
 }
 
+/// The node's content, if there is one.
+fn kind(node: Option<&pb::Node>) -> Option<&N> {
+    node.and_then(|n| n.node.as_ref())
+}
+
+/// The strings of a dotted name or a list of names; `None` when anything else stands among them.
+fn strings(nodes: &[pb::Node]) -> Option<Vec<&str>> {
+    let one = |node| match kind(Some(node)) {
+        Some(N::String(pb::String { sval })) => Some(sval.as_str()),
+        Some(_) | None => None,
+    };
+    nodes.iter().map(one).collect()
+}
+
 fn copy(n: &pb::CopyStmt) -> Outline {
     if n.is_program || !n.filename.is_empty() {
         return Outline::Opaque;
@@ -52,7 +59,7 @@ fn copy(n: &pb::CopyStmt) -> Outline {
     match (&n.query, &n.relation) {
         (Some(inner), None) if !n.is_from => Outline::CopyQuery(Box::new(query(Some(inner), 0))),
         (None, Some(relation)) => {
-            let Some(columns) = name::strings(&n.attlist) else { return Outline::Opaque };
+            let Some(columns) = strings(&n.attlist) else { return Outline::Opaque };
             if !n.is_from {
                 let columns = columns.into_iter().map(str::to_owned).collect();
                 return Outline::CopyTable { relation: named(relation), columns };
@@ -84,7 +91,7 @@ fn target(range: &pb::RangeVar) -> Item {
 /// which finds more than the server does, not less.
 fn alias_of(alias: Option<&pb::Alias>) -> (Option<String>, Vec<String>) {
     let Some(pb::Alias { aliasname, colnames }) = alias else { return (None, Vec::new()) };
-    let columns = name::strings(colnames).unwrap_or_default().into_iter().map(str::to_owned).collect();
+    let columns = strings(colnames).unwrap_or_default().into_iter().map(str::to_owned).collect();
     (Some(aliasname.clone()), columns)
 }
 
@@ -93,7 +100,6 @@ fn opaque(why: &'static str) -> Query {
 }
 
 /// Any statement that can stand where a query can.
-#[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed is opaque: refused near a label")]
 fn query(node: Option<&pb::Node>, depth: usize) -> Query {
     if depth >= DEPTH_MAX {
         return opaque("queries nested more deeply than labels are followed");
@@ -303,7 +309,7 @@ impl Builder {
             if item.search_clause.is_some() || item.cycle_clause.is_some() {
                 self.opaque("SEARCH or CYCLE");
             }
-            let Some(columns) = name::strings(&item.aliascolnames) else {
+            let Some(columns) = strings(&item.aliascolnames) else {
                 self.opaque("a WITH item whose column names do not read");
                 continue;
             };
@@ -392,8 +398,6 @@ impl Builder {
             self.uses(Some(node), place);
         }
     }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only an integer constant is a position")]
     fn position(&mut self, node: &pb::Node, place: Place) {
         match kind(Some(node)) {
             Some(N::SortBy(sort)) => {
@@ -427,7 +431,6 @@ impl Builder {
     }
 
     /// An item of FROM.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "an item that is not listed makes the level opaque")]
     fn item(&mut self, node: &pb::Node) -> Item {
         let plain = |source, alias: Option<&pb::Alias>| {
             let (alias, columns) = alias_of(alias);
@@ -491,7 +494,7 @@ impl Builder {
             self.opaque("joins nested more deeply than labels are followed");
             return Item { source: Source::Function, alias: None, columns: Vec::new() };
         }
-        let (Some(left), Some(right), Some(using)) = (larg, rarg, name::strings(using_clause)) else {
+        let (Some(left), Some(right), Some(using)) = (larg, rarg, strings(using_clause)) else {
             return self.unknown_item();
         };
         let using: Vec<String> = using.into_iter().map(str::to_owned).collect();
@@ -515,7 +518,7 @@ fn path_of(n: &pb::ColumnRef) -> Option<(Vec<String>, bool)> {
         Some(_) => (false, &fields[..]),
         None => return None,
     };
-    let parts = name::strings(parts)?.into_iter().map(str::to_owned).collect();
+    let parts = strings(parts)?.into_iter().map(str::to_owned).collect();
     Some((parts, star))
 }
 

@@ -4,6 +4,8 @@
 //! outputs, and every other use of a name. May not: resolve a name. Whatever an outline does not follow is
 //! [`Level::opaque`], with its reason: near a label that is a refusal, never a guess.
 
+pub(super) mod build;
+
 use super::facts::NameUse;
 
 /// What a statement does with the rows that it reads.
