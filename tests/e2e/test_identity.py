@@ -182,7 +182,7 @@ def test_a_password_that_is_too_long(gate):
         client.send(wire.startup(user="app", database="shop"))
         assert client.read()[0] == "R"
         client.send(b"p" + struct.pack("!I", 10_000_000))
-        assert client.fatal()["C"] == "08P01"
+        assert client.fatal()["C"] == "28000"
     gate.served()
 
 
