@@ -50,7 +50,7 @@ impl Gate {
             // Whether the server still copies when it reads this Sync is not on the wire. Behind a barrier the gateway
             // itself ends the session over a frame that has no place in the copy, and the server says nothing.
             let fenced = self.fence.is_some() && !frame.belongs_in_copy();
-            return !(matches!(frame, Frame::Sync) && copy.begun) && !fenced;
+            return !(fenced || matches!(frame, Frame::Sync) && copy.begun);
         }
         // While the copy's error is on its way, the gateway takes a Sync for one that the copy ignores.
         if self.copy_over && *frame == Frame::Sync {
