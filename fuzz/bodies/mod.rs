@@ -5,6 +5,7 @@
 //! includes only its own body; the replay includes this list. How to add one: fuzz/README.md.
 
 pub mod backend_frames;
+pub mod conversation;
 pub mod evidence_reader;
 pub mod frontend_frames;
 pub mod mutations;
@@ -26,6 +27,7 @@ pub struct Body {
 /// Every target, sorted by name.
 pub const BODIES: &[Body] = &[
     Body { name: "backend_frames", run: backend_frames::run, mutations_per_file: 2_000 },
+    Body { name: "conversation", run: conversation::run, mutations_per_file: 150 },
     Body { name: "evidence_reader", run: evidence_reader::run, mutations_per_file: 2_000 },
     Body { name: "frontend_frames", run: frontend_frames::run, mutations_per_file: 2_000 },
     Body { name: "startup", run: startup::run, mutations_per_file: 4_000 },

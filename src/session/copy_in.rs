@@ -34,10 +34,10 @@ impl Relay {
     pub(super) fn leave_copy(&mut self, tag: FrontendTag) -> Result<(), End> {
         let belongs = match tag {
             FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => true,
+            // The server takes no notice of it, also among the data of a copy that is over.
+            FrontendTag::Flush => true,
             // During a copy the server takes no notice of them.
-            FrontendTag::Flush | FrontendTag::Sync | FrontendTag::Terminate => {
-                self.gate.copy == CopyPhase::Active
-            }
+            FrontendTag::Sync | FrontendTag::Terminate => self.gate.copy == CopyPhase::Active,
             // Either the copy has failed and its error is on the way here, then this is a frame like any other; or the
             // server still copies, then it ends the session itself (`CopyGetData`). It is judged in both cases.
             FrontendTag::Query

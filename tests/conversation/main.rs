@@ -29,7 +29,7 @@ use ground::Ground;
 use model::frames::Pipeline;
 use model::server::Reply;
 use tokio::runtime::Runtime;
-use wire::Raw;
+use wire::{Raw, compared};
 
 /// Pipelines of an ordinary run.
 const PIPELINES: u64 = 300;
@@ -83,27 +83,6 @@ fn both(one: Option<String>, other: Option<String>) -> Option<String> {
         (Some(one), Some(other)) => Some(format!("{one}; {other}")),
         (one, other) => one.or(other),
     }
-}
-
-fn compared(who: &str, came: &[Raw], expected: &[Reply], gated: bool) -> Option<String> {
-    let came: Vec<Reply> = came.iter().map(Raw::reply).collect();
-    for (index, wanted) in expected.iter().enumerate() {
-        let agrees = match (came.get(index), wanted) {
-            (Some(Reply::Refused(is)), Reply::Refused(wanted)) => is == wanted,
-            (Some(Reply::Error("42601")), Reply::Refused(_)) => !gated,
-            // The gateway knows itself that a name is none, and says it in the server's stead.
-            (Some(Reply::Refused(is)), Reply::Error(wanted @ ("26000" | "34000"))) => gated && is == wanted,
-            (Some(is), wanted) => is == wanted,
-            (None, _) => false,
-        };
-        if !agrees {
-            return Some(format!(
-                "{who}: reply {index} is {:?}, expected {wanted:?}; all: {came:?}",
-                came.get(index)
-            ));
-        }
-    }
-    (came.len() > expected.len()).then(|| format!("{who}: {:?} was not expected", &came[expected.len()..]))
 }
 
 /// What the gateway did not say itself is the server's, to the byte.

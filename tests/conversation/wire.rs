@@ -1,9 +1,9 @@
-//! What comes from a server or a gateway, read back into the model's replies.
+//! What comes from a server or a gateway, read back into the model's replies, and held against them.
 
 use pgturnstile_proto::Limits;
 use pgturnstile_proto::backend::{Header, Message};
 
-use crate::model::server::Reply;
+use super::model::server::Reply;
 
 /// One frame as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,4 +87,26 @@ impl Raw {
             other => Reply::Status(format!("{other:?}")),
         }
     }
+}
+
+/// Where what came is not what was expected; `gated`: by way of the gateway, which refuses in its own words.
+pub fn compared(who: &str, came: &[Raw], expected: &[Reply], gated: bool) -> Option<String> {
+    let came: Vec<Reply> = came.iter().map(Raw::reply).collect();
+    for (index, wanted) in expected.iter().enumerate() {
+        let agrees = match (came.get(index), wanted) {
+            (Some(Reply::Refused(is)), Reply::Refused(wanted)) => is == wanted,
+            (Some(Reply::Error("42601")), Reply::Refused(_)) => !gated,
+            // The gateway knows itself that a name is none, and says it in the server's stead.
+            (Some(Reply::Refused(is)), Reply::Error(wanted @ ("26000" | "34000"))) => gated && is == wanted,
+            (Some(is), wanted) => is == wanted,
+            (None, _) => false,
+        };
+        if !agrees {
+            return Some(format!(
+                "{who}: reply {index} is {:?}, expected {wanted:?}; all: {came:?}",
+                came.get(index)
+            ));
+        }
+    }
+    (came.len() > expected.len()).then(|| format!("{who}: {:?} was not expected", &came[expected.len()..]))
 }

@@ -313,7 +313,7 @@ impl Pipeline {
             steps.push(Step { frame: Frame::CopyFail, pause: false });
             drop(conversation.send(&Frame::CopyFail));
         }
-        if conversation.gate.copy_over {
+        if conversation.gate.copy_over && !conversation.server.dead {
             steps.push(Step { frame: Frame::CopyDone, pause: false });
         }
         steps.push(Step { frame: Frame::Sync, pause: false });

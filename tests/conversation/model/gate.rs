@@ -37,10 +37,14 @@ pub struct Gate {
     fence: Option<Fence>,
     /// The settings could not be read behind a barrier, because the transaction failed.
     owed: bool,
+    /// The transaction ended within the batch: its portals are known to the gateway until ReadyForQuery.
+    ended: bool,
     /// A cursor was declared in the open transaction: its end may run the rest of the cursor's statement.
     held: bool,
     /// A COPY has failed: its data, still on the way, is dropped.
     pub copy_over: bool,
+    /// That COPY stood behind a barrier.
+    copy_fenced: bool,
 }
 
 impl Gate {
@@ -50,10 +54,18 @@ impl Gate {
             // Whether the server still copies when it reads this Sync is not on the wire. Behind a barrier the gateway
             // itself ends the session over a frame that has no place in the copy, and the server says nothing.
             let fenced = self.fence.is_some() && !frame.belongs_in_copy();
-            return !(fenced || matches!(frame, Frame::Sync) && copy.begun);
+            let ignored = *frame == Frame::Sync && copy.begun;
+            return !fenced && !ignored;
         }
         // While the copy's error is on its way, the gateway takes a Sync for one that the copy ignores.
         if self.copy_over && *frame == Frame::Sync {
+            return false;
+        }
+        // The same, and behind a barrier it ends the session.
+        if self.copy_over && self.copy_fenced && !frame.belongs_in_copy() {
+            return false;
+        }
+        if self.ended && fetches_lost_portal(server, frame) {
             return false;
         }
         // Outside of a copy the gateway ends the session; a server takes no notice.
@@ -214,14 +226,30 @@ impl Gate {
             Frame::Flush => {}
             _ => self.copy_over = false,
         }
+        // The barrier may fall with this frame.
+        self.copy_fenced = self.copy_over && (self.copy_fenced || self.fence.is_some());
         self.held |=
             replies.iter().any(|reply| matches!(reply, Reply::Complete(tag) if tag == "DECLARE CURSOR"));
         self.held &= !replies.contains(&Reply::Ready(b'I'));
+        let ends =
+            |reply: &Reply| matches!(reply, Reply::Complete(tag) if tag == "COMMIT" || tag == "ROLLBACK");
         let ready = replies.iter().any(|reply| matches!(reply, Reply::Ready(_)));
+        self.ended = !ready && (self.ended || replies.iter().any(ends));
         if ready && (self.fence.is_some() || self.owed) {
             self.owed = server.failed();
             self.fence = None;
         }
+    }
+}
+
+/// Whether the frame's FETCH is of a portal that no longer is.
+fn fetches_lost_portal(server: &Server, frame: &Frame) -> bool {
+    let lost = |sql: &Sql| matches!(sql, Sql::Fetch(name, _) if known_cursor(server, name).is_err());
+    match frame {
+        Frame::Query(statements) | Frame::Parse { sql: statements, .. } => statements.iter().any(lost),
+        Frame::Bind { name, .. } => server.statements.get(*name).is_some_and(|found| lost(&found.sql)),
+        Frame::Execute { portal, .. } => server.portals.get(*portal).is_some_and(|found| lost(&found.sql)),
+        _ => false,
     }
 }
 
