@@ -64,6 +64,10 @@ def free_port() -> int:
         return port
 
 
+# How long a token is used again, seconds: far below the 900 that one lives, however long the whole run takes.
+TOKEN_KEPT_S = 300
+
+
 def wait_until(what, condition, seconds=60.0):
     """Polls until `condition()` is true, and returns it. The limit only ends a hang: no test asserts a duration."""
     end = time.monotonic() + seconds
@@ -176,7 +180,7 @@ class Idp:
         self.state = folder / "idp"
         self.port = free_port()
         self.process = None
-        self.tokens: dict[tuple, str] = {}
+        self.tokens: dict[tuple, tuple[float, str]] = {}
 
     def start(self):
         out = open(self.folder / "issuer.toml", "wb")
@@ -189,15 +193,17 @@ class Idp:
     def token(self, *groups, sub=None, **options) -> str:
         """A token for a member of `groups`; `ttl` and `audience` as the command takes them."""
         key = (groups, sub, tuple(sorted(options.items())))
-        if key not in self.tokens:
+        made_at, kept = self.tokens.get(key, (0.0, ""))
+        if not kept or time.monotonic() - made_at > TOKEN_KEPT_S:
             command = [binary(), "token", "--idp-state", self.state, "--sub", sub or f"{groups[0] if groups else 'nobody'}-7"]
             if groups:
                 command += ["--groups", ",".join(groups)]
             for name, value in options.items():
                 command += [f"--{name}", str(value)]
             made = subprocess.run(command, check=True, capture_output=True, text=True)
-            self.tokens[key] = made.stdout.strip()
-        return self.tokens[key]
+            kept = made.stdout.strip()
+            self.tokens[key] = (time.monotonic(), kept)
+        return kept
 
     def stop(self):
         end(self.process)
