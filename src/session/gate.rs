@@ -28,7 +28,7 @@ use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
 use super::fence::{Fence, behind_the_fence, fence_admits_text, owed};
 use super::judge::{Decision, Fence as FenceKind, Verdict};
-use super::names::{Lookup, Portal, Prepared};
+use super::names::{Lookup, Portal};
 use super::refuse::{Skip, Stand, absent, bad_name, too_many_names};
 use super::relay::Relay;
 use crate::evidence::Mark;
@@ -325,7 +325,7 @@ impl Relay {
             }
             Verdict::Allow(decision) => decision,
         };
-        if self.names.full() {
+        if self.names.full() && !decision.only_drops_names() {
             return self.refuse(len, Stand::Extended, too_many_names(), Some(decision)).await;
         }
         let name: Box<[u8]> = parse.name().into();
@@ -337,7 +337,7 @@ impl Relay {
             Err(Unrecorded::Ended(end)) => return Err(end),
         };
         let full = decision.fence == FenceKind::Full;
-        let prepared = Arc::new(Prepared { decision, record });
+        let prepared = Arc::new(self.names.prepared(decision, record));
         // A server that still has the name denies the Parse, and the change is undone; code of the database's users may
         // have dropped it meanwhile, and then the server runs this text under it.
         let undo = Some(self.names.set_statement(&name, Some(Arc::clone(&prepared)), self.batch));
@@ -373,6 +373,9 @@ impl Relay {
         if matches!(self.names.portal(&portal, self.batch), Lookup::Pending) {
             return Ok(Step::Blocked);
         }
+        if !portal.is_empty() && self.names.full() {
+            return self.refuse(len, Stand::Extended, too_many_names(), None).await;
+        }
         if !self.fence_admits_bind(&statement) {
             return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
         }
@@ -401,7 +404,7 @@ impl Relay {
         self.raise_fence(decision.fence, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
         let bound = Portal {
-            statement: Arc::new(Prepared { decision, record: statement.record }),
+            statement: Arc::new(statement.judged_again(decision)),
             record,
             batch: Some(self.batch),
         };

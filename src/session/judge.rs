@@ -99,6 +99,13 @@ impl Decision {
         )
     }
 
+    /// Whether the text does nothing but give names up.
+    pub fn only_drops_names(&self) -> bool {
+        self.facts.statements.iter().all(|statement| {
+            matches!(statement.named, Some(NamedUse::Deallocate(_) | NamedUse::Close(_) | NamedUse::DiscardAll))
+        })
+    }
+
     #[cfg(test)]
     pub(super) fn for_tests() -> Self {
         Self {
@@ -306,7 +313,8 @@ impl Judge {
                     statements: inner.into_iter().collect(),
                     ..TextFacts::clone(&decision.facts)
                 };
-                names.put_statement(name.as_bytes(), Arc::new(self.carried(facts, record)));
+                let prepared = self.carried(facts, record, names);
+                names.put_statement(name.as_bytes(), Arc::new(prepared));
             }
             Some(NamedUse::Deallocate(Some(name))) => names.drop_statement(name.as_bytes()),
             Some(NamedUse::Deallocate(None)) => names.forget_statements(),
@@ -316,7 +324,8 @@ impl Judge {
                     statements: vec![StatementFacts { named: None, ..statement.clone() }],
                     ..TextFacts::clone(&decision.facts)
                 };
-                let portal = Portal { statement: Arc::new(self.carried(facts, record)), record, batch: None };
+                let statement = Arc::new(self.carried(facts, record, names));
+                let portal = Portal { statement, record, batch: None };
                 names.put_portal(name.as_bytes(), Arc::new(portal));
             }
             Some(NamedUse::Close(Some(name))) => names.drop_portal(name.as_bytes()),
@@ -329,7 +338,7 @@ impl Judge {
     }
 
     /// A decision that EXECUTE or FETCH carries in: judged anew at each use, never by itself.
-    fn carried(&self, facts: TextFacts, record: u64) -> Prepared {
+    fn carried(&self, facts: TextFacts, record: u64, names: &Names) -> Prepared {
         let decision = Decision {
             summary: Vec::new(),
             rule: String::new(),
@@ -348,7 +357,7 @@ impl Judge {
             uses_names: true,
             facts: Arc::new(facts),
         };
-        Prepared { decision: Arc::new(decision), record }
+        names.prepared(Arc::new(decision), record)
     }
 
     /// Takes the newest policy and catalog. A refusal where there is no catalog to resolve by.

@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::judge::Decision;
 
@@ -18,6 +19,9 @@ use super::judge::Decision;
 pub const NAME_BYTES_MAX: usize = 63;
 /// Prepared statements, and portals, that one session may hold.
 pub const NAMES_MAX: usize = 10_000;
+/// Bytes of SQL text behind them that one session may hold, those of a batch that is not answered yet included. What is
+/// kept of a text takes about two and a half times its bytes.
+pub const TEXT_BYTES_MAX: usize = 32 << 20;
 
 /// Counts Syncs and simple queries: frames between two of them fail together.
 pub type Batch = u64;
@@ -29,6 +33,29 @@ pub struct Prepared {
     pub decision: Arc<Decision>,
     /// Sequence of the record that holds its text, within the session.
     pub record: u64,
+    /// Its text's share of what the session may hold.
+    share: Arc<Share>,
+}
+
+impl Prepared {
+    /// The same statement, as it was decided anew at its Bind.
+    pub fn judged_again(&self, decision: Arc<Decision>) -> Self {
+        Self { decision, record: self.record, share: Arc::clone(&self.share) }
+    }
+}
+
+/// Bytes of text that are held: given back when the last that holds them goes, wherever that is.
+#[derive(Debug)]
+struct Share {
+    held: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // Relaxed, here and below: one task counts, and reads what it counted itself.
+        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A portal or cursor.
@@ -75,6 +102,7 @@ pub enum Lookup<T> {
 pub struct Names {
     statements: HashMap<Box<[u8]>, Slot<Prepared>>,
     portals: HashMap<Box<[u8]>, Slot<Portal>>,
+    text_bytes: Arc<AtomicUsize>,
 }
 
 fn look<T>(table: &HashMap<Box<[u8]>, Slot<T>>, name: &[u8], batch: Batch) -> Lookup<T> {
@@ -123,9 +151,19 @@ impl Names {
         look(&self.portals, name, batch)
     }
 
-    /// Whether one more name fits.
+    /// Whether one more name would be too many.
     pub fn full(&self) -> bool {
-        self.statements.len() >= NAMES_MAX || self.portals.len() >= NAMES_MAX
+        self.statements.len() >= NAMES_MAX
+            || self.portals.len() >= NAMES_MAX
+            || self.text_bytes.load(Ordering::Relaxed) >= TEXT_BYTES_MAX
+    }
+
+    /// A statement to be held under a name; its text counts from now on.
+    pub fn prepared(&self, decision: Arc<Decision>, record: u64) -> Prepared {
+        let bytes = decision.facts.text_bytes;
+        self.text_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let share = Share { held: Arc::clone(&self.text_bytes), bytes };
+        Prepared { decision, record, share: Arc::new(share) }
     }
 
     /// A Parse or PREPARE of `name` is on its way.
@@ -211,7 +249,28 @@ mod tests {
     use super::*;
 
     fn prepared(record: u64) -> Arc<Prepared> {
-        Arc::new(Prepared { decision: Arc::new(Decision::for_tests()), record })
+        Arc::new(Names::default().prepared(Arc::new(Decision::for_tests()), record))
+    }
+
+    #[test]
+    fn texts_count_as_long_as_anything_holds_them() {
+        let mut names = Names::default();
+        let mut decision = Decision::for_tests();
+        Arc::get_mut(&mut decision.facts).unwrap().text_bytes = TEXT_BYTES_MAX;
+        let first = Arc::new(names.prepared(Arc::new(decision), 1));
+        assert!(names.full());
+        let again = Arc::new(first.judged_again(Arc::clone(&first.decision)));
+        let portal = Portal { statement: again, record: 2, batch: Some(1) };
+        let parse = names.set_statement(b"", Some(first), 1);
+        let bind = names.set_portal(b"p", Some(Arc::new(portal)), 1);
+        let next = names.set_statement(b"", Some(prepared(3)), 1);
+        for undo in [&parse, &bind, &next] {
+            names.confirm(undo);
+        }
+        drop((parse, bind, next));
+        assert!(names.full(), "the portal runs it still");
+        names.transaction_ended(1);
+        assert!(!names.full());
     }
 
     fn record(names: &Names, name: &[u8], batch: Batch) -> Option<u64> {

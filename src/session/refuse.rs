@@ -122,7 +122,7 @@ pub(super) fn too_many_names() -> Refusal {
     Refusal::built_in(
         "53400",
         "built-in: names",
-        "pgturnstile refused one more prepared statement or portal: this session holds as many as it may. Next: \
-         close some, or DEALLOCATE ALL",
+        "pgturnstile refused one more prepared statement or portal: this session holds as many as it may (10,000 of each, \
+         32 MiB of text). Next: close some, or DEALLOCATE ALL",
     )
 }

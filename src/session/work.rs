@@ -15,7 +15,7 @@ use pgturnstile_rules::statement::facts::{CopyUse, NamedUse, StatementFacts, Tex
 use super::denial::{self, Refusal};
 use super::judge::{Decision, Fence, Judge};
 use super::names::{Batch, Lookup, Names, Prepared};
-use super::refuse::bad_name;
+use super::refuse::{bad_name, too_many_names};
 use super::summary;
 use crate::evidence::record::v1;
 
@@ -80,7 +80,7 @@ impl<'w> Work<'w> {
     }
 
     pub(super) fn statement(&mut self, statement: &StatementFacts) -> Result<policy::Judgement, Stop> {
-        check_reserved(statement)?;
+        self.check_new_name(statement)?;
         let carried = self.carried(statement)?;
         self.check_order(statement)?;
         let ground = &self.judge.ground;
@@ -114,6 +114,25 @@ impl<'w> Work<'w> {
         self.copies_out |= statement.copy == Some(CopyUse::Out);
         // A prepared text that holds no statement runs nothing.
         judgement.ok_or_else(|| Stop::Refuse(empty_prepared()))
+    }
+
+    /// SQL shares its names with the protocol's: what the gateway keeps for itself there, it keeps for itself here, and
+    /// both count.
+    fn check_new_name(&self, statement: &StatementFacts) -> Result<(), Stop> {
+        let (what, name) = match &statement.named {
+            Some(NamedUse::Prepare(name)) => ("statement", name),
+            Some(NamedUse::Declare(name)) => ("cursor", name),
+            None
+            | Some(
+                NamedUse::Execute(_)
+                | NamedUse::Fetch(_)
+                | NamedUse::Deallocate(_)
+                | NamedUse::Close(_)
+                | NamedUse::DiscardAll,
+            ) => return Ok(()),
+        };
+        let refusal = bad_name(name.as_bytes(), what).or_else(|| self.names.full().then(too_many_names));
+        refusal.map_or(Ok(()), |refusal| Err(Stop::Refuse(refusal)))
     }
 
     /// What EXECUTE and FETCH bring in.
@@ -277,26 +296,6 @@ fn unknown(sqlstate: &'static str, what: &str, name: &str) -> Refusal {
             name.escape_default()
         ),
     )
-}
-
-/// SQL shares its names with the protocol's: what the gateway keeps for itself there, it keeps for itself here.
-fn check_reserved(statement: &StatementFacts) -> Result<(), Stop> {
-    let (what, name) = match &statement.named {
-        Some(NamedUse::Prepare(name)) => ("statement", name),
-        Some(NamedUse::Declare(name)) => ("cursor", name),
-        None
-        | Some(
-            NamedUse::Execute(_)
-            | NamedUse::Fetch(_)
-            | NamedUse::Deallocate(_)
-            | NamedUse::Close(_)
-            | NamedUse::DiscardAll,
-        ) => return Ok(()),
-    };
-    match bad_name(name.as_bytes(), what) {
-        Some(refusal) => Err(Stop::Refuse(refusal)),
-        None => Ok(()),
-    }
 }
 
 fn empty_prepared() -> Refusal {

@@ -507,3 +507,31 @@ def test_sql_cannot_take_a_reserved_name(gate, sql):
     with Client(gate) as client:
         got = errors(client.ask(query(sql)))
         assert got and got[0]["C"] == "42939", got
+
+
+def test_prepared_texts_are_bounded_in_bytes(gate):
+    """What a session holds by name is bounded by its bytes, and giving names up frees them."""
+    text = f"SELECT '{'x' * 250_000}', {{}}::int"
+    with Client(gate) as client:
+        taken = 0
+        while True:
+            out = client.ask(parse(text.format(taken), name=f"s{taken}"), SYNC)
+            if errors(out):
+                break
+            taken += 1
+            assert taken < 200, "no bound"
+        (refused,) = errors(out)
+        assert refused["C"] == "53400" and "32 MiB of text" in refused["M"], refused
+        assert taken == 135  # 32 MiB at 250,024 bytes and more each, the last of which crosses the line
+        for sql in ("PREPARE one AS SELECT 1", "DECLARE c CURSOR WITH HOLD FOR SELECT 1"):
+            (refused,) = errors(client.ask(query(sql)))
+            assert refused["C"] == "53400", refused
+        (refused,) = errors(client.ask(bind(portal="p", statement="s1"), SYNC))
+        assert refused["C"] == "53400", refused
+        # What was taken runs on, and the names can be given up by either protocol.
+        assert not errors(client.ask(bind(statement="s1"), execute(), SYNC))
+        assert not errors(client.ask(parse("DEALLOCATE s1"), bind(), execute(), SYNC))
+        assert not errors(client.ask(close("S", "s2"), SYNC))
+        assert not errors(client.ask(parse("SELECT 1", name="s1"), SYNC))
+        assert not errors(client.ask(query("DEALLOCATE ALL")))
+        assert not errors(client.ask(query("PREPARE one AS SELECT 1")))
