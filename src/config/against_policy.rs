@@ -4,7 +4,7 @@
 //! statement. A rule that can never match here is an error, because its author believes that it does something.
 
 use pgturnstile_rules::document::{Diagnostic, Severity, nearest};
-use pgturnstile_rules::policy::model::Targets;
+use pgturnstile_rules::policy::model::{Groups, Targets};
 use pgturnstile_rules::policy::{Place, Policy};
 
 use super::model::{Config, TargetTls};
@@ -45,7 +45,39 @@ pub fn against_policy(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
     }
     found.extend(certificates_without_tls(config, policy));
     found.extend(unreachable(config, policy));
+    found.extend(unheard(config, policy));
     found
+}
+
+/// Permits for groups that have no access where the permit speaks. Who is in one of them and in another group that has
+/// some is permitted by it all the same: allowed, and worth knowing.
+fn unheard(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
+    let model = policy.model();
+    let meet = |permit: &Groups, access: &Groups| match (permit, access) {
+        (Groups::Everyone, _) | (_, Groups::Everyone) => true,
+        (Groups::Listed(some), Groups::Listed(others)) => some.iter().any(|group| others.contains(group)),
+    };
+    let heard = |groups: &Groups, targets: &Targets| {
+        let covered = |access: &Targets| {
+            config.targets.iter().any(|target| targets.contain(&target.name) && access.contain(&target.name))
+        };
+        model.accesses.iter().any(|access| meet(groups, &access.groups) && covered(&access.targets))
+    };
+    let silent = model.permits.iter().filter(|permit| {
+        matches_a_target(config, &permit.targets) && !heard(&permit.groups, &permit.targets)
+    });
+    silent
+        .map(|permit| Diagnostic {
+            severity: Severity::Warning,
+            ..at(
+                &permit.rule.place,
+                format!("permit[{}].groups", permit.rule.id),
+                "no [[access]] entry gives these groups a login on these targets: it speaks only for who is in another \
+                 group too"
+                    .to_owned(),
+            )
+        })
+        .collect()
 }
 
 /// Logins that show a certificate, at targets that are dialled without TLS.

@@ -353,6 +353,29 @@ fn names_of_both_files_must_resolve() {
 }
 
 #[test]
+fn a_permit_for_groups_without_a_login_is_worth_knowing() {
+    let config = parse(LEAST).unwrap();
+    let of = |group: &str| {
+        let text = format!(
+            "version = 1\n[group.in]\nany = [{{ issuer = \"corp\", groups = [\"a\"] }}]\n\
+             [group.out]\nany = [{{ issuer = \"corp\", groups = [\"b\"] }}]\n\
+             [[access]]\nid = \"a\"\ngroups = [\"in\"]\ntargets = [\"crm-*\"]\nlogin = \"crm-catalog\"\n\
+             mode = \"read\"\nguards = {{ search_path = [] }}\n\
+             [[permit]]\nid = \"p\"\ngroups = [\"{group}\"]\ntargets = [\"crm-prod\"]\n\
+             classes = [\"read.select\"]\non = [\"crm.*\"]\n"
+        );
+        let policy = Policy::from_text("policy.toml", &text, None).unwrap_or_else(|found| panic!("{found:#?}"));
+        lines(&against_policy(&config, &policy))
+    };
+    assert_eq!(of("in"), Vec::<String>::new());
+    assert_eq!(of("*"), Vec::<String>::new());
+    let found = of("out");
+    let [found] = found.as_slice() else { panic!("{found:#?}") };
+    let wanted = "policy.toml:14: warning: permit[p].groups: no [[access]] entry gives these groups a login";
+    assert!(found.starts_with(wanted), "{found}");
+}
+
+#[test]
 fn named_files_are_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pgturnstile.toml");
