@@ -364,7 +364,8 @@ fn a_permit_for_groups_without_a_login_is_worth_knowing() {
              [[permit]]\nid = \"p\"\ngroups = [\"{group}\"]\ntargets = [\"crm-prod\"]\n\
              classes = [\"read.select\"]\non = [\"crm.*\"]\n"
         );
-        let policy = Policy::from_text("policy.toml", &text, None).unwrap_or_else(|found| panic!("{found:#?}"));
+        let policy =
+            Policy::from_text("policy.toml", &text, None).unwrap_or_else(|found| panic!("{found:#?}"));
         lines(&against_policy(&config, &policy))
     };
     assert_eq!(of("in"), Vec::<String>::new());

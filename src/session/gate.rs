@@ -403,11 +403,8 @@ impl Relay {
         self.judge.temp_unread |= decision.may_make_temporary;
         self.raise_fence(decision.fence, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
-        let bound = Portal {
-            statement: Arc::new(statement.judged_again(decision)),
-            record,
-            batch: Some(self.batch),
-        };
+        let bound =
+            Portal { statement: Arc::new(statement.judged_again(decision)), record, batch: Some(self.batch) };
         // A cursor of this name may have gone with its transaction: the server then takes the portal, else it is undone.
         let undo = Some(self.names.set_portal(&portal, Some(Arc::new(bound)), self.batch));
         self.gate.batch_open = true;

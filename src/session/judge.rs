@@ -102,7 +102,10 @@ impl Decision {
     /// Whether the text does nothing but give names up.
     pub fn only_drops_names(&self) -> bool {
         self.facts.statements.iter().all(|statement| {
-            matches!(statement.named, Some(NamedUse::Deallocate(_) | NamedUse::Close(_) | NamedUse::DiscardAll))
+            matches!(
+                statement.named,
+                Some(NamedUse::Deallocate(_) | NamedUse::Close(_) | NamedUse::DiscardAll)
+            )
         })
     }
 
