@@ -9,10 +9,19 @@ use pg_query::protobuf::{KeywordKind, ScanToken, Token};
 ///
 /// Placeholders go on behind the highest `$n` of the text. White space and comments become one space.
 pub(super) fn lift(text: &str) -> String {
+    // Where there is no token the library makes a slice of a null pointer, which no slice may have.
+    if text.bytes().all(is_space) {
+        return String::new();
+    }
     let scanned = pg_query::scan_tokens(text).ok();
     scanned
         .and_then(|tokens| assemble(text, &tokens))
         .unwrap_or_else(|| format!("<{} bytes, not scanned>", text.len()))
+}
+
+/// `space` of the server's scanner (src/backend/parser/scan.l).
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c')
 }
 
 fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
