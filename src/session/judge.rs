@@ -34,7 +34,7 @@ use crate::evidence::record::v1;
 pub const PARSED_HERE_BYTES_MAX: usize = 4_096;
 
 /// How long a Parse waits for the reading of the catalog that holds its session's own DDL; then it stands as a barrier.
-const OWN_DDL_WAIT_MAX: Duration = Duration::from_millis(500);
+const OWN_DDL_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Between two looks whether it came.
 const OWN_DDL_WAIT_STEP: Duration = Duration::from_millis(2);
 

@@ -161,7 +161,9 @@ impl<'w> Work<'w> {
 
     /// Behind a statement that runs code, in the same text, a bare name may mean another object.
     fn check_order(&self, statement: &StatementFacts) -> Result<(), Stop> {
-        let bare = statement.relations.iter().any(|relation| relation.name.schema.is_none())
+        // What PREPARE carries is planned by what the names mean now, whatever they mean at its EXECUTE.
+        let carried = statement.prepared.iter().flat_map(|inner| &inner.relations);
+        let bare = statement.relations.iter().chain(carried).any(|relation| relation.name.schema.is_none())
             || matches!(&statement.named, Some(NamedUse::Execute(_)));
         if self.code_before && bare {
             return Err(Stop::Refuse(Refusal::built_in(

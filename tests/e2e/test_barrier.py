@@ -594,3 +594,11 @@ def test_own_ddl_that_ended_is_no_barrier_for_a_batch(gate, database):
             refused.append(errors(got))
     # The reading has a deadline, which a busy machine may miss now and then.
     assert not all(refused), refused
+
+
+@pytest.mark.parametrize("second", ["SELECT * FROM items", "PREPARE later AS SELECT * FROM items", "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM items"])
+def test_no_bare_name_behind_code_in_one_text(attack, second):
+    """Also where a statement carries another one: its names are bound when it is made."""
+    with Client(attack.gate) as client:
+        (refused,) = errors(client.ask(query("INSERT INTO shop.trapped (setting, value) VALUES ('search_path', 'evil'); " + second)))
+        assert refused["C"] == "42501" and "unqualified names" in refused["M"], refused
