@@ -111,7 +111,11 @@ certificate() {
 python_for_tests() {
   local venv
   venv=$(realpath -m "${CARGO_TARGET_DIR:-target}/tests-run/venv")
-  [ -x "$venv/bin/pytest" ] || { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet -r tests/e2e/requirements.txt; } >&2 || return 1
+  # The list is put beside it last: an installation that was cut off, or one of another list, is made anew.
+  cmp -s tests/e2e/requirements.txt "$venv/requirements.txt" || {
+    python3 -m venv --clear "$venv" && "$venv/bin/pip" install --quiet -r tests/e2e/requirements.txt &&
+      cp tests/e2e/requirements.txt "$venv/requirements.txt"
+  } >&2 || return 1
   echo "$venv/bin/python"
 }
 
