@@ -113,7 +113,8 @@ const RULES: &[Part] = &[
     Part { modules: &["statement"], uses: &["class"] },
     Part { modules: &["catalog"], uses: &["class", "statement"] },
     Part { modules: &["resolve"], uses: &["class", "statement", "catalog"] },
-    Part { modules: &["policy"], uses: &["class", "document", "statement", "catalog", "resolve"] },
+    Part { modules: &["mask"], uses: &["statement"] },
+    Part { modules: &["policy"], uses: &["class", "document", "statement", "catalog", "resolve", "mask"] },
 ];
 
 /// Crates of this workspace that a crate may name, in code and in its manifest.

@@ -8,6 +8,7 @@ pub mod backend_frames;
 pub mod conversation;
 pub mod evidence_reader;
 pub mod frontend_frames;
+pub mod mask_differential;
 pub mod mutations;
 pub mod seeds;
 pub mod startup;
@@ -30,6 +31,7 @@ pub const BODIES: &[Body] = &[
     Body { name: "conversation", run: conversation::run, mutations_per_file: 150 },
     Body { name: "evidence_reader", run: evidence_reader::run, mutations_per_file: 2_000 },
     Body { name: "frontend_frames", run: frontend_frames::run, mutations_per_file: 2_000 },
+    Body { name: "mask_differential", run: mask_differential::run, mutations_per_file: 2_000 },
     Body { name: "startup", run: startup::run, mutations_per_file: 4_000 },
     Body { name: "statement_facts", run: statement_facts::run, mutations_per_file: 60 },
     Body { name: "token_claims", run: token_claims::run, mutations_per_file: 500 },

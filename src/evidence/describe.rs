@@ -213,6 +213,8 @@ fields! {
     ArchivedStatementResult<'_> {
         outcome, tag, sqlstate, rows, bytes, bytes_in, digest, started_ns, first_row_ns, ended_ns,
     }
+    ArchivedMaskCount { place, by, count }
+    ArchivedMasked<'_> { counts }
     ArchivedRefusal<'_> { sqlstate, rule, message, how }
     ArchivedCancelRequested<'_> { peer, outcome }
     ArchivedSettingMoved<'_> { name, expected, seen, how }
@@ -234,6 +236,7 @@ pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
         Payload::Statement(payload) => payload.shown(),
         Payload::JudgedText(payload) => payload.shown(),
         Payload::StatementResult(payload) => payload.shown(),
+        Payload::Masked(payload) => payload.shown(),
         Payload::Refusal(payload) => payload.shown(),
         Payload::CancelRequested(payload) => payload.shown(),
         Payload::SettingMoved(payload) => payload.shown(),

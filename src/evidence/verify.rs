@@ -249,6 +249,7 @@ impl Stream {
             | Payload::StatementResult(_)
             | Payload::Refusal(_)
             | Payload::CancelRequested(_)
+            | Payload::Masked(_)
             | Payload::SettingMoved(_)
             | Payload::ProtocolViolation(_)
             | Payload::SessionClosed(_) => {}

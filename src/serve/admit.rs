@@ -532,6 +532,7 @@ impl Admission {
             pinned,
             judge,
             account: Account::new(log, durability, Arc::clone(self.shard.memory.tally())),
+            token_key: self.shard.gateway.token_key.clone(),
             control,
         });
         // What only login needs goes before the session, which may last for days.

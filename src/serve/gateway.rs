@@ -13,6 +13,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::document::Diagnostic;
+use pgturnstile_rules::mask::style::TokenKey;
 use pgturnstile_rules::policy::Policy;
 use pgturnstile_rules::statement::{Done, Parser, Unparsable};
 use tokio::runtime::Handle;
@@ -62,6 +63,8 @@ pub struct Gateway {
     pub generation: AtomicU64,
     /// The evidence.
     pub evidence: Evidence,
+    /// Key of the tokens that stand in for values.
+    pub token_key: TokenKey,
     /// Cancel keys.
     pub keys: Arc<Keys>,
     /// Parses long texts.
@@ -147,7 +150,7 @@ impl Gateway {
     pub fn new(
         path: PathBuf,
         loaded: Loaded,
-        evidence: Evidence,
+        (evidence, token_key): (Evidence, TokenKey),
         parser: Parser,
         control: Handle,
         shards: usize,
@@ -158,6 +161,7 @@ impl Gateway {
             loaded: ArcSwap::from_pointee(loaded),
             generation,
             evidence,
+            token_key,
             keys: Arc::new(Keys::default()),
             parser,
             control,

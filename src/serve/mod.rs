@@ -39,6 +39,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
+use pgturnstile_rules::mask::style::TokenKey;
+
 use crate::config::load_or_create_digest_key;
 use crate::evidence::record::v1;
 use crate::evidence::{self, Run, Settings};
@@ -105,12 +107,18 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
     let shard_count = loaded.config.gateway.shard_count(cores);
     // Before anything that has to be ended in order. As process 1 of a container a signal without a handler is lost.
     let mut signals = Signals::listen(&control)?;
-    let (evidence, lanes) = open_evidence(&loaded, shard_count)?;
+    let (evidence, lanes, token_key) = open_evidence(&loaded, shard_count)?;
     let parser = Parser::start(PoolSettings { limits: text_limits(&loaded), ..PoolSettings::default() })?;
     let listeners = listen(&loaded, &mut inherited, &control)?;
     inherited.finish()?;
-    let gateway =
-        Gateway::new(PathBuf::from(path), loaded, evidence, parser, control.handle().clone(), shard_count);
+    let gateway = Gateway::new(
+        PathBuf::from(path),
+        loaded,
+        (evidence, token_key),
+        parser,
+        control.handle().clone(),
+        shard_count,
+    );
     let mut handles = Vec::with_capacity(shard_count);
     let mut threads = Vec::with_capacity(shard_count);
     for (index, lane) in lanes.into_iter().enumerate() {
@@ -210,7 +218,7 @@ fn text_limits(loaded: &Loaded) -> TextLimits {
 fn open_evidence(
     loaded: &Loaded,
     lanes: usize,
-) -> Result<(evidence::Evidence, Vec<evidence::Lane>), ServeError> {
+) -> Result<(evidence::Evidence, Vec<evidence::Lane>, TokenKey), ServeError> {
     let wanted = &loaded.config.evidence;
     let settings = Settings::of(wanted);
     let run = Run {
@@ -220,7 +228,8 @@ fn open_evidence(
     };
     let key = load_or_create_digest_key(&wanted.digest_key)
         .map_err(|error| ServeError::Machine(error.to_string()))?;
-    Ok(evidence::open(&settings, &run, key.expose_secret(), lanes)?)
+    let (evidence, lanes) = evidence::open(&settings, &run, key.expose_secret(), lanes)?;
+    Ok((evidence, lanes, TokenKey::derive(key.expose_secret())))
 }
 
 async fn record_loaded(gateway: &Gateway) -> Result<(), ServeError> {

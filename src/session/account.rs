@@ -8,6 +8,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::frontend::Bind;
+use pgturnstile_rules::mask::{
+    self,
+    tally::{At, By},
+};
 
 use super::denial::{self, Refusal};
 use super::digest::RowDigest;
@@ -366,6 +370,39 @@ impl Account {
         if settles {
             self.open_binds.retain(|bind| *bind != run.record);
         }
+        self.log.append(entry, how).await.map_err(|error| ended(&error))?;
+        Ok(())
+    }
+
+    /// Records what was masked since the last record: of the statement of `record`, or of the last one.
+    ///
+    /// # Errors
+    /// As [`Self::result`].
+    pub async fn masked(&mut self, record: Option<u64>, tally: mask::tally::Tally) -> Result<(), End> {
+        if tally.is_empty() {
+            return Ok(());
+        }
+        let counts: Vec<v1::MaskCount> = tally
+            .sorted()
+            .into_iter()
+            .map(|(at, by, count)| v1::MaskCount {
+                place: match at {
+                    At::Column(index) => format!("column {}", u32::from(index) + 1),
+                    At::Text(what) => what.to_owned(),
+                },
+                by: match by {
+                    By::Detector(detector) => format!("detector {}", detector.name()),
+                    By::Label(label) => format!("label {}", label.0),
+                    By::Withheld(why) => format!("withheld: {why}"),
+                },
+                count,
+            })
+            .collect();
+        let how = match record.or(self.last_record) {
+            Some(record) => How::QUEUED.belonging_to(record),
+            None => How::QUEUED,
+        };
+        let entry = Entry::Masked(v1::Masked { counts: &counts });
         self.log.append(entry, how).await.map_err(|error| ended(&error))?;
         Ok(())
     }

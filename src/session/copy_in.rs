@@ -80,7 +80,7 @@ impl Relay {
             Expectation::Parse { .. }
             | Expectation::Bind { .. }
             | Expectation::DescribeStatement { .. }
-            | Expectation::DescribePortal
+            | Expectation::DescribePortal { .. }
             | Expectation::Close { .. }
             | Expectation::Sync { .. }
             | Expectation::RefusedParse { .. }

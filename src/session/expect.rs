@@ -29,9 +29,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use pgturnstile_rules::mask::detect::Detectors;
+use pgturnstile_rules::mask::plan::Plan;
+
 use super::denial::Refusal;
 use super::judge::Decision;
-use super::names::{Batch, Undo};
+use super::names::{Batch, Portal, Undo};
 use crate::evidence::Mark;
 
 /// Requests that may be in flight at once in one session; beyond it the client is not read.
@@ -60,6 +63,12 @@ pub struct Run {
     pub bytes: u64,
     /// An error closed it.
     pub failed: bool,
+    /// What looks at its rows, as it stood when it was forwarded.
+    pub detectors: Detectors,
+    /// What is masked in the current result; made where its rows were described.
+    pub plan: Option<Plan>,
+    /// The portal that it executes.
+    pub portal: Option<Arc<Portal>>,
 }
 
 impl Run {
@@ -67,6 +76,7 @@ impl Run {
     pub fn next_statement(&mut self) {
         self.statement += 1;
         self.described = false;
+        self.plan = None;
         self.rows = 0;
         self.bytes = 0;
         self.first_row_ns = 0;
@@ -96,7 +106,12 @@ pub enum Expectation {
         parameters_seen: bool,
     },
     /// Describe of a portal.
-    DescribePortal,
+    DescribePortal {
+        /// The portal, where the name is known.
+        portal: Option<Arc<Portal>>,
+        /// It is the gateway's own: its answer goes nowhere.
+        ours: bool,
+    },
     /// Execute.
     Execute(Box<Run>),
     /// Close.
@@ -142,7 +157,7 @@ impl Expectation {
             Expectation::Parse { .. } => "Parse",
             Expectation::Bind { .. } => "Bind",
             Expectation::DescribeStatement { .. } => "Describe (statement)",
-            Expectation::DescribePortal => "Describe (portal)",
+            Expectation::DescribePortal { .. } => "Describe (portal)",
             Expectation::Execute(_) => "Execute",
             Expectation::Close { .. } => "Close",
             Expectation::Sync { .. } => "Sync",
@@ -162,7 +177,7 @@ impl Expectation {
             Expectation::Parse { .. }
             | Expectation::Bind { .. }
             | Expectation::DescribeStatement { .. }
-            | Expectation::DescribePortal
+            | Expectation::DescribePortal { .. }
             | Expectation::Execute(_)
             | Expectation::Close { .. }
             | Expectation::RefusedParse { .. } => false,
@@ -175,7 +190,7 @@ impl Expectation {
             Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. } => run.mark,
             Expectation::Parse { .. }
             | Expectation::DescribeStatement { .. }
-            | Expectation::DescribePortal
+            | Expectation::DescribePortal { .. }
             | Expectation::Close { .. }
             | Expectation::Sync { .. }
             | Expectation::RefusedParse { .. }
@@ -192,7 +207,7 @@ impl Expectation {
             }
             Expectation::Parse { .. }
             | Expectation::DescribeStatement { .. }
-            | Expectation::DescribePortal
+            | Expectation::DescribePortal { .. }
             | Expectation::Close { .. }
             | Expectation::Sync { .. }
             | Expectation::RefusedParse { .. }

@@ -5,18 +5,19 @@
 //! authentication request after login, a second BackendKeyData, CopyBoth, or a guarded setting that moved ends the
 //! session.
 
-use pgturnstile_proto::BackendTag;
 use pgturnstile_proto::backend::{self, Message, TransactionStatus};
+use pgturnstile_proto::{BackendTag, encode};
+use pgturnstile_rules::mask::side::Report;
 
 use super::copy_in::CopyPhase;
 use super::denial::{self, GUARDED, SYNTAX_ERROR};
 use super::end::End;
 use super::expect::{self, Expectation, Run};
 use super::gate::Step;
+use super::masking;
 use super::names::Lookup;
 use super::refuse::Skip;
 use super::relay::Relay;
-use crate::net::conduit::CAPACITY_BULK_BYTES;
 
 /// What a run of rows came to.
 pub enum Outcome<'a> {
@@ -94,11 +95,13 @@ impl Relay {
                 self.on_copy(tag, len)
             }
             BackendTag::ParameterStatus => self.on_parameter(len).await,
-            BackendTag::NoticeResponse | BackendTag::NotificationResponse => {
+            BackendTag::NoticeResponse => {
                 self.checked(len)?;
-                self.down.pass(len);
+                let masked = self.masked_report(Report::Notice, len)?;
+                self.say_or_pass(len, masked);
                 Ok(())
             }
+            BackendTag::NotificationResponse => self.on_notification(len),
             BackendTag::DataRow | BackendTag::CopyData => Err(End::gateway("rows outside their path")),
             BackendTag::Authentication
             | BackendTag::BackendKeyData
@@ -112,81 +115,6 @@ impl Relay {
     fn checked(&self, len: usize) -> Result<Message<'_>, End> {
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
         Message::parse(frame).map_err(|fault| End::backend_fault(&fault))
-    }
-
-    fn on_rows(&mut self, tag: BackendTag, len: usize) -> Result<Step, End> {
-        let misplaced = if tag == BackendTag::CopyData {
-            !self.copy_out
-        } else {
-            // Behind Execute a client may do without a description; in the simple protocol the server never does.
-            matches!(self.queue.front(), Some(Expectation::Query(run)) if !run.described)
-        };
-        if misplaced {
-            return Err(unasked(tag, self.queue.front()));
-        }
-        let run = match self.queue.front_mut() {
-            Some(Expectation::Query(run) | Expectation::Execute(run)) => run,
-            Some(Expectation::GuardRead { .. }) if tag == BackendTag::DataRow => {
-                return self.on_guard_row(len);
-            }
-            other => return Err(unasked(tag, other.as_deref())),
-        };
-        let buffer = self.down.unscanned();
-        let (rows, checked) = backend::check_rows(buffer, &self.limits, None);
-        checked.map_err(|fault| End::backend_fault(&fault))?;
-        if rows.frames == 0 {
-            if len <= CAPACITY_BULK_BYTES / 2 {
-                self.down.make_room(len);
-                return Ok(Step::NeedBytes);
-            }
-            // Larger than the buffer cares to hold: it streams, its header checked, its columns as they come.
-            run.rows += 1;
-            self.rows_left = len;
-            if run.first_row_ns == 0 {
-                run.first_row_ns = self.account.now_ns();
-            }
-            return Ok(self.stream_row());
-        }
-        if run.first_row_ns == 0 {
-            run.first_row_ns = self.account.now_ns();
-        }
-        run.rows += rows.frames as u64;
-        run.bytes += rows.bytes as u64;
-        self.account.delivered(buffer.get(..rows.bytes).unwrap_or_default());
-        self.down.pass(rows.bytes);
-        Ok(Step::Done)
-    }
-
-    fn stream_row(&mut self) -> Step {
-        let here = self.down.unscanned().len().min(self.rows_left);
-        if here == 0 {
-            return Step::NeedBytes;
-        }
-        if let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front_mut() {
-            run.bytes += here as u64;
-        }
-        self.account.delivered(self.down.unscanned().get(..here).unwrap_or_default());
-        self.rows_left -= here;
-        self.down.pass(here);
-        Step::Done
-    }
-
-    fn on_guard_row(&mut self, len: usize) -> Result<Step, End> {
-        let frame = self.down.unscanned();
-        if frame.len() < len {
-            self.down.make_room(len);
-            return Ok(Step::NeedBytes);
-        }
-        let value = match Message::parse(frame.get(..len).unwrap_or_default()) {
-            Ok(Message::DataRow(row)) => row.columns().iter().next().flatten().map(Box::from),
-            Ok(_) => return Err(End::gateway("a DataRow that is none")),
-            Err(fault) => return Err(End::backend_fault(&fault)),
-        };
-        if let Some(Expectation::GuardRead { values, .. }) = self.queue.front_mut() {
-            values.push(value);
-        }
-        self.down.swallow(len);
-        Ok(Step::Done)
     }
 
     /// The second witness of labels: what the server says a column is. The text said that none of them is labelled.
@@ -205,10 +133,16 @@ impl Relay {
     }
 
     fn on_description(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
-        self.no_label_leaves(&self.checked(len)?)?;
+        let frame = self.down.unscanned().get(..len).unwrap_or_default();
+        let message = Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?;
+        self.no_label_leaves(&message)?;
+        let rows = if let Message::RowDescription(rows) = &message { Some(rows) } else { None };
         match (self.queue.front_mut(), tag) {
             (Some(Expectation::Query(run)), BackendTag::RowDescription) if !run.described => {
                 run.described = true;
+                run.plan = rows
+                    .filter(|_| !run.detectors.is_empty())
+                    .map(|rows| masking::plan_of(rows, run.detectors));
                 self.down.pass(len);
             }
             (Some(Expectation::GuardRead { .. }), BackendTag::RowDescription) => self.down.swallow(len),
@@ -219,11 +153,26 @@ impl Relay {
                 self.down.pass(len);
             }
             (
-                Some(Expectation::DescribeStatement { parameters_seen: true } | Expectation::DescribePortal),
+                Some(Expectation::DescribeStatement { parameters_seen: true }),
                 BackendTag::RowDescription | BackendTag::NoData,
             ) => {
                 self.queue.pop_front();
                 self.down.pass(len);
+            }
+            (
+                Some(Expectation::DescribePortal { portal, ours }),
+                BackendTag::RowDescription | BackendTag::NoData,
+            ) => {
+                if let Some(portal) = portal {
+                    portal.described.answered(rows);
+                }
+                let ours = *ours;
+                self.queue.pop_front();
+                if ours {
+                    self.down.swallow(len);
+                } else {
+                    self.down.pass(len);
+                }
             }
             (front, tag) => return Err(unasked(tag, front.as_deref())),
         }
@@ -263,10 +212,12 @@ impl Relay {
                 return Ok(());
             }
             Some(Expectation::Query(run)) => {
+                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
                 self.account.result(run, &Outcome::Complete(&tag)).await?;
                 self.names_done_query();
             }
             Some(Expectation::Execute(run)) => {
+                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
                 self.account.result(run, &Outcome::Complete(&tag)).await?;
                 self.names_done_query();
                 self.queue.pop_front();
@@ -302,6 +253,7 @@ impl Relay {
                 self.account.result(run, &outcome).await?;
             }
             Some(Expectation::Execute(run)) => {
+                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
                 self.account.result(run, &outcome).await?;
                 self.queue.pop_front();
             }
@@ -312,17 +264,34 @@ impl Relay {
     }
 
     fn on_copy(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
-        self.checked(len)?;
         let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front() else {
+            self.checked(len)?;
             return Err(unasked(tag, self.queue.front()));
         };
+        let mut masker = None;
+        if let Message::CopyOutResponse(response) = self.checked(len)?
+            && !run.detectors.is_empty()
+        {
+            let spelling = run
+                .decision
+                .facts
+                .statements
+                .get(run.statement)
+                .and_then(|facts| facts.copy_spelling.as_ref());
+            let of = masking::copy_of(&response, spelling, run.detectors);
+            masker = Some(of.ok_or_else(|| End::gateway("a COPY whose spelling is not known"))?);
+        }
         let awaited = run.decision.copies_in > 0 && self.gate.copy == CopyPhase::Awaited;
         if tag == BackendTag::CopyInResponse && awaited {
             self.gate.copy = CopyPhase::Active;
         } else if tag == BackendTag::CopyOutResponse && run.decision.copies_out {
             self.copy_out = true;
+            self.masking.copy = masker;
         } else if tag != BackendTag::CopyDone || !self.copy_out {
             return Err(unasked(tag, self.queue.front()));
+        } else if let Some(rest) = self.masking.copy_ended()? {
+            self.account.delivered(&rest);
+            self.down.insert(rest);
         }
         self.down.pass(len);
         Ok(())
@@ -336,7 +305,20 @@ impl Relay {
             self.account.moved(&moved, "reported").await;
             return Err(moved_setting(&moved));
         }
-        self.down.pass(len);
+        let detectors = self.judge.detectors();
+        let frame = self.down.unscanned().get(..len).unwrap_or_default();
+        let masked = match Message::parse(frame) {
+            Ok(Message::ParameterStatus(status)) => {
+                self.masking.text("setting", status.value(), &detectors).map(|value| {
+                    let mut out = Vec::with_capacity(len);
+                    let encoded = encode::parameter_status(&mut out, status.name(), value);
+                    debug_assert!(encoded.is_ok());
+                    out
+                })
+            }
+            Ok(_) | Err(_) => None,
+        };
+        self.say_or_pass(len, masked);
         Ok(())
     }
 
@@ -348,20 +330,23 @@ impl Relay {
             return Err(End::gateway("an ErrorResponse frame that is none"));
         };
         let sqlstate: Vec<u8> = fields.sqlstate().unwrap_or("XX000").into();
+        let masked = self.masking.report(Report::Error, frame, &self.judge.detectors())?;
+        self.masking.copy = None;
         if matches!(fields.severity(), Some(b"FATAL" | b"PANIC") | None) {
-            return self.on_fatal(len, &sqlstate).await;
+            return self.on_fatal(len, &sqlstate, masked).await;
         }
         self.copy_out = false;
         match self.queue.front_mut() {
             Some(Expectation::Query(run)) => {
                 run.failed = true;
+                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
                 self.account.result(run, &Outcome::Error(&sqlstate)).await?;
-                self.down.pass(len);
+                self.say_or_pass(len, masked);
             }
             Some(Expectation::Sync { .. }) => {
                 // Work at the end of the transaction failed: deferred constraints, serialization.
                 self.account.failed_aside(&sqlstate).await?;
-                self.down.pass(len);
+                self.say_or_pass(len, masked);
             }
             Some(Expectation::RefusedQuery { rewritten: true, .. }) | None => {
                 return Err(unasked(BackendTag::ErrorResponse, self.queue.front()));
@@ -369,25 +354,31 @@ impl Relay {
             Some(Expectation::RefusedQuery { refusal, reference, rewritten }) => {
                 *rewritten = true;
                 let ours = (sqlstate == SYNTAX_ERROR.as_bytes()).then(|| denial::error(refusal, reference));
-                self.say_or_pass(len, ours);
+                self.say_or_pass(len, ours.or(masked));
             }
             Some(Expectation::GuardRead { failed, .. }) => {
                 *failed = true;
                 self.down.swallow(len);
             }
-            Some(_) => self.on_batch_error(len, &sqlstate).await?,
+            Some(_) => self.on_batch_error(len, &sqlstate, masked).await?,
         }
         self.end_failed_copy();
         Ok(())
     }
 
     /// An error in the extended protocol: its entry ends, and all behind it up to the Sync is skipped.
-    async fn on_batch_error(&mut self, len: usize, sqlstate: &[u8]) -> Result<(), End> {
+    async fn on_batch_error(
+        &mut self,
+        len: usize,
+        sqlstate: &[u8],
+        masked: Option<Vec<u8>>,
+    ) -> Result<(), End> {
         let mut ours = None;
         let Some(mut front) = self.queue.pop_front() else { return Ok(()) };
         match &mut front {
             Expectation::Bind { run, .. } | Expectation::Execute(run) => {
                 run.failed = true;
+                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
                 self.account.result(run, &Outcome::Error(sqlstate)).await?;
             }
             Expectation::RefusedParse { refusal, reference } => {
@@ -395,7 +386,7 @@ impl Relay {
             }
             Expectation::Parse { .. }
             | Expectation::DescribeStatement { .. }
-            | Expectation::DescribePortal
+            | Expectation::DescribePortal { .. }
             | Expectation::Close { .. } => self.account.failed_aside(sqlstate).await?,
             Expectation::Query(_)
             | Expectation::Sync { .. }
@@ -427,29 +418,30 @@ impl Relay {
                 self.account.skipped(&run).await?;
             }
         }
-        self.say_or_pass(len, ours);
+        self.say_or_pass(len, ours.or(masked));
         Ok(())
     }
 
-    fn say_or_pass(&mut self, len: usize, ours: Option<Vec<u8>>) {
+    pub(super) fn say_or_pass(&mut self, len: usize, ours: Option<Vec<u8>>) {
         match ours {
             Some(answer) => self.down.replace(len, answer),
             None => self.down.pass(len),
         }
     }
 
-    async fn on_fatal(&mut self, len: usize, sqlstate: &[u8]) -> Result<(), End> {
+    async fn on_fatal(&mut self, len: usize, sqlstate: &[u8], masked: Option<Vec<u8>>) -> Result<(), End> {
         if let Some(Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. }) =
             self.queue.front_mut()
         {
             run.failed = true;
+            self.account.masked(Some(run.record), self.masking.tally.take()).await?;
             self.account.result(run, &Outcome::Error(sqlstate)).await?;
         }
         if let Some(end) = self.broken_copy(sqlstate) {
             self.down.swallow(len);
             return Err(end);
         }
-        self.down.pass(len);
+        self.say_or_pass(len, masked);
         Err(End::BackendSaidFatal { sqlstate: String::from_utf8_lossy(sqlstate).into_owned() })
     }
 
@@ -470,6 +462,7 @@ impl Relay {
         self.status = status;
         self.copy_out = false;
         self.gate.copy_broken_by = None;
+        self.account.masked(None, self.masking.tally.take()).await?;
         if status == TransactionStatus::Idle {
             self.names.transaction_ended(batch);
             self.judge.transaction_ended();
@@ -566,7 +559,7 @@ fn undo(names: &mut super::names::Names, entry: Expectation) -> Option<Box<Run>>
         Expectation::Query(run) => Some(run),
         Expectation::Execute(_)
         | Expectation::DescribeStatement { .. }
-        | Expectation::DescribePortal
+        | Expectation::DescribePortal { .. }
         | Expectation::Sync { .. }
         | Expectation::RefusedParse { .. }
         | Expectation::RefusedQuery { .. }
@@ -574,7 +567,7 @@ fn undo(names: &mut super::names::Names, entry: Expectation) -> Option<Box<Run>>
     }
 }
 
-fn unasked(tag: BackendTag, front: Option<&Expectation>) -> End {
+pub(super) fn unasked(tag: BackendTag, front: Option<&Expectation>) -> End {
     End::backend(format!(
         "pgturnstile ended the session: the target sent {} where {} was owed. Next: check what stands between the \
          gateway and PostgreSQL",

@@ -28,6 +28,7 @@ use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
 use super::fence::{Fence, behind_the_fence, fence_admits_text, owed};
 use super::judge::{Decision, Fence as FenceKind, Verdict};
+use super::masking::Described;
 use super::names::{Lookup, Portal};
 use super::refuse::{Skip, Stand, absent, bad_name, too_many_names};
 use super::relay::Relay;
@@ -403,8 +404,12 @@ impl Relay {
         self.judge.temp_unread |= decision.may_make_temporary;
         self.raise_fence(decision.fence, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
-        let bound =
-            Portal { statement: Arc::new(statement.judged_again(decision)), record, batch: Some(self.batch) };
+        let bound = Portal {
+            statement: Arc::new(statement.judged_again(decision)),
+            record,
+            described: Described::default(),
+            batch: Some(self.batch),
+        };
         // A cursor of this name may have gone with its transaction: the server then takes the portal, else it is undone.
         let undo = Some(self.names.set_portal(&portal, Some(Arc::new(bound)), self.batch));
         self.gate.batch_open = true;
@@ -425,6 +430,7 @@ impl Relay {
                 return self.refuse(len, Stand::Extended, refusal, None).await;
             }
         };
+        let name: Box<[u8]> = execute.portal().into();
         if !self.fence_admits_execute(&portal) {
             return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
         }
@@ -446,7 +452,9 @@ impl Relay {
             self.gate.copies_left = decision.copies_in;
         }
         // Its Bind's record is durable before BindComplete leaves, and every row comes behind that.
-        let run = self.run_of(decision, portal.record, None);
+        self.describe_for_masking(&portal, &name);
+        let mut run = self.run_of(decision, portal.record, None);
+        run.portal = Some(portal);
         self.gate.batch_open = true;
         self.up.pass(len);
         self.queue.push_back(Expectation::Execute(run));
@@ -473,12 +481,17 @@ impl Relay {
         if let Some(refusal) = bad_name(describe.name(), "object") {
             return self.refuse(len, Stand::Extended, refusal, None).await;
         }
+        let name: Box<[u8]> = describe.name().into();
         self.gate.batch_open = true;
         self.up.pass(len);
         self.queue.push_back(if statement {
             Expectation::DescribeStatement { parameters_seen: false }
         } else {
-            Expectation::DescribePortal
+            let portal = match self.names.portal(&name, self.batch) {
+                Lookup::Known(portal) => Some(portal),
+                Lookup::Absent | Lookup::Pending => None,
+            };
+            Expectation::DescribePortal { portal, ours: false }
         });
         Ok(Step::Done)
     }
@@ -557,6 +570,9 @@ impl Relay {
             rows: 0,
             bytes: 0,
             failed: false,
+            detectors: self.judge.detectors(),
+            plan: None,
+            portal: None,
         })
     }
 

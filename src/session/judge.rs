@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgturnstile_proto::backend::TransactionStatus;
+use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::policy::{self, Action};
 use pgturnstile_rules::statement::Unparsable;
 use pgturnstile_rules::statement::facts::{NamedUse, StatementFacts, TextFacts, TransactionControl};
@@ -24,6 +25,7 @@ use pgturnstile_rules::statement::facts::{NamedUse, StatementFacts, TextFacts, T
 use super::decisions::ShardMemory;
 use super::denial::{self, Refusal};
 use super::end::End;
+use super::masking::Described;
 use super::names::{Batch, Names, Portal, Prepared};
 use super::summary;
 use super::work::{Stop, Work};
@@ -285,6 +287,11 @@ impl Judge {
         Ok(self.decide(Arc::clone(&decision.facts), &decision.types, names, batch, status))
     }
 
+    /// What looks at everything that leaves for the client.
+    pub(super) fn detectors(&self) -> Detectors {
+        *self.ground.subject.detectors()
+    }
+
     /// A statement that may have changed the schema was completed.
     pub fn catalog_changed(&mut self, decision: &Decision) {
         self.private_ddl = Some(u64::MAX);
@@ -328,7 +335,7 @@ impl Judge {
                     ..TextFacts::clone(&decision.facts)
                 };
                 let statement = Arc::new(self.carried(facts, record, names));
-                let portal = Portal { statement, record, batch: None };
+                let portal = Portal { statement, record, described: Described::default(), batch: None };
                 names.put_portal(name.as_bytes(), Arc::new(portal));
             }
             Some(NamedUse::Close(Some(name))) => names.drop_portal(name.as_bytes()),

@@ -14,6 +14,8 @@
 //! | [`relay`] | the loop, back-pressure, last words |
 //! | [`gate`], `copy_in`, `fence`, `refuse` | what a client's frame does, and when it may go on |
 //! | [`flow`] | what a backend's frame closes, and when it may go on |
+//! | `rows` | rows, COPY data, texts that quote data |
+//! | `masking` | which plan holds for which rows |
 //! | [`expect`] | what the backend owes |
 //! | [`names`] | prepared statements and portals |
 //! | [`judge`], [`world`], [`decisions`] | the verdict on a text |
@@ -34,11 +36,13 @@ pub mod flow;
 pub mod gate;
 pub mod greeting;
 pub mod judge;
+mod masking;
 pub mod names;
 mod oversized;
 pub mod pinned;
 mod refuse;
 pub mod relay;
+mod rows;
 pub mod summary;
 pub mod tally;
 mod work;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::judge::Decision;
+use super::masking::Described;
 
 /// The server's NAMEDATALEN less its NUL (`src/include/pg_config_manual.h`).
 pub const NAME_BYTES_MAX: usize = 63;
@@ -65,6 +66,8 @@ pub struct Portal {
     pub statement: Arc<Prepared>,
     /// Sequence of the record of its Bind or DECLARE, within the session.
     pub record: u64,
+    /// What is known of its rows.
+    pub described: Described,
     /// Batch of its Bind: protocol portals end with their transaction. `None`: a SQL cursor.
     pub batch: Option<Batch>,
 }
@@ -260,7 +263,7 @@ mod tests {
         let first = Arc::new(names.prepared(Arc::new(decision), 1));
         assert!(names.full());
         let again = Arc::new(first.judged_again(Arc::clone(&first.decision)));
-        let portal = Portal { statement: again, record: 2, batch: Some(1) };
+        let portal = Portal { statement: again, record: 2, described: Described::default(), batch: Some(1) };
         let parse = names.set_statement(b"", Some(first), 1);
         let bind = names.set_portal(b"p", Some(Arc::new(portal)), 1);
         let next = names.set_statement(b"", Some(prepared(3)), 1);

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_proto::{Limits, encode};
+use pgturnstile_rules::mask::style::TokenKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
@@ -31,6 +32,7 @@ use super::end::{End, Fault};
 use super::expect::Expectation;
 use super::gate::Gate;
 use super::judge::Judge;
+use super::masking::Masking;
 use super::names::{Batch, Names};
 use super::pinned::Pinned;
 use crate::evidence::Mark;
@@ -71,6 +73,7 @@ pub struct Relay {
     pub(super) pinned: Pinned,
     pub(super) judge: Judge,
     pub(super) account: Account,
+    pub(super) masking: Masking,
     control: Arc<Control>,
     /// The client's next frame waits for the backend or for the evidence.
     pub(super) blocked: bool,
@@ -110,6 +113,8 @@ pub struct Parts {
     pub judge: Judge,
     /// The evidence.
     pub account: Account,
+    /// Key of the tokens that stand in for values.
+    pub token_key: TokenKey,
     /// Orders from outside.
     pub control: Arc<Control>,
 }
@@ -137,6 +142,7 @@ impl Relay {
             pinned: parts.pinned,
             judge: parts.judge,
             account: parts.account,
+            masking: Masking::new(parts.token_key),
             control: parts.control,
             blocked: false,
             answers_wait: false,

@@ -81,6 +81,7 @@ impl<'w> Work<'w> {
 
     pub(super) fn statement(&mut self, statement: &StatementFacts) -> Result<policy::Judgement, Stop> {
         self.check_new_name(statement)?;
+        check_spelling(statement, !self.judge.detectors().is_empty())?;
         let carried = self.carried(statement)?;
         self.check_order(statement)?;
         let ground = &self.judge.ground;
@@ -298,6 +299,19 @@ fn unknown(sqlstate: &'static str, what: &str, name: &str) -> Refusal {
             name.escape_default()
         ),
     )
+}
+
+/// Where detectors look at what leaves, COPY must say how its rows are spelled.
+fn check_spelling(statement: &StatementFacts, looked_at: bool) -> Result<(), Stop> {
+    if looked_at && statement.copy == Some(CopyUse::Out) && statement.copy_spelling.is_none() {
+        return Err(Stop::Refuse(Refusal::built_in(
+            denial::REFUSED,
+            "built-in: copy-spelling",
+            "pgturnstile refused a COPY to the client: an option of it, or an encoding other than UTF8, leaves it open how its \
+             rows are spelled, and the policy has them searched. Next: use FORMAT text, csv or binary in UTF8",
+        )));
+    }
+    Ok(())
 }
 
 fn empty_prepared() -> Refusal {

@@ -14,6 +14,7 @@ use pgturnstile::session::{
 };
 use pgturnstile_proto::Limits;
 use pgturnstile_rules::catalog::{Definitions, Snapshot};
+use pgturnstile_rules::mask::style::TokenKey;
 use pgturnstile_rules::policy::Policy;
 use pgturnstile_rules::policy::principal::Principal;
 use pgturnstile_rules::statement::{Done, Unparsable};
@@ -180,6 +181,7 @@ impl Rig {
                 STATEMENT_BYTES_MAX,
             ),
             account: Account::new(log, durability, Arc::clone(self.memory.tally())),
+            token_key: TokenKey::derive(&[7; 32]),
             control: Arc::new(Control::default()),
         })
     }

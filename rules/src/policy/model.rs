@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use crate::class::Class;
+use crate::mask::detect::Detector;
+use crate::mask::plan::{Canonical as Canonicalised, Style};
 use crate::policy::condition::Condition;
 use crate::policy::group::Group;
 use crate::policy::object::Tier;
@@ -24,6 +26,8 @@ pub struct Model {
     pub accesses: Vec<Arc<Access>>,
     /// What is sensitive.
     pub labels: Vec<Label>,
+    /// What is recognised by pattern where no label stands.
+    pub detections: Vec<Detection>,
     /// Functions whose body the operator stands for.
     pub vouches: Vec<Vouch>,
     /// What adds.
@@ -309,6 +313,29 @@ impl Canonical {
     pub const NAMES: &'static [(&'static str, Canonical)] =
         &[("lower", Canonical::Lower), ("digits", Canonical::Digits)];
 }
+
+/// `[[detector]]`: what is recognised by pattern in columns without a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detection {
+    /// Id and place.
+    pub rule: Rule,
+    /// For whom.
+    pub groups: Groups,
+    /// On which targets.
+    pub targets: Targets,
+    /// Which detectors.
+    pub detect: Vec<Detector>,
+    /// How a match is masked.
+    pub style: Style,
+}
+
+/// Words for the styles of detectors, the strictest first.
+pub const DETECTOR_STYLES: &[(&str, Style)] = &[
+    ("fixed", Style::Fixed),
+    ("token", Style::Token(Canonicalised::AsIs)),
+    ("domain", Style::Domain),
+    ("last4", Style::Last(4)),
+];
 
 /// `[[vouch]]`: a function whose body the operator stands for, by its digest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -75,11 +75,13 @@ pub const PACKS: &[Pack] = &[
         permits_by_default: false,
         bench: BENCH_OPEN,
     },
+    Pack {
+        name: "pii",
+        text: include_str!("../../packs/pii.toml"),
+        permits_by_default: false,
+        bench: BENCH_OPEN,
+    },
 ];
-
-/// Packs that the design names and that need what is not built yet.
-const NOT_BUILT: &[(&str, &str)] =
-    &[("pii", "it labels columns, and masking is not built into this version")];
 
 /// The pack of that name, or why there is none.
 pub(crate) fn find(name: &str) -> Result<&'static Pack, String> {
@@ -87,11 +89,8 @@ pub(crate) fn find(name: &str) -> Result<&'static Pack, String> {
         return Ok(pack);
     }
     let names: Vec<&str> = PACKS.iter().map(|pack| pack.name).collect();
-    Err(match NOT_BUILT.iter().find(|(planned, _)| *planned == name) {
-        Some((_, why)) => format!("the pack {name} is not built: {why}; leave it out"),
-        None => format!(
-            "no pack {name} is shipped; packs are {}; other files must not stand in packs/",
-            names.join(", ")
-        ),
-    })
+    Err(format!(
+        "no pack {name} is shipped; packs are {}; other files must not stand in packs/",
+        names.join(", ")
+    ))
 }

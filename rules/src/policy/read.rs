@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use crate::document::Place as DocumentPlace;
 use crate::document::{Diagnostics, Located, Table, Unique, unknown_word};
+use crate::mask::detect::Detector;
+use crate::mask::plan::Style;
 use crate::policy::condition;
 use crate::policy::group::Group;
 use crate::policy::model::{
-    Access, Canonical, Defaults, Durability, Groups, Hold, Label, Mask, Mode, Model, Permit, Record,
-    Restrict, Rule, Test, Then, Vouch,
+    Access, Canonical, DETECTOR_STYLES, Defaults, Detection, Durability, Groups, Hold, Label, Mask, Mode,
+    Model, Permit, Record, Restrict, Rule, Test, Then, Vouch,
 };
 use crate::policy::object::Tier;
 use crate::policy::packs::Pack;
@@ -156,6 +158,9 @@ impl<'d> Reader<'d> {
         for table in root.tables("label") {
             self.label(&table, origin);
         }
+        for table in root.tables("detector") {
+            self.detection(&table, origin);
+        }
         for table in root.tables("vouch") {
             self.vouch(&table, origin);
         }
@@ -267,6 +272,26 @@ impl<'d> Reader<'d> {
         self.draft.label_places.push(place.clone());
         let place = origin.place(&place);
         self.draft.model.labels.push(Label { place, column, parts, tier, mask, entropy_bits, canonical });
+    }
+
+    fn detection(&mut self, table: &Table<'_>, origin: &Origin) {
+        let rule = self.rule(table, origin);
+        let groups = self.groups_of(table);
+        let targets = read_targets(table);
+        let style = table.choice("mask", DETECTOR_STYLES).unwrap_or(Style::Fixed);
+        let known: Vec<&str> = Detector::ALL.iter().map(|detector| detector.name()).collect();
+        let mut detect = Vec::new();
+        for word in table.required_strings("detect").unwrap_or_default() {
+            let named =
+                Detector::ALL.iter().filter(|detector| word.value == "*" || detector.name() == word.value);
+            let before = detect.len();
+            detect.extend(named);
+            if detect.len() == before {
+                table.diagnostics().error(&word.place, unknown_word(&word.value, &known));
+            }
+        }
+        let (Some(rule), Some(groups), Some(targets)) = (rule, groups, targets) else { return };
+        self.draft.model.detections.push(Detection { rule, groups, targets, detect, style });
     }
 
     fn vouch(&mut self, table: &Table<'_>, origin: &Origin) {

@@ -73,6 +73,7 @@ pub const SECTIONS: &[Section] = &[
             optional("group", "tables", "none", "`[group.NAME]`"),
             optional("access", "array of tables", "none", "`[[access]]`"),
             optional("label", "array of tables", "none", "`[[label]]`"),
+            optional("detector", "array of tables", "none", "`[[detector]]`"),
             optional("vouch", "array of tables", "none", "`[[vouch]]`"),
             optional("permit", "array of tables", "none", "`[[permit]]`"),
             optional("restrict", "array of tables", "none", "`[[restrict]]`"),
@@ -196,6 +197,26 @@ pub const SECTIONS: &[Section] = &[
             required("mask", "\"null\", \"last4\", \"domain\", \"token\"", "the style of its mask"),
             optional("entropy_bits", "integer", "unknown", "bits of entropy of its values"),
             optional("canonical", "\"lower\", \"digits\"", "none", "how values are brought to one form"),
+        ],
+    },
+    Section {
+        header: "[[detector]]",
+        meaning: "What is recognised by pattern in columns without a label, in every format, and in the server's messages. Without any, nothing is. An included file may hold it: it tightens.",
+        keys: &[
+            ID,
+            GROUPS,
+            TARGETS,
+            required(
+                "detect",
+                "array of detectors",
+                "`private-key`, `connection-string`, `jwt`, `api-key`, `iban`, `card`, `ssn`, `national-id`, `phone`, `email`; `*` is all",
+            ),
+            optional(
+                "mask",
+                "\"fixed\", \"token\", \"domain\" or \"last4\"",
+                "\"fixed\"",
+                "what stands in for a match inside a text; of several for one detector the first of this list. In types that are no text the value becomes NULL",
+            ),
         ],
     },
     Section {

@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use crate::mask::detect::Detectors;
+use crate::mask::plan::Style;
 use crate::policy::Policy;
 use crate::policy::group::Member;
 use crate::policy::index::Index;
-use crate::policy::model::{Access, Disclose, Groups};
+use crate::policy::model::{Access, DETECTOR_STYLES, Disclose, Groups};
 use crate::policy::principal::Principal;
 
 /// What [`Policy::judge`] needs to know of a session.
@@ -22,6 +24,7 @@ pub struct Subject {
     target: Arc<str>,
     groups: Vec<Arc<str>>,
     unknown: Vec<(Arc<str>, String)>,
+    detectors: Detectors,
 }
 
 impl Subject {
@@ -33,6 +36,11 @@ impl Subject {
     /// The target's name.
     pub fn target(&self) -> &str {
         &self.target
+    }
+
+    /// The detectors that look at what it reads.
+    pub fn detectors(&self) -> &Detectors {
+        &self.detectors
     }
 
     /// The groups it is in.
@@ -153,7 +161,29 @@ impl Policy {
                 .map(|(name, _)| Arc::clone(name))
                 .collect(),
             unknown: names.filter_map(unknown).collect(),
+            detectors: self.detectors(&membership, target),
         })
+    }
+
+    /// Like restricts, they tighten: who may be in a group counts as in. Of two styles for one detector the stricter is
+    /// taken.
+    fn detectors(&self, membership: &Membership, target: &str) -> Detectors {
+        let strictness = |style: Style| DETECTOR_STYLES.iter().position(|(_, listed)| *listed == style);
+        let mut detectors = Detectors::NONE;
+        for detection in &self.model.detections {
+            if !detection.targets.contain(target) || !membership.may_be_in(&detection.groups) {
+                continue;
+            }
+            for detector in &detection.detect {
+                let stricter = detectors
+                    .style(*detector)
+                    .is_none_or(|before| strictness(detection.style) < strictness(before));
+                if stricter {
+                    detectors = detectors.with(*detector, detection.style);
+                }
+            }
+        }
+        detectors
     }
 
     fn choose(

@@ -55,6 +55,8 @@ pub struct StatementFacts {
     pub named: Option<NamedUse>,
     /// COPY with the client.
     pub copy: Option<CopyUse>,
+    /// How a COPY to the client spells its rows; `None` where an option is not known here, or the encoding is another one.
+    pub copy_spelling: Option<CopySpelling>,
     /// Flags that no list carries.
     pub flags: Flags,
     /// How many `$n` the text uses.
@@ -248,6 +250,35 @@ pub enum CopyUse {
     In,
     /// COPY … TO STDOUT.
     Out,
+}
+
+/// How COPY spells rows (`ProcessCopyOptions`, src/backend/commands/copy.c).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopySpelling {
+    /// `FORMAT text`.
+    Text {
+        /// Between fields.
+        delimiter: u8,
+        /// What NULL is written as.
+        null: Box<[u8]>,
+        /// The first line holds the columns' names.
+        header: bool,
+    },
+    /// `FORMAT csv`.
+    Csv {
+        /// Between fields.
+        delimiter: u8,
+        /// Around fields that need it.
+        quote: u8,
+        /// Before a quote inside a field.
+        escape: u8,
+        /// What NULL is written as, without quotes.
+        null: Box<[u8]>,
+        /// The first line holds the columns' names.
+        header: bool,
+    },
+    /// `FORMAT binary`.
+    Binary,
 }
 
 /// What no list carries.

@@ -7,6 +7,10 @@
 
 use std::sync::OnceLock;
 
+mod runs;
+
+pub use runs::{Candidate, Candidates, RUN_BYTES_MIN, is_number_byte};
+
 /// How a sweep is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {

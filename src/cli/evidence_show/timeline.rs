@@ -126,6 +126,7 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
         Kind::Statement => statement(header, fields, texts),
         Kind::StatementResult => vec![result(header, fields)],
         Kind::Refusal => vec![refusal(header, fields)],
+        Kind::Masked => vec![masked(header, fields)],
         Kind::CancelRequested => vec![format!("cancel from {}: {}", text("peer"), text("outcome"))],
         Kind::SettingMoved => vec![format!(
             "SETTING MOVED: {} is {}, must be {} ({})",
@@ -141,6 +142,21 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
             vec![format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))]
         }
     }
+}
+
+/// `masked of 12: 3 x detector card in column 2, …`.
+fn masked(header: &RecordHeader, fields: &Fields) -> String {
+    let Value::List(counts) = fields.value("counts") else { return String::new() };
+    let parts: Vec<String> = counts
+        .iter()
+        .map(|count| {
+            let Value::Map(count) = count else { return String::new() };
+            let count = Fields(count.clone());
+            format!("{} x {} in {}", count.text("count"), count.text("by"), count.text("place"))
+        })
+        .collect();
+    let of = if header.refers == REFERS_TO_NONE { String::new() } else { format!(" of {}", header.refers) };
+    format!("masked{of}: {}", parts.join(", "))
 }
 
 fn started(fields: &Fields) -> String {

@@ -139,6 +139,8 @@ kinds! {
     SessionClosed(SessionClosed) = 26, "session-closed", flags: FLAG_CLOSES;
     /// The text, facts and verdict that statements share.
     JudgedText(JudgedText) = 27, "judged-text", flags: 0;
+    /// What was masked of a statement's result.
+    Masked(Masked) = 28, "masked", flags: 0;
 }
 
 /// Version of every payload that this program writes.
@@ -245,6 +247,7 @@ impl Entry<'_> {
             | Entry::SettingMoved(_)
             | Entry::ProtocolViolation(_)
             | Entry::JudgedText(_)
+            | Entry::Masked(_)
             | Entry::SessionClosed(_) => false,
         }
     }

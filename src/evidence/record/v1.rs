@@ -451,6 +451,25 @@ pub struct StatementResult<'a> {
     pub ended_ns: u64,
 }
 
+/// What was masked in one place by one cause.
+#[derive(Archive, Serialize, Clone, Debug, PartialEq, Eq)]
+pub struct MaskCount {
+    /// `column N` of the result, from 1; `error`, `notice`, `notification`, `setting`.
+    pub place: String,
+    /// `label NAME`, `detector NAME`, or `withheld: WHY`.
+    pub by: String,
+    /// How many values, or matches inside values.
+    pub count: u64,
+}
+
+/// What was masked of a statement's result, or of the server's texts; never a value.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Masked<'a> {
+    /// By place and cause.
+    #[rkyv(with = InlineAsBox)]
+    pub counts: &'a [MaskCount],
+}
+
 /// A statement was refused; what the client was told.
 #[derive(Archive, Serialize, Clone, Copy, Debug)]
 pub struct Refusal<'a> {

@@ -252,22 +252,27 @@ fn statements(script: &mut Script) {
 }
 
 fn session_end(script: &mut Script) {
+    let counts = [
+        MaskCount { place: "column 2".into(), by: "detector card".into(), count: 3 },
+        MaskCount { place: "error".into(), by: "detector email".into(), count: 1 },
+    ];
+    script.put(3, 9, &Entry::Masked(Masked { counts: &counts }), How::QUEUED.belonging_to(7));
     script.put(
         3,
-        9,
+        10,
         &Entry::CancelRequested(CancelRequested { peer: "192.0.2.9:1", outcome: "idle" }),
         How::QUEUED,
     );
     script.put(
         3,
-        10,
+        11,
         &Entry::SettingMoved(SettingMoved { name: "role", expected: "none", seen: "dba", how: "re-read" }),
         How::QUEUED,
     );
     let totals = Totals { statements: 2, refused: 1, rows: 1, client_bytes: 100, server_bytes: 200 };
     script.put(
         3,
-        11,
+        12,
         &Entry::SessionClosed(SessionClosed {
             reason: "a guarded setting moved",
             by: "client",
@@ -323,7 +328,7 @@ fn version_1_is_written_byte_for_byte_as_it_was_published() {
 fn version_1_reads_as_it_was_published() {
     let report = check(&golden());
     assert_eq!(report.bad, None);
-    assert_eq!((report.sessions_closed, report.records), (2, 21));
+    assert_eq!((report.sessions_closed, report.records), (2, 22));
     let mut told = String::new();
     verify(&golden(), &mut |_, _| {}, &mut |position, record| {
         let (kind, payload) = record::payload(record).unwrap();

@@ -31,19 +31,17 @@ fn every_shipped_pack_loads_alone() {
 
 #[test]
 fn the_policy_of_the_design_loads_but_for_what_is_not_built() {
-    // As it stands: the pack of patterns is not shipped yet, and team.toml is a file that is not here.
+    // As it stands: team.toml is a file that is not here.
     let as_it_stands = found(DESIGN);
     let errors: Vec<&String> = as_it_stands.iter().filter(|line| !line.contains(": warning: ")).collect();
     assert_eq!(
         errors,
         [
-            "policy.toml:3: include[1]: the pack pii is not built: it labels columns, and masking is not built into this version; leave it out",
             "policy.toml:3: include[3]: a policy that was not read from a file includes shipped packs only",
         ]
     );
-    // Without those two it loads, and says of every rule what is not built.
+    // Without it, it loads, and says of every rule what is not built.
     let text = DESIGN
-        .replace("\"packs/pii.toml\", ", "")
         .replace(", { file = \"team.toml\", allow_permits = true }", "");
     let policy = Policy::from_text("policy.toml", &text, None).expect("the design's policy");
     let warnings: Vec<String> = policy.warnings().iter().map(ToString::to_string).collect();

@@ -74,6 +74,7 @@ pub(super) fn statement(class: Class, tag: &'static str) -> StatementFacts {
         transaction: None,
         named: None,
         copy: None,
+        copy_spelling: None,
         flags: Flags::default(),
         parameters: 0,
         prepared: None,

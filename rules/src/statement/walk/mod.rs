@@ -378,6 +378,7 @@ fn blank(class: Class, tag: &'static str) -> StatementFacts {
         transaction: None,
         named: None,
         copy: None,
+        copy_spelling: None,
         flags: Flags::default(),
         parameters: 0,
         prepared: None,

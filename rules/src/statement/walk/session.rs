@@ -8,7 +8,7 @@ use pg_query::protobuf::node::Node as N;
 use super::{Purpose, Walker, kind, name};
 use crate::class::Class;
 use crate::statement::facts::{
-    CopyUse, NamedUse, ObjectKind, Predicate, SettingAction, SettingUse, TransactionControl,
+    CopySpelling, CopyUse, NamedUse, ObjectKind, Predicate, SettingAction, SettingUse, TransactionControl,
 };
 use crate::statement::generated::Visitor;
 
@@ -219,6 +219,7 @@ impl<'t> Walker<'t> {
             self.act(Class::AdminSystem, None, ObjectKind::None, why);
         } else {
             self.facts.copy = Some(if *is_from { CopyUse::In } else { CopyUse::Out });
+            self.facts.copy_spelling = (!is_from).then(|| spelling(options)).flatten();
         }
         if let Some(relation) = relation {
             self.relation(relation, class, Predicate::NotApplicable);
@@ -237,6 +238,61 @@ impl<'t> Walker<'t> {
             self.access = Class::ReadSelect;
             self.node(condition);
         }
+    }
+}
+
+/// How the rows are spelled; `None` where an option leaves it open.
+fn spelling(options: &[pb::Node]) -> Option<CopySpelling> {
+    let text = |arg: Option<&pb::Node>| match kind(arg) {
+        Some(N::String(pb::String { sval })) => Some(sval.clone()),
+        Some(_) | None => name::constant(arg),
+    };
+    let byte = |arg: Option<&pb::Node>| match text(arg)?.as_bytes() {
+        [byte] => Some(*byte),
+        _ => None,
+    };
+    let (mut format, mut delimiter, mut quote, mut escape) = ("text".to_owned(), None, None, None);
+    let (mut null, mut header) = (None, false);
+    for option in options {
+        let Some(N::DefElem(option)) = kind(Some(option)) else { return None };
+        let arg = option.arg.as_deref();
+        match option.defname.as_str() {
+            "format" => format = text(arg)?,
+            "delimiter" => delimiter = Some(byte(arg)?),
+            "quote" => quote = Some(byte(arg)?),
+            "escape" => escape = Some(byte(arg)?),
+            "null" => null = Some(text(arg)?),
+            "header" => header = truth(arg),
+            // Quotes where none are needed read the same; FREEZE speaks of COPY FROM.
+            "force_quote" | "freeze" => {}
+            // In some encodings a byte of a character looks like a delimiter or a backslash.
+            "encoding" => {
+                let name = text(arg)?.to_ascii_lowercase();
+                if !matches!(name.as_str(), "utf8" | "utf-8" | "unicode") {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+    }
+    match format.as_str() {
+        "text" => Some(CopySpelling::Text {
+            delimiter: delimiter.unwrap_or(b'\t'),
+            null: null.unwrap_or_else(|| "\\N".to_owned()).into_bytes().into(),
+            header,
+        }),
+        "csv" => {
+            let quote = quote.unwrap_or(b'"');
+            Some(CopySpelling::Csv {
+                delimiter: delimiter.unwrap_or(b','),
+                quote,
+                escape: escape.unwrap_or(quote),
+                null: null.unwrap_or_default().into_bytes().into(),
+                header,
+            })
+        }
+        "binary" => Some(CopySpelling::Binary),
+        _ => None,
     }
 }
 

@@ -1,0 +1,509 @@
+//! CopyData of a COPY to the client: text, CSV and binary.
+//!
+//! Owns: where a row and its fields end, in whatever pieces they come, and how a field is spelled. May not: take a CopyData
+//! frame that was not checked to be whole. Fails closed: a row with another number of fields than CopyOutResponse told, or
+//! one that never ends, is an error, and nothing of it is released. Source: `CopyToTextOneRow`, `CopyAttributeOutText`,
+//! `CopyAttributeOutCSV`, `CopyOneRowTo` (src/backend/commands/copyto.c).
+//!
+//! ```text
+//!  pieces ─► carry (a row that is not whole yet) ─► whole rows ─► fields ─► masked ─► pieces, one for each that came
+//! ```
+
+use super::plan::Plan;
+use super::row::{Masker, Misfit, Positions};
+use super::style::Masked;
+use super::tally::Tally;
+use crate::statement::facts::CopySpelling;
+
+/// Bytes of a row that may wait for its end.
+pub const CARRY_BYTES_MAX: usize = 67_108_864;
+
+/// Signature of the binary format, and the words behind it.
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+const BINARY_HEAD_BYTES: usize = 19;
+
+/// The masking of one COPY; see the module.
+#[derive(Debug)]
+pub struct CopyMasker {
+    plan: Plan,
+    spelling: CopySpelling,
+    carry: Vec<u8>,
+    /// A header (binary), or a line of names, has not come yet.
+    head: bool,
+    /// The binary trailer came: nothing may follow.
+    ended: bool,
+}
+
+/// Bytes of a CopyData frame before its data.
+const FRAME_HEAD_BYTES: usize = 5;
+
+impl CopyMasker {
+    /// For columns under `plan`, spelled as the statement said.
+    pub fn new(plan: Plan, spelling: CopySpelling) -> Self {
+        let head = match &spelling {
+            CopySpelling::Text { header, .. } | CopySpelling::Csv { header, .. } => *header,
+            CopySpelling::Binary => true,
+        };
+        Self { plan, spelling, carry: Vec::new(), head, ended: false }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What leaves in the stead of a run of whole CopyData frames; `None` when it may leave as it is.
+    ///
+    /// # Errors
+    /// [`Misfit`]: nothing of the run may be released.
+    pub fn run(
+        &mut self,
+        masker: &mut Masker,
+        run: &[u8],
+        tally: &mut Tally,
+    ) -> Result<Option<Vec<u8>>, Misfit> {
+        if self.plan.is_clear() || self.is_clean(run)? {
+            return Ok(None);
+        }
+        let mut out: Option<Vec<u8>> = None;
+        let mut at = 0;
+        while at < run.len() {
+            let (data, next) = frame(run, at)?;
+            let masked = self.data(masker, data, tally)?;
+            if masked.is_some() && out.is_none() {
+                out = Some(run.get(..at).unwrap_or_default().to_vec());
+            }
+            match (&mut out, masked) {
+                (Some(out), Some(masked)) => write_frame(&masked, out)?,
+                (Some(out), None) => out.extend_from_slice(run.get(at..next).unwrap_or_default()),
+                (None, _) => {}
+            }
+            at = next;
+        }
+        Ok(out)
+    }
+
+    /// What is left at CopyDone: a last row without its end. `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Misfit`]: the binary format ended inside a row.
+    pub fn end(&mut self, masker: &mut Masker, tally: &mut Tally) -> Result<Option<Vec<u8>>, Misfit> {
+        if self.carry.is_empty() {
+            return Ok(None);
+        }
+        if self.spelling == CopySpelling::Binary {
+            return Err(Misfit);
+        }
+        let row = std::mem::take(&mut self.carry);
+        let mut content = Vec::new();
+        if !self.row(masker, &row, tally, &mut content)? {
+            content = row;
+        }
+        let mut out = Vec::new();
+        write_frame(&content, &mut out)?;
+        Ok(Some(out))
+    }
+
+    /// Whether the run can be told at a glance to hold nothing: every frame ends with a row, and no candidate is in it.
+    fn is_clean(&self, run: &[u8]) -> Result<bool, Misfit> {
+        if self.plan.walks() || self.head || !self.carry.is_empty() {
+            return Ok(false);
+        }
+        let quote = match &self.spelling {
+            CopySpelling::Binary => return Ok(false),
+            CopySpelling::Text { .. } => None,
+            CopySpelling::Csv { quote, .. } => Some(*quote),
+        };
+        let mut at = 0;
+        while at < run.len() {
+            let (data, next) = frame(run, at)?;
+            let even = quote.is_none_or(|quote| memchr::memchr_iter(quote, data).count().is_multiple_of(2));
+            if data.last() != Some(&b'\n') || !even {
+                return Ok(false);
+            }
+            at = next;
+        }
+        Ok(Positions::new(run).next().is_none() && memchr::memmem::find(run, b"\\x").is_none())
+    }
+
+    /// One piece: what leaves in its stead, without a frame; `None` when it may leave as it is.
+    fn data(
+        &mut self,
+        masker: &mut Masker,
+        data: &[u8],
+        tally: &mut Tally,
+    ) -> Result<Option<Vec<u8>>, Misfit> {
+        let carried = !self.carry.is_empty();
+        let mut own = std::mem::take(&mut self.carry);
+        let bytes = if carried {
+            own.extend_from_slice(data);
+            own.as_slice()
+        } else {
+            data
+        };
+        let mut out = Vec::new();
+        let (mut at, mut changed) = (0, carried);
+        while let Some(length) = self.row_bytes(bytes.get(at..).unwrap_or_default())? {
+            let row = bytes.get(at..at + length).unwrap_or_default();
+            let begin = out.len();
+            let masked =
+                if std::mem::take(&mut self.head) { false } else { self.row(masker, row, tally, &mut out)? };
+            if masked {
+                changed = true;
+            } else {
+                out.truncate(begin);
+                out.extend_from_slice(row);
+            }
+            at += length;
+        }
+        let rest = bytes.get(at..).unwrap_or_default();
+        if rest.len() > CARRY_BYTES_MAX {
+            return Err(Misfit);
+        }
+        changed |= !rest.is_empty();
+        self.carry = rest.to_vec();
+        Ok(changed.then_some(out))
+    }
+
+    /// Bytes of the row at the front, with its end; `None` where it is not whole, or there is none.
+    fn row_bytes(&mut self, bytes: &[u8]) -> Result<Option<usize>, Misfit> {
+        match self.spelling {
+            // A line end inside a value is spelled `\n`; a bare one always ends the row.
+            CopySpelling::Text { .. } => Ok(memchr::memchr(b'\n', bytes).map(|at| at + 1)),
+            CopySpelling::Csv { quote, escape, .. } => Ok(csv_row_bytes(bytes, quote, escape)),
+            CopySpelling::Binary => self.binary_row_bytes(bytes),
+        }
+    }
+
+    fn binary_row_bytes(&mut self, bytes: &[u8]) -> Result<Option<usize>, Misfit> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        if self.ended {
+            return Err(Misfit);
+        }
+        if self.head {
+            let known = bytes.len().min(SIGNATURE.len());
+            if bytes.get(..known) != SIGNATURE.get(..known) {
+                return Err(Misfit);
+            }
+            let (Some(flags), Some(extension)) = (word(bytes, 11), word(bytes, 15)) else { return Ok(None) };
+            // Flags in the upper half change how the rest is read; none is defined any more.
+            let extension = usize::try_from(extension).map_err(|_| Misfit)?;
+            if flags.cast_unsigned() >> 16 != 0 || extension > CARRY_BYTES_MAX {
+                return Err(Misfit);
+            }
+            let length = BINARY_HEAD_BYTES + extension;
+            return Ok((length <= bytes.len()).then_some(length));
+        }
+        let Some(count) = bytes.first_chunk::<2>().map(|bytes| i16::from_be_bytes(*bytes)) else {
+            return Ok(None);
+        };
+        if count == -1 {
+            self.ended = true;
+            return Ok(Some(2));
+        }
+        if usize::try_from(count) != Ok(self.plan.columns().len()) {
+            return Err(Misfit);
+        }
+        let mut at = 2;
+        for _ in 0..count {
+            let Some(length) = word(bytes, at) else { return Ok(None) };
+            at += 4;
+            match usize::try_from(length) {
+                Ok(length) => at = at.checked_add(length).ok_or(Misfit)?,
+                Err(_) if length == -1 => {}
+                Err(_) => return Err(Misfit),
+            }
+        }
+        Ok((at <= bytes.len()).then_some(at))
+    }
+
+    /// Masks a whole row into `out`; false, with anything in `out`, where nothing was masked.
+    fn row(
+        &self,
+        masker: &mut Masker,
+        row: &[u8],
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Misfit> {
+        match &self.spelling {
+            CopySpelling::Text { delimiter, null, .. } => {
+                self.text_row(masker, row, (*delimiter, null), tally, out)
+            }
+            CopySpelling::Csv { delimiter, quote, escape, null, .. } => self.csv_row(
+                masker,
+                row,
+                Csv { delimiter: *delimiter, quote: *quote, escape: *escape, null },
+                tally,
+                out,
+            ),
+            CopySpelling::Binary if self.ended => Ok(false),
+            CopySpelling::Binary => self.binary_row(masker, row, tally, out),
+        }
+    }
+
+    fn text_row(
+        &self,
+        masker: &mut Masker,
+        row: &[u8],
+        (delimiter, null): (u8, &[u8]),
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Misfit> {
+        let content = row.strip_suffix(b"\n").unwrap_or(row);
+        let (mut changed, mut index, mut at) = (false, 0, 0);
+        let mut scratch = Vec::new();
+        loop {
+            let rest = content.get(at..).unwrap_or_default();
+            let length = text_field_bytes(rest, delimiter);
+            let field = rest.get(..length).unwrap_or_default();
+            if index >= self.plan.columns().len() {
+                return Err(Misfit);
+            }
+            scratch.clear();
+            let masked = if field == null {
+                Masked::Keep
+            } else {
+                masker.column(&self.plan, index, &text_decode(field), tally, &mut scratch)
+            };
+            match masked {
+                Masked::Keep => out.extend_from_slice(field),
+                Masked::Null => out.extend_from_slice(null),
+                Masked::Value => text_encode(&scratch, delimiter, out),
+            }
+            changed |= masked != Masked::Keep;
+            index += 1;
+            at += length;
+            if at >= content.len() {
+                break;
+            }
+            out.push(delimiter);
+            at += 1;
+        }
+        if index != self.plan.columns().len() {
+            return Err(Misfit);
+        }
+        out.extend_from_slice(row.get(content.len()..).unwrap_or_default());
+        Ok(changed)
+    }
+
+    fn csv_row(
+        &self,
+        masker: &mut Masker,
+        row: &[u8],
+        csv: Csv<'_>,
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Misfit> {
+        let content = row.strip_suffix(b"\n").unwrap_or(row);
+        let (mut changed, mut index, mut at) = (false, 0, 0);
+        let mut scratch = Vec::new();
+        loop {
+            let rest = content.get(at..).unwrap_or_default();
+            let (length, value, quoted) = csv.field(rest);
+            let field = rest.get(..length).unwrap_or_default();
+            if index >= self.plan.columns().len() {
+                return Err(Misfit);
+            }
+            scratch.clear();
+            let masked = if !quoted && field == csv.null {
+                Masked::Keep
+            } else {
+                masker.column(&self.plan, index, &value, tally, &mut scratch)
+            };
+            match masked {
+                Masked::Keep => out.extend_from_slice(field),
+                Masked::Null => out.extend_from_slice(csv.null),
+                Masked::Value => csv.encode(&scratch, out),
+            }
+            changed |= masked != Masked::Keep;
+            index += 1;
+            at += length;
+            if at >= content.len() {
+                break;
+            }
+            out.push(csv.delimiter);
+            at += 1;
+        }
+        if index != self.plan.columns().len() {
+            return Err(Misfit);
+        }
+        out.extend_from_slice(row.get(content.len()..).unwrap_or_default());
+        Ok(changed)
+    }
+
+    fn binary_row(
+        &self,
+        masker: &mut Masker,
+        row: &[u8],
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Misfit> {
+        out.extend_from_slice(row.get(..2).ok_or(Misfit)?);
+        let (mut changed, mut at) = (false, 2);
+        let mut scratch = Vec::new();
+        for index in 0..self.plan.columns().len() {
+            let length = word(row, at).ok_or(Misfit)?;
+            at += 4;
+            let Ok(length) = usize::try_from(length) else {
+                out.extend_from_slice(&(-1_i32).to_be_bytes());
+                continue;
+            };
+            let value = row.get(at..at + length).ok_or(Misfit)?;
+            at += length;
+            scratch.clear();
+            let masked = masker.column(&self.plan, index, value, tally, &mut scratch);
+            let stand_in = match masked {
+                Masked::Keep => Some(value),
+                Masked::Null => None,
+                Masked::Value => Some(scratch.as_slice()),
+            };
+            let bytes = stand_in.map_or(-1, |value| i32::try_from(value.len()).unwrap_or(-1));
+            out.extend_from_slice(&bytes.to_be_bytes());
+            out.extend_from_slice(stand_in.unwrap_or_default());
+            changed |= masked != Masked::Keep;
+        }
+        Ok(changed)
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<i32> {
+    bytes.get(at..)?.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes))
+}
+
+/// The data of the frame at `at`, and where the next one begins.
+fn frame(run: &[u8], at: usize) -> Result<(&[u8], usize), Misfit> {
+    let length = word(run, at + 1).and_then(|length| usize::try_from(length).ok()).ok_or(Misfit)?;
+    let next = at + 1 + length;
+    Ok((run.get(at + FRAME_HEAD_BYTES..next).ok_or(Misfit)?, next))
+}
+
+fn write_frame(data: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+    if data.is_empty() {
+        return Ok(());
+    }
+    let length = u32::try_from(data.len() + 4).map_err(|_| Misfit)?;
+    out.push(b'd');
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(data);
+    Ok(())
+}
+
+/// Up to the next delimiter that no backslash stands before.
+fn text_field_bytes(content: &[u8], delimiter: u8) -> usize {
+    let mut at = 0;
+    while let Some(byte) = content.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            byte if *byte == delimiter => return at,
+            _ => at += 1,
+        }
+    }
+    content.len()
+}
+
+fn text_decode(field: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(field.len());
+    let mut bytes = field.iter();
+    while let Some(byte) = bytes.next() {
+        if *byte != b'\\' {
+            value.push(*byte);
+            continue;
+        }
+        match bytes.next() {
+            Some(b'b') => value.push(8),
+            Some(b'f') => value.push(12),
+            Some(b'n') => value.push(b'\n'),
+            Some(b'r') => value.push(b'\r'),
+            Some(b't') => value.push(b'\t'),
+            Some(b'v') => value.push(11),
+            Some(other) => value.push(*other),
+            None => value.push(b'\\'),
+        }
+    }
+    value
+}
+
+fn text_encode(value: &[u8], delimiter: u8, out: &mut Vec<u8>) {
+    for byte in value {
+        let escape = match byte {
+            8 => Some(b'b'),
+            12 => Some(b'f'),
+            b'\n' => Some(b'n'),
+            b'\r' => Some(b'r'),
+            b'\t' => Some(b't'),
+            11 => Some(b'v'),
+            b'\\' => Some(b'\\'),
+            byte if *byte == delimiter => Some(*byte),
+            _ => None,
+        };
+        match escape {
+            Some(escape) => out.extend_from_slice(&[b'\\', escape]),
+            None => out.push(*byte),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Csv<'c> {
+    delimiter: u8,
+    quote: u8,
+    escape: u8,
+    null: &'c [u8],
+}
+
+impl Csv<'_> {
+    /// The field at the front: its bytes, its value, and whether it was quoted.
+    fn field(&self, content: &[u8]) -> (usize, Vec<u8>, bool) {
+        let (mut value, mut open, mut quoted, mut at) = (Vec::new(), false, false, 0);
+        while let Some(byte) = content.get(at).copied() {
+            let next = content.get(at + 1).copied();
+            if open && byte == self.escape && (next == Some(self.quote) || next == Some(self.escape)) {
+                value.extend(next);
+                at += 2;
+                continue;
+            }
+            if byte == self.quote {
+                open = !open;
+                quoted = true;
+            } else if byte == self.delimiter && !open {
+                break;
+            } else {
+                value.push(byte);
+            }
+            at += 1;
+        }
+        (at, value, quoted)
+    }
+
+    fn encode(&self, value: &[u8], out: &mut Vec<u8>) {
+        out.push(self.quote);
+        for byte in value {
+            if *byte == self.quote || *byte == self.escape {
+                out.push(self.escape);
+            }
+            out.push(*byte);
+        }
+        out.push(self.quote);
+    }
+}
+
+/// Bytes of the row at the front, with its line end, which stands outside quotes.
+fn csv_row_bytes(bytes: &[u8], quote: u8, escape: u8) -> Option<usize> {
+    let (mut open, mut at) = (false, 0);
+    while let Some(byte) = bytes.get(at).copied() {
+        let next = bytes.get(at + 1).copied();
+        if open && byte == escape && (next == Some(quote) || next == Some(escape)) {
+            at += 2;
+            continue;
+        }
+        if byte == quote {
+            open = !open;
+        } else if byte == b'\n' && !open {
+            return Some(at + 1);
+        }
+        at += 1;
+    }
+    None
+}

@@ -1,0 +1,233 @@
+//! What each detector finds, and what it leaves alone.
+
+use super::*;
+
+fn found(value: &str) -> Vec<(&'static str, String)> {
+    let mut matches = Vec::new();
+    find(&Detectors::all(Style::Fixed), value.as_bytes(), &mut matches);
+    matches
+        .into_iter()
+        .map(|m| (m.detector.name(), String::from_utf8_lossy(&value.as_bytes()[m.start..m.end]).into_owned()))
+        .collect()
+}
+
+/// Words of which each is found whole by its detector, alone and in a sentence.
+const FOUND: &[(&str, &str)] = &[
+    ("card", "4111111111111111"),
+    ("card", "4111-1111-1111-1111"),
+    ("card", "4111.1111.1111.1111"),
+    ("card", "5555 5555 5555 4444"),
+    ("card", "3782 822463 10005"),
+    ("card", "6011111111111117"),
+    ("card", "3530111333300000"),
+    ("card", "30569309025904"),
+    ("card", "2223003122003222"),
+    ("iban", "GB29NWBK60161331926819"),
+    ("iban", "gb29 nwbk 6016 1331 9268 19"),
+    ("iban", "DE89370400440532013000"),
+    ("iban", "FR1420041010050500013M02606"),
+    ("iban", "NL91ABNA0417164300"),
+    ("iban", "NO9386011117947"),
+    ("ssn", "123-45-6789"),
+    ("ssn", "123 45 6789"),
+    ("ssn", "912-70-1234"),
+    ("national-id", "943 476 5919"),
+    ("national-id", "130-692-502"),
+    ("national-id", "529.982.247-25"),
+    ("national-id", "52998224725"),
+    ("national-id", "11.222.333/0001-81"),
+    ("national-id", "44051401359"),
+    ("national-id", "811218-9876"),
+    ("national-id", "11010519491231002X"),
+    ("national-id", "10000000146"),
+    ("phone", "+49 30 90182099"),
+    ("phone", "+14155550134"),
+    ("phone", "+1 (415) 555-0134"),
+    ("phone", "(415) 555-0134"),
+    ("phone", "415.555.0134"),
+    ("email", "ann.o-neil+tag@mail.example.co.uk"),
+    ("email", "ANN@EXAMPLE.ORG"),
+    ("email", "jürgen@müller.example"),
+    ("api-key", "AKIAIOSFODNN7EXAMPLE"),
+    ("api-key", "ghp_0123456789abcdefghijABCDEFGHIJ012345"),
+    ("api-key", "glpat-0123456789abcdefghij"),
+    ("api-key", "sk_live_0123456789abcdef"),
+    ("api-key", "xoxb-123456789012-abcdefghijkl"),
+    ("api-key", "AIza0123456789abcdefghijklmnopqrstuvwxy"),
+    ("jwt", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"),
+    ("connection-string", "postgres://ann:secret@db.example/crm"),
+    ("connection-string", "mongodb+srv://u:p@h/?w=1"),
+    ("connection-string", "password=hunter2"),
+    ("private-key", "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----"),
+];
+
+#[test]
+fn each_is_found_alone_and_in_a_sentence() {
+    for (detector, word) in FOUND {
+        let expected = vec![(*detector, (*word).to_owned())];
+        assert_eq!(found(word), expected);
+        assert_eq!(found(&format!("see {word} there")), expected);
+        assert_eq!(found(&format!("{{\"v\":\"{word}\"}}")), expected);
+        assert_eq!(found(&format!("({word})")), expected, "({word})");
+        assert_eq!(found(&format!("a\\n{word}\\n")), expected);
+    }
+}
+
+#[test]
+fn near_misses_are_left_alone() {
+    for value in [
+        "4111111111111112",                     // check digit
+        "41111111111111111",                    // length
+        "x4111111111111111",                    // part of a word
+        "0.4111111111111111",                   // a fraction
+        "550e8400-e29b-41d4-a716-446655440000", // a UUID
+        "GB29NWBK60161331926818",
+        "XX29NWBK60161331926819",
+        "000-45-6789",
+        "666-45-6789",
+        "123-00-6789",
+        "1-123-45-6789",
+        "123-45-6789-1",
+        "2026-11-21 04:50:17.123456+00",
+        "192.168.100.200",
+        "1234567890",
+        "1732164617123456",
+        "415-155-0134",
+        "+0 30 90182099",
+        "ann@localhost",
+        "@example.org",
+        "a@b",
+        "AKIAIOSFODNN7EXAMPL",
+        "task-0123456789abcdefghijklmnopqrstuvwxyz",
+        "https://example.org/a@b",
+        "https://example.org:8080/path",
+        "eyJhbGciOiJIUzI1NiJ9.abc",
+        "-----BEGIN CERTIFICATE-----",
+    ] {
+        assert_eq!(found(value), [], "{value}");
+    }
+}
+
+/// The sweep must lead to everything that a detector finds.
+#[test]
+fn every_match_holds_a_candidate() {
+    for (_, word) in FOUND {
+        let bytes = word.as_bytes();
+        let number = pgturnstile_sweep::Candidates::new(bytes).any(|candidate| match candidate {
+            pgturnstile_sweep::Candidate::At(_) => true,
+            pgturnstile_sweep::Candidate::Run(start) => plausible_run(bytes, start),
+        });
+        assert!(number || Anchors::get().next(bytes, 0).is_some(), "{word}");
+    }
+}
+
+#[test]
+fn detectors_are_switched_one_by_one() {
+    for detector in Detector::ALL {
+        let one = Detectors::NONE.with(*detector, Style::Fixed);
+        for (name, word) in FOUND {
+            let mut matches = Vec::new();
+            find(&one, word.as_bytes(), &mut matches);
+            assert!(matches.iter().all(|m| m.detector == *detector));
+            assert!(*name != detector.name() || matches.len() == 1, "{word}");
+        }
+    }
+    assert!(Detectors::NONE.is_empty());
+}
+
+/// Random digits and letters, the same in every run (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut value = self.0;
+        value = (value ^ value >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        value = (value ^ value >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        value ^ value >> 31
+    }
+
+    fn from(&mut self, alphabet: &[u8], length: usize) -> String {
+        (0..length)
+            .map(|_| char::from(alphabet[usize::try_from(self.next()).unwrap_or(0) % alphabet.len()]))
+            .collect()
+    }
+}
+
+/// One kind of random id, and the most of a thousand that may be taken for something.
+type Ids = (&'static str, fn(&mut Random) -> String, f64);
+
+const RANDOM_IDS: &[Ids] = &[
+    ("8 digits", |r| r.from(b"0123456789", 8), 0.0),
+    ("9 digits", |r| r.from(b"0123456789", 9), 0.0),
+    ("10 digits", |r| r.from(b"0123456789", 10), 0.0),
+    ("11 digits", |r| r.from(b"0123456789", 11), 60.0),
+    ("12 digits", |r| r.from(b"0123456789", 12), 1.0),
+    ("13 digits", |r| r.from(b"0123456789", 13), 30.0),
+    ("15 digits", |r| r.from(b"0123456789", 15), 10.0),
+    ("16 digits", |r| r.from(b"0123456789", 16), 40.0),
+    ("18 digits", |r| r.from(b"0123456789", 18), 15.0),
+    ("19 digits", |r| r.from(b"0123456789", 19), 40.0),
+    ("milliseconds since 1970", |r| (1_600_000_000_000 + r.next() % 400_000_000_000).to_string(), 6.0),
+    (
+        "microseconds since 1970",
+        |r| (1_600_000_000_000_000 + r.next() % 400_000_000_000_000).to_string(),
+        0.0,
+    ),
+    (
+        "UUIDs",
+        |r| {
+            let hex = |r: &mut Random, n| r.from(b"0123456789abcdef", n);
+            format!("{}-{}-4{}-a{}-{}", hex(r, 8), hex(r, 4), hex(r, 3), hex(r, 3), hex(r, 12))
+        },
+        0.0,
+    ),
+    (
+        "ddd-dd-dddd",
+        |r| format!("{}-{}-{}", r.from(b"0123456789", 3), r.from(b"0123456789", 2), r.from(b"0123456789", 4)),
+        1000.0,
+    ),
+    ("20 letters and digits", |r| r.from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", 20), 0.1),
+    ("40 hexadecimal digits", |r| r.from(b"0123456789abcdef", 40), 0.1),
+    (
+        "timestamps",
+        |r| {
+            format!(
+                "20{:02}-{:02}-{:02} {:02}:00:00.{:06}+00",
+                r.next() % 40,
+                1 + r.next() % 12,
+                1 + r.next() % 28,
+                r.next() % 24,
+                r.next() % 1_000_000
+            )
+        },
+        0.0,
+    ),
+    ("amounts", |r| format!("{}.{:02}", r.next() % 100_000_000, r.next() % 100), 0.0),
+];
+
+/// Prints the table of rules/README.md, and holds it to its limits:
+/// `cargo nextest run --release -p pgturnstile-rules false_hits --no-capture`.
+#[test]
+fn false_hits_on_random_ids_stay_within_their_limits() {
+    const EACH: u32 = 100_000;
+    let mut random = Random(42);
+    println!("| random ids | taken for something, of 1,000 | as |\n|---|---|---|");
+    for (name, make, most) in RANDOM_IDS {
+        let (mut hits, mut by) = (0_u32, std::collections::BTreeMap::<&str, u32>::new());
+        for _ in 0..EACH {
+            let id = make(&mut random);
+            let mut matches = Vec::new();
+            find(&Detectors::all(Style::Fixed), id.as_bytes(), &mut matches);
+            hits += u32::from(!matches.is_empty());
+            matches.iter().for_each(|m| *by.entry(m.detector.name()).or_default() += 1);
+        }
+        let share = f64::from(hits) * 1_000.0 / f64::from(EACH);
+        let by: Vec<String> = by
+            .iter()
+            .map(|(name, count)| format!("{name} {:.1}", f64::from(*count) * 1_000.0 / f64::from(EACH)))
+            .collect();
+        println!("| {name} | {share:.1} | {} |", by.join(", "));
+        assert!(share <= *most, "{name}: {share} of 1,000, at most {most}");
+    }
+}

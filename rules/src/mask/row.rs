@@ -1,0 +1,277 @@
+//! Runs of DataRow frames.
+//!
+//! Owns: the way from a run to what leaves in its stead. May not: take a run that was not checked: every frame is whole and
+//! holds as many columns as the plan ([`check_rows`](pgturnstile_proto::backend::check_rows)). Fails closed: a frame that
+//! is none of that is an error, and nothing of the run may be released.
+
+use pgturnstile_proto::Values;
+use pgturnstile_proto::backend::DataRow;
+use pgturnstile_sweep::{Candidate, Candidates};
+
+use super::detect::{self, Anchors, Detector};
+use super::plan::{Column, ColumnMask, Plan};
+use super::style::{self, Masked, TokenKey};
+use super::tally::{At, By, Tally};
+use super::value::Look;
+
+/// A run that is not what its caller said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a row that does not fit its description")]
+pub struct Misfit;
+
+/// Bytes of a DataRow before its first column.
+const HEAD_BYTES: usize = 7;
+
+/// Masks rows; see the module. One for each session.
+#[derive(Debug)]
+pub struct Masker {
+    key: TokenKey,
+    hits: Vec<Detector>,
+    scratch: Vec<u8>,
+}
+
+impl Masker {
+    /// With the key of tokens.
+    pub fn new(key: TokenKey) -> Self {
+        Self { key, hits: Vec::new(), scratch: Vec::new() }
+    }
+
+    /// The key of tokens.
+    pub fn key(&self) -> &TokenKey {
+        &self.key
+    }
+
+    /// Masks one value of a column; what stands in for it is appended to `out`.
+    pub(super) fn column(
+        &mut self,
+        plan: &Plan,
+        index: usize,
+        value: &[u8],
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Masked {
+        let Some(Column { mask, shape }) = plan.columns().get(index).copied() else { return Masked::Null };
+        let at = At::Column(u16::try_from(index).unwrap_or(u16::MAX));
+        match mask {
+            ColumnMask::Label { label, style } => {
+                tally.add(at, By::Label(label));
+                style::label(style, shape, value, &self.key, out)
+            }
+            ColumnMask::Null { why } => {
+                tally.add(at, By::Withheld(why));
+                Masked::Null
+            }
+            ColumnMask::Clear => {
+                if plan.detectors().is_empty() || !shape.may_hold() {
+                    return Masked::Keep;
+                }
+                let mut look = Look { detectors: plan.detectors(), key: &self.key, hits: &mut self.hits };
+                let masked = look.value(shape, value, out);
+                for detector in self.hits.drain(..) {
+                    tally.add(at, By::Detector(detector));
+                }
+                masked
+            }
+        }
+    }
+
+    /// What leaves in the stead of a run of whole, checked DataRow frames; `None` when it may leave as it is.
+    ///
+    /// # Errors
+    /// [`Misfit`]: nothing of the run may be released.
+    pub fn rows(&mut self, plan: &Plan, run: &[u8], tally: &mut Tally) -> Result<Option<Vec<u8>>, Misfit> {
+        if plan.is_clear() {
+            return Ok(None);
+        }
+        let mut rebuilt = Rebuilt { run, out: None, taken: 0 };
+        if plan.walks() {
+            let mut at = 0;
+            while at < run.len() {
+                at = self.row(plan, at, tally, &mut rebuilt)?;
+            }
+        } else {
+            let mut frame = 0;
+            for position in Positions::new(run) {
+                if position < frame {
+                    continue;
+                }
+                // Hop to the frame that holds it.
+                loop {
+                    let next = frame + frame_bytes(run, frame)?;
+                    if position < next {
+                        break;
+                    }
+                    frame = next;
+                }
+                frame = self.row(plan, frame, tally, &mut rebuilt)?;
+            }
+        }
+        Ok(rebuilt.finish())
+    }
+
+    /// Walks the row at `at`; where the next one begins.
+    fn row(
+        &mut self,
+        plan: &Plan,
+        at: usize,
+        tally: &mut Tally,
+        rebuilt: &mut Rebuilt<'_>,
+    ) -> Result<usize, Misfit> {
+        let end = at + frame_bytes(rebuilt.run, at)?;
+        let frame = rebuilt.run.get(at..end).ok_or(Misfit)?;
+        let columns: Values<'_> = DataRow::parse(frame).map_err(|_| Misfit)?.columns();
+        if columns.len() != plan.columns().len() {
+            return Err(Misfit);
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut offset = at + HEAD_BYTES;
+        let mut begin = None;
+        for (index, value) in columns.iter().enumerate() {
+            let Some(value) = value else {
+                offset += 4;
+                continue;
+            };
+            if passes_at_a_glance(plan, index, value) {
+                offset += 4 + value.len();
+                continue;
+            }
+            scratch.clear();
+            let masked = self.column(plan, index, value, tally, &mut scratch);
+            let stand_in = match masked {
+                Masked::Keep => None,
+                Masked::Null => Some(None),
+                Masked::Value => Some(Some(scratch.as_slice())),
+            };
+            if let Some(stand_in) = stand_in {
+                begin.get_or_insert_with(|| rebuilt.upto(at));
+                rebuilt.replace(offset, 4 + value.len(), stand_in);
+            }
+            offset += 4 + value.len();
+        }
+        self.scratch = scratch;
+        if let Some(begin) = begin {
+            rebuilt.close_frame(begin, end)?;
+        }
+        Ok(end)
+    }
+}
+
+/// Whether a value bears no label and no candidate stands in it: most values of a row that is walked for another's sake.
+fn passes_at_a_glance(plan: &Plan, index: usize, value: &[u8]) -> bool {
+    plan.columns().get(index).is_some_and(|column| {
+        column.mask == ColumnMask::Clear
+            && !column.shape.hides_from_sweep()
+            && Positions::new(value).next().is_none()
+    })
+}
+
+/// Bytes of the frame at `at`.
+fn frame_bytes(run: &[u8], at: usize) -> Result<usize, Misfit> {
+    let length = run.get(at + 1..).and_then(|rest| rest.first_chunk::<4>()).ok_or(Misfit)?;
+    let bytes =
+        usize::try_from(u32::from_be_bytes(*length)).map_err(|_| Misfit)?.checked_add(1).ok_or(Misfit)?;
+    if bytes < HEAD_BYTES || at + bytes > run.len() { Err(Misfit) } else { Ok(bytes) }
+}
+
+/// A run of which parts were replaced.
+struct Rebuilt<'r> {
+    run: &'r [u8],
+    out: Option<Vec<u8>>,
+    /// How much of the run is in `out`, or was replaced there.
+    taken: usize,
+}
+
+impl Rebuilt<'_> {
+    /// Takes over what stands before `at`; where it ends in `out`.
+    fn upto(&mut self, at: usize) -> usize {
+        let run = self.run;
+        let out = self.out.get_or_insert_with(|| Vec::with_capacity(run.len() + 64));
+        out.extend_from_slice(run.get(self.taken..at).unwrap_or_default());
+        self.taken = at;
+        out.len()
+    }
+
+    /// Puts a value, `None` for NULL, in the stead of the `bytes` of length and value at `at`.
+    fn replace(&mut self, at: usize, bytes: usize, stand_in: Option<&[u8]>) {
+        self.upto(at);
+        let Some(out) = &mut self.out else { return };
+        let length = stand_in.map_or(-1, |value| i32::try_from(value.len()).unwrap_or(-1));
+        out.extend_from_slice(&length.to_be_bytes());
+        if length >= 0 {
+            out.extend_from_slice(stand_in.unwrap_or_default());
+        }
+        self.taken = at + bytes;
+    }
+
+    /// Takes over the rest of the frame that ends at `end` and began at `begin` in `out`, and corrects its length.
+    fn close_frame(&mut self, begin: usize, end: usize) -> Result<(), Misfit> {
+        let frame_end = self.upto(end);
+        let length = u32::try_from(frame_end - begin - 1).map_err(|_| Misfit)?;
+        let place = self.out.as_mut().and_then(|out| out.get_mut(begin + 1..begin + 5)).ok_or(Misfit)?;
+        place.copy_from_slice(&length.to_be_bytes());
+        Ok(())
+    }
+
+    fn finish(mut self) -> Option<Vec<u8>> {
+        if self.out.is_some() {
+            self.upto(self.run.len());
+        }
+        self.out
+    }
+}
+
+/// Where in a run something may stand that a detector finds, in rising order, perhaps more than once.
+pub(super) struct Positions<'r> {
+    run: &'r [u8],
+    numbers: Candidates<'r>,
+    anchors: &'static Anchors,
+    number: Option<usize>,
+    anchor: Option<usize>,
+}
+
+impl<'r> Positions<'r> {
+    pub(super) fn new(run: &'r [u8]) -> Self {
+        let anchors = Anchors::get();
+        let mut positions =
+            Self { run, numbers: Candidates::new(run), anchors, number: None, anchor: anchors.next(run, 0) };
+        positions.number = positions.next_number();
+        positions
+    }
+
+    fn next_number(&mut self) -> Option<usize> {
+        let run = self.run;
+        self.numbers
+            .find(|candidate| match *candidate {
+                Candidate::At(at) => {
+                    // Of an address, a byte stands before it and a domain behind.
+                    let before = at.checked_sub(1).and_then(|place| run.get(place));
+                    let behind = run.get(at + 1);
+                    before.is_some_and(|byte| *byte > b' ') && behind.is_some_and(|byte| *byte > b' ')
+                }
+                Candidate::Run(start) => detect::plausible_run(run, start),
+            })
+            .map(Candidate::position)
+    }
+}
+
+impl Iterator for Positions<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        match (self.number, self.anchor) {
+            (None, None) => None,
+            (Some(number), anchor) if anchor.is_none_or(|anchor| number <= anchor) => {
+                self.number = self.next_number();
+                Some(number)
+            }
+            (_, Some(anchor)) => {
+                self.anchor = self.anchors.next(self.run, anchor + 1);
+                Some(anchor)
+            }
+            (Some(number), None) => {
+                self.number = None;
+                Some(number)
+            }
+        }
+    }
+}

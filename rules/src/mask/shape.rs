@@ -1,0 +1,145 @@
+//! How values of a type are spelled in a format, as far as masking needs it.
+//!
+//! Owns: the table from type oid and format to [`Shape`]. May not: read values. Fails closed: a type that is not in the table
+//! (enums, composites, extensions' types) is [`Shape::Opaque`]: it is searched, and becomes NULL as a whole where anything is
+//! found. Source: `src/include/catalog/pg_type.dat`; the oids of built-in types never change.
+
+/// How a column's values are spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Bytes of text, the same in both formats: a match inside is replaced where it stands.
+    Text,
+    /// JSON text: a match inside a string is replaced, a number becomes `null`.
+    Json,
+    /// `jsonb` in binary: a version byte, then JSON text.
+    JsonbBinary,
+    /// A number spelled in digits, whole or with a fraction.
+    NumberText,
+    /// `float8` spelled as the shortest text, possibly with an exponent.
+    FloatText,
+    /// `int8`, eight bytes.
+    Int8Binary,
+    /// `numeric`: a header of four words, then digits to the base 10,000.
+    NumericBinary,
+    /// `float8`, eight bytes.
+    Float8Binary,
+    /// `uuid` as text: it can hold no match, but it can be tokenised.
+    UuidText,
+    /// `uuid`, sixteen bytes.
+    UuidBinary,
+    /// `bytea` as text: hexadecimal digits behind `\x`, or the escape form.
+    ByteaText,
+    /// `bytea` in binary; searched as text, NULL where something is found.
+    Opaque,
+    /// An array of text-like elements, as text.
+    TextArray,
+    /// An array of numbers, as text.
+    NumberArray,
+    /// An array in binary; its header names the element's type.
+    ArrayBinary,
+    /// A type that the table does not hold, a composite or a range, in binary: searched as bytes and as a record.
+    OpaqueBinary,
+    /// Of COPY, where no type is told, as text: judged by how the value looks.
+    Unknown,
+    /// The same in binary.
+    UnknownBinary,
+    /// It can hold nothing that a detector looks for.
+    Never,
+}
+
+impl Shape {
+    /// The shape of a type in a format.
+    pub fn of(type_oid: u32, binary: bool) -> Shape {
+        match (type_oid, binary) {
+            // name, text, unknown, bpchar, varchar, xml, refcursor, cstring
+            (19 | 25 | 705 | 1042 | 1043 | 142 | 1790 | 2275, _) | (114 /* json */, true) => match type_oid {
+                114 => Shape::Json,
+                _ => Shape::Text,
+            },
+            (114 | 3802, false) => Shape::Json,
+            (3802, true) => Shape::JsonbBinary,
+            (20 | 1700, false) => Shape::NumberText,
+            (20, true) => Shape::Int8Binary,
+            (1700, true) => Shape::NumericBinary,
+            (701, false) => Shape::FloatText,
+            (701, true) => Shape::Float8Binary,
+            (2950, false) => Shape::UuidText,
+            (2950, true) => Shape::UuidBinary,
+            (17, false) => Shape::ByteaText,
+            // Arrays of: text, varchar, bpchar, name, xml, cstring.
+            (1009 | 1015 | 1014 | 1003 | 143 | 1263, false) => Shape::TextArray,
+            // Arrays of: int8, numeric, float8.
+            (1016 | 1231 | 1022, false) => Shape::NumberArray,
+            (1009 | 1015 | 1014 | 1003 | 143 | 1263 | 1016 | 1231 | 1022 | 199 | 3807 | 1001, true) => {
+                Shape::ArrayBinary
+            }
+            _ if Self::holds_nothing(type_oid) => Shape::Never,
+            (_, false) => Shape::Opaque,
+            (17, true) => Shape::Opaque,
+            (_, true) => Shape::OpaqueBinary,
+        }
+    }
+
+    /// bool, "char", int2, int4, float4, oid and its kin, dates and times, geometry, bits, addresses, void, and arrays and ranges
+    /// of such: too short, or without the bytes that any detector needs.
+    fn holds_nothing(type_oid: u32) -> bool {
+        matches!(
+            type_oid,
+            16 | 18 | 21 | 23 | 700 | 1021 | 24 | 26 | 27 | 28 | 29 | 2202..=2206 | 3734 | 3769 | 4089 | 4096 | 4191
+                | 1082 | 1083 | 1114 | 1184 | 1186 | 1266
+                | 650 | 774 | 829 | 869 | 2278 | 2279 | 3220 | 5069
+                | 1000 | 1005 | 1006 | 1007 | 1010 | 1011 | 1012 | 1013 | 1028 | 1115 | 1182 | 1183 | 1185 | 1187 | 1270
+                | 651 | 775 | 1040 | 1041 | 2951 | 2208..=2211 | 3735 | 3770
+                | 3904 | 3905 | 3908 | 3909 | 3910 | 3911 | 3912 | 3913 | 4451 | 4533 | 4534 | 4535
+        )
+    }
+
+    /// Whether a detector can find anything in it.
+    pub fn may_hold(self) -> bool {
+        !matches!(self, Shape::Never | Shape::UuidText | Shape::UuidBinary)
+    }
+
+    /// Whether its values are spelled so that a sweep over the bytes of a row does not see what they hold.
+    pub fn hides_from_sweep(self) -> bool {
+        match self {
+            Shape::Int8Binary
+            | Shape::NumericBinary
+            | Shape::Float8Binary
+            | Shape::FloatText
+            | Shape::ByteaText
+            | Shape::NumberArray
+            | Shape::ArrayBinary
+            | Shape::OpaqueBinary
+            | Shape::UnknownBinary => true,
+            Shape::Text
+            | Shape::Json
+            | Shape::JsonbBinary
+            | Shape::NumberText
+            | Shape::UuidText
+            | Shape::UuidBinary
+            | Shape::Opaque
+            | Shape::TextArray
+            | Shape::Unknown
+            | Shape::Never => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_in_the_table_is_searched() {
+        for oid in [0, 2249, 3614, 16_384, u32::MAX] {
+            assert_eq!(
+                (Shape::of(oid, false), Shape::of(oid, true)),
+                (Shape::Opaque, Shape::OpaqueBinary),
+                "{oid}"
+            );
+        }
+        assert_eq!((Shape::of(17, false), Shape::of(17, true)), (Shape::ByteaText, Shape::Opaque));
+        assert_eq!((Shape::of(23, false), Shape::of(1184, true)), (Shape::Never, Shape::Never));
+        assert_eq!((Shape::of(114, true), Shape::of(3802, true)), (Shape::Json, Shape::JsonbBinary));
+    }
+}
