@@ -10,7 +10,7 @@ use pgturnstile_rules::document::{Diagnostic, Place, Severity};
 use pgturnstile_rules::policy::Policy;
 use serde::Serialize;
 
-use crate::config::{self, Config, Files, Issuer, Target, TargetTls, against_policy};
+use crate::config::{self, Config, Files, Issuer, ListenerAt, Target, TargetTls, against_policy};
 use crate::identity::IssuerSettings;
 use crate::net::tls::{CertificateFiles, ClientIdentity, ClientTls, ServerCheck, ServerTls};
 
@@ -131,8 +131,8 @@ fn unusable_tls(config: &Config) -> Vec<Diagnostic> {
     let error = |place: &Place, message: String| place.diagnostic(Severity::Error, message);
     let mut found = Vec::new();
     for listener in &config.listeners {
-        let pair =
-            CertificateFiles { certificate: listener.tls.certificate.clone(), key: listener.tls.key.clone() };
+        let Some(tls) = listener.tls() else { continue };
+        let pair = CertificateFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
         if let Err(fault) = ServerTls::load(&pair) {
             found.push(error(&listener.place, fault.to_string()));
         }
@@ -189,7 +189,11 @@ fn report(checked: &Checked, json: bool, out: &mut Out<'_>) -> io::Result<Exit> 
 fn summary(config: &Config, policy: &Policy) -> Vec<String> {
     let mut lines = Vec::new();
     for listener in &config.listeners {
-        lines.push(format!("listener  {} (TLS, token as password)", listener.address));
+        let way = match &listener.at {
+            ListenerAt::Tcp { .. } => "TLS".to_owned(),
+            ListenerAt::Unix(socket) => format!("Unix socket, mode {:04o}", socket.mode),
+        };
+        lines.push(format!("listener  {} ({way}, token as password)", listener.address()));
     }
     for issuer in &config.issuers {
         lines.push(format!("issuer    {} = {}", issuer.name, issuer.issuer));

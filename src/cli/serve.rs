@@ -41,7 +41,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     let outcome = serve::serve(&args.config, |gateway| {
         let loaded = gateway.loaded.load();
         for listener in &loaded.config.listeners {
-            tracing::info!(address = %listener.address, "accepting");
+            tracing::info!(address = %listener.address(), "accepting");
         }
     });
     match outcome {

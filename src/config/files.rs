@@ -11,7 +11,7 @@ use pgturnstile_rules::document::{Diagnostic, Diagnostics, Place, Severity};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::model::{Config, Jwks, PasswordSource, TargetTls};
+use super::model::{Config, Jwks, ListenerAt, PasswordSource, TargetTls};
 
 /// Permission bits of group and others.
 const OTHERS: u32 = 0o077;
@@ -31,8 +31,13 @@ pub(super) fn check(config: &Config, diagnostics: &Diagnostics) {
         diagnostics.push(Diagnostic { severity: Severity::Warning, ..Diagnostic::of_file(shown, message) });
     }
     for listener in &config.listeners {
-        certificates(&listener.tls.certificate, &listener.place, "tls.certificate", diagnostics);
-        private_key(&listener.tls.key, &listener.place, diagnostics);
+        match &listener.at {
+            ListenerAt::Tcp { tls, .. } => {
+                certificates(&tls.certificate, &listener.place, "tls.certificate", diagnostics);
+                private_key(&tls.key, &listener.place, diagnostics);
+            }
+            ListenerAt::Unix(socket) => socket_directory(&socket.path, &listener.place, diagnostics),
+        }
     }
     if let Some(control) = &config.control
         && let Some(tls) = &control.tls
@@ -176,6 +181,38 @@ fn password(source: &PasswordSource, place: &Place, diagnostics: &Diagnostics) {
                 diagnostics.error(&at(place, "password.command"), format!("{program} is not executable"));
             }
         }
+    }
+}
+
+/// Whoever may write to the socket's folder could stand in for the gateway while it is down, and be told tokens.
+fn socket_directory(socket: &Path, place: &Place, diagnostics: &Diagnostics) {
+    let Some(folder) = socket.parent() else { return };
+    let shown = folder.display();
+    match fs::metadata(folder) {
+        Err(error) => diagnostics.error(
+            &at(place, "address"),
+            format!("{shown} cannot be used: {error}; create it, writable for the gateway's user only"),
+        ),
+        Ok(metadata) if !metadata.is_dir() => {
+            diagnostics.error(&at(place, "address"), format!("{shown} is not a folder"));
+        }
+        Ok(metadata) if metadata.mode() & WORLD_WRITE != 0 => diagnostics.error(
+            &at(place, "address"),
+            format!(
+                "{shown} is writable by everybody (mode {:04o}): any user could put a socket there while the gateway is \
+                 down, and clients would tell it their tokens; use a folder of the gateway's own",
+                metadata.mode() & 0o7777
+            ),
+        ),
+        Ok(metadata) if metadata.mode() & OTHERS_WRITE != 0 => diagnostics.warn(
+            &at(place, "address"),
+            format!(
+                "{shown} is writable by its group (mode {:04o}), whose members could stand in for the gateway while it is \
+                 down; chmod g-w unless they are trusted with that",
+                metadata.mode() & 0o7777
+            ),
+        ),
+        Ok(_) => {}
     }
 }
 

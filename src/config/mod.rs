@@ -15,6 +15,7 @@ mod keys;
 mod listener;
 mod model;
 pub mod reference;
+mod socket;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,8 @@ pub use digest_key::{DigestKey, DigestKeyError, load_or_create_digest_key};
 pub use keys::{Absent, Key, Kind, Section, State};
 pub use model::{
     ALGORITHMS, Auth, Config, Control, Credential, CredentialCertificate, Evidence, Gateway, Issuer, Jwks,
-    Limits, Listener, ListenerTls, PasswordSource, Person, Target, TargetAddress, TargetTls,
+    Limits, ListenAddress, Listener, ListenerAt, ListenerTls, PasswordSource, Person, SocketFile, Target,
+    TargetAddress, TargetTls,
 };
 
 use keys::Reader;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pgturnstile_proto::startup::ProtocolVersion;
 use pgturnstile_rules::document::{Diagnostic, Place};
@@ -88,14 +88,89 @@ impl Gateway {
 /// `[[listener]]`.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its certificate and key. Tokens are asked for inside TLS only, so every listener has them.
-    pub tls: ListenerTls,
+    /// Where it listens, and what protects the way to it.
+    pub at: ListenerAt,
     /// How clients prove themselves.
     pub auth: Auth,
     /// Where it stands in the file.
     pub place: Place,
+}
+
+impl Listener {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> ListenAddress {
+        match &self.at {
+            ListenerAt::Tcp { address, .. } => ListenAddress::Tcp(*address),
+            ListenerAt::Unix(socket) => ListenAddress::Unix(socket.path.clone()),
+        }
+    }
+
+    /// Its certificate and key; `None` on a Unix socket.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ListenerTls> {
+        match &self.at {
+            ListenerAt::Tcp { tls, .. } => Some(tls),
+            ListenerAt::Unix(_) => None,
+        }
+    }
+
+    /// Its Unix socket; `None` for TCP.
+    #[must_use]
+    pub fn socket(&self) -> Option<&SocketFile> {
+        match &self.at {
+            ListenerAt::Tcp { .. } => None,
+            ListenerAt::Unix(socket) => Some(socket),
+        }
+    }
+}
+
+/// The two kinds of listener. Tokens are asked for inside TLS, or where no network carries them.
+#[derive(Debug, Clone)]
+pub enum ListenerAt {
+    /// TCP, always with TLS.
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Its certificate and key.
+        tls: ListenerTls,
+    },
+    /// A Unix socket, never with TLS: PostgreSQL's clients speak none there.
+    Unix(SocketFile),
+}
+
+/// A Unix socket that the gateway listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketFile {
+    /// The socket: `DIRECTORY/.s.PGSQL.PORT`.
+    pub path: PathBuf,
+    /// Permission bits of the socket's file. Linux asks for write permission to connect.
+    pub mode: u32,
+    /// The group that owns it; the system's choice when absent.
+    pub group: Option<u32>,
+}
+
+/// The socket's file in a directory, as PostgreSQL names it (`UNIXSOCK_PATH` in src/include/libpq/pqcomm.h).
+pub(super) fn socket_path(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}"))
+}
+
+/// Where a listener listens: what tells it from the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// Address and port.
+    Tcp(SocketAddr),
+    /// The socket's file.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// `listener.tls`.
@@ -307,12 +382,12 @@ pub enum TargetAddress {
 }
 
 impl TargetAddress {
-    /// The socket's path, as PostgreSQL names it (`UNIXSOCK_PATH` in src/include/libpq/pqcomm.h); `None` for TCP.
+    /// The socket's path; `None` for TCP.
     #[must_use]
     pub fn socket(&self) -> Option<PathBuf> {
         match self {
             TargetAddress::Tcp { .. } => None,
-            TargetAddress::Unix { directory, port } => Some(directory.join(format!(".s.PGSQL.{port}"))),
+            TargetAddress::Unix { directory, port } => Some(socket_path(directory, *port)),
         }
     }
 }

@@ -91,10 +91,19 @@ pub const GATEWAY: Section = Section {
 /// `[[listener]]`.
 pub const LISTENER: Section = Section {
     header: "[[listener]]",
-    meaning: "Where clients connect. A certificate is mandatory: a token is never asked for outside TLS.",
+    meaning: "Where clients connect. A token is never asked for outside TLS, but on a Unix socket, which no network carries: TCP needs `tls`, a Unix socket has none.",
     keys: &[
-        key("address", Kind::Text(Absent::Required), "`ADDRESS:PORT`, an IP address; `[::]:6432` for IPv6."),
-        key("tls", Kind::Table(Absent::Required), "Its certificate and key, see below."),
+        key(
+            "address",
+            Kind::Text(Absent::Required),
+            "`ADDRESS:PORT`, an IP address (`[::]:6432` for IPv6), or `/DIRECTORY:PORT` for the Unix socket `/DIRECTORY/.s.PGSQL.PORT`. The directory must not be open to everybody; abstract sockets are refused.",
+        ),
+        key("tls", Kind::Table(Absent::Optional), "Its certificate and key, see below; required for TCP."),
+        key(
+            "socket",
+            Kind::Table(Absent::Optional),
+            "Who may connect to the Unix socket, see below; the gateway's own user when absent.",
+        ),
         key(
             "auth",
             Kind::Word {
@@ -128,6 +137,20 @@ pub const LISTENER_TLS: Section = Section {
             "direct",
             Kind::Boolean { default: false },
             "Also takes TLS without SSLRequest (libpq's `sslnegotiation=direct`), with ALPN `postgresql`; otherwise such clients are refused.",
+        ),
+    ],
+};
+
+/// `listener.socket`.
+pub const LISTENER_SOCKET: Section = Section {
+    header: "listener.socket",
+    meaning: "The Unix socket's file. Whoever may write to it may connect, and then still needs a token. A socket that the service manager hands over must not be more open than this.",
+    keys: &[
+        key("mode", Kind::Text(Absent::Default("0600")), "Its permission bits, octal, in quotes."),
+        key(
+            "group",
+            Kind::Text(Absent::Optional),
+            "The group that owns it, a name of /etc/group or a number; the gateway must be in it.",
         ),
     ],
 };
@@ -436,11 +459,12 @@ pub const DIGEST_KEY: Section = Section {
 };
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: [&Section; 15] = [
+pub const SECTIONS: [&Section; 16] = [
     &ROOT,
     &GATEWAY,
     &LISTENER,
     &LISTENER_TLS,
+    &LISTENER_SOCKET,
     &CONTROL,
     &CONTROL_TLS,
     &LIMITS,

@@ -3,7 +3,6 @@
 //! Owns the forms of a target's address, the TLS modes and the password sources. It fetches no password.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use pgturnstile_proto::startup::ProtocolVersion;
 use pgturnstile_rules::document::Unique;
@@ -12,13 +11,10 @@ use super::keys::Reader;
 use super::model::{
     Credential, CredentialCertificate, Limits, PasswordSource, Target, TargetAddress, TargetTls,
 };
-use super::reference;
+use super::{reference, socket};
 
 /// Longest role or database name: NAMEDATALEN - 1 of a stock server (src/include/pg_config_manual.h).
 const IDENTIFIER_BYTES_MAX: usize = 63;
-
-/// Longest path of a Unix socket (`sun_path` of Linux less its NUL).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 pub(super) fn credentials(root: &Reader<'_>) -> Vec<Credential> {
     let mut credentials = Vec::new();
@@ -137,18 +133,11 @@ fn address(section: &Reader<'_>) -> Option<TargetAddress> {
 
 fn parse_address(text: &str) -> Result<TargetAddress, String> {
     const FORMS: &str = "must be HOST:PORT, [IPV6]:PORT, or /DIRECTORY:PORT for a Unix socket";
+    if let Some(parsed) = socket::parse(text) {
+        return parsed.map(|(directory, port)| TargetAddress::Unix { directory, port });
+    }
     let (host, port) = text.rsplit_once(':').ok_or(FORMS)?;
     let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or("the port must be 1 to 65535")?;
-    if host.starts_with('/') {
-        let address = TargetAddress::Unix { directory: PathBuf::from(host), port };
-        let length = address.socket().map_or(0, |socket| socket.as_os_str().len());
-        if length > SOCKET_PATH_BYTES_MAX {
-            return Err(format!(
-                "the socket's path is {length} bytes long; the system allows {SOCKET_PATH_BYTES_MAX}"
-            ));
-        }
-        return Ok(address);
-    }
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
         Some(_) => return Err("between brackets must stand an IPv6 address".to_owned()),

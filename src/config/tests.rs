@@ -91,7 +91,7 @@ fn the_least_file_gets_the_documented_defaults() {
         }
     );
     assert_eq!(config.targets[0].protocol, ProtocolVersion::V3_2);
-    assert!(!config.listeners[0].tls.direct);
+    assert!(!config.listeners[0].tls().unwrap().direct);
     assert_eq!(config.gateway.shard_count(1), 1);
     assert_eq!(config.gateway.shard_count(8), 7);
 }
@@ -173,6 +173,68 @@ fn tokens_are_never_asked_for_outside_tls() {
     assert_fault(&cleartext, 5, "listener[0].tls.required", "never asked for outside TLS");
     let none = with("tls = { certificate = \"gateway.crt\", key = \"gateway.key\" }\n", "");
     assert_fault(&none, 3, "listener[0].tls", "is required here");
+}
+
+const LISTENER: &str =
+    "address = \"0.0.0.0:6432\"\ntls = { certificate = \"gateway.crt\", key = \"gateway.key\" }\n";
+
+#[test]
+fn a_unix_socket_is_closed_by_default_and_has_no_tls() {
+    let unix = |rest: &str| with(LISTENER, &format!("address = \"/run/pgturnstile:6432\"\n{rest}"));
+    let closed = parse(&unix("")).unwrap();
+    let socket = closed.listeners[0].socket().unwrap();
+    assert_eq!((socket.path.to_str(), socket.mode), (Some("/run/pgturnstile/.s.PGSQL.6432"), 0o600));
+    assert_eq!(socket.group, None);
+    assert!(closed.listeners[0].tls().is_none());
+    let open = parse(&unix("socket = { mode = \"0660\", group = \"4711\" }\n")).unwrap();
+    assert_eq!(
+        open.listeners[0].socket().map(|socket| (socket.mode, socket.group)),
+        Some((0o660, Some(4711)))
+    );
+    assert!(parse(&unix("socket = { group = \"root\" }\n")).is_ok());
+    for (mode, key) in [("660 ", "mode"), ("1777", "mode"), ("rw", "mode"), ("0o660", "mode"), ("66", "mode")]
+    {
+        let text = unix(&format!("socket = {{ mode = \"{mode}\" }}\n"));
+        assert_fault(&text, 5, &format!("listener[0].socket.{key}"), "octal");
+    }
+    assert_fault(&unix("socket = { group = \"no such\" }\n"), 5, "listener[0].socket.group", "no group");
+    assert_fault(&unix("socket = { owner = \"root\" }\n"), 5, "listener[0].socket.owner", "unknown");
+    let tls = unix("tls = { certificate = \"gateway.crt\", key = \"gateway.key\" }\n");
+    assert_fault(&tls, 5, "listener[0].tls", "no TLS on a Unix socket");
+    let tcp = with("[[issuer]]", "socket = { mode = \"0600\" }\n[[issuer]]");
+    assert_fault(&tcp, 7, "listener[0].socket", "belongs to a Unix socket");
+    for (address, part) in
+        [("@pgturnstile:6432", "abstract"), ("/run/pgturnstile", "/DIRECTORY:PORT"), ("/run:0", "1 to 65535")]
+    {
+        assert_fault(&with("0.0.0.0:6432", address), 4, "listener[0].address", part);
+    }
+    assert_fault(&with("10.20.0.3:5432", "@pg:5432"), 18, "target[crm-prod].address", "abstract");
+    let twice = unix("[[listener]]\naddress = \"/run/pgturnstile:6432\"\n");
+    assert_fault(&twice, 6, "listener[1].address", "collides with /run/pgturnstile/.s.PGSQL.6432");
+}
+
+#[test]
+fn a_socket_in_a_folder_that_is_open_to_everybody_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = folder.path().display();
+    let text = with(LISTENER, &format!("address = \"{shown}:6432\"\n"));
+    let found = |mode: u32| {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let document = Document::from_text("pgturnstile.toml", &text);
+        let found = Config::from_document(&folder.path().join("pgturnstile.toml"), &document, Files::Check);
+        let found = found.unwrap_err();
+        found
+            .iter()
+            .find(|fault| fault.key == "listener[0].address")
+            .map(|fault| (fault.is_error(), fault.to_string()))
+    };
+    assert_eq!(found(0o755), None);
+    let (error, message) = found(0o775).unwrap();
+    assert!(!error && message.contains("by its group"), "{message}");
+    for mode in [0o777, 0o1777] {
+        let (error, message) = found(mode).unwrap();
+        assert!(error && message.contains("everybody"), "{message}");
+    }
 }
 
 #[test]

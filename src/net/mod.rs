@@ -2,5 +2,6 @@
 
 pub mod close;
 pub mod conduit;
+pub mod local;
 pub mod stream;
 pub mod tls;

@@ -7,16 +7,18 @@
 //! connection waits in the kernel, and the accept is tried again.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::gateway::Gateway;
-use super::shard::{Arrival, ShardHandle};
+use super::peer::{Origin, Peer};
+use super::shard::{Arrival, ShardHandle, Socket};
+use crate::net::local::Held;
 use crate::operate::figures::Arrivals;
 
 /// Pause after an accept that failed: descriptors or memory are short, and a tight loop would not help.
@@ -41,13 +43,13 @@ pub struct Connections {
 #[derive(Default)]
 struct Counts {
     total: u64,
-    by_address: HashMap<IpAddr, u64>,
+    by_origin: HashMap<Origin, u64>,
 }
 
 /// One connection's place; given back when this is dropped.
 pub struct Place {
     connections: Arc<Connections>,
-    address: IpAddr,
+    origin: Origin,
 }
 
 impl Connections {
@@ -86,16 +88,16 @@ impl Connections {
         }
     }
 
-    /// A place for a connection from `address`, unless a limit is reached.
-    pub fn take(self: &Arc<Self>, address: IpAddr, total_max: u64, address_max: u64) -> Option<Place> {
+    /// A place for a connection from `origin`, unless a limit is reached.
+    pub fn take(self: &Arc<Self>, origin: Origin, total_max: u64, origin_max: u64) -> Option<Place> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
-        if counts.total >= total_max || of_address >= address_max {
+        let of_origin = counts.by_origin.get(&origin).copied().unwrap_or(0);
+        if counts.total >= total_max || of_origin >= origin_max {
             return None;
         }
         counts.total += 1;
-        counts.by_address.insert(address, of_address + 1);
-        Some(Place { connections: Arc::clone(self), address })
+        counts.by_origin.insert(origin, of_origin + 1);
+        Some(Place { connections: Arc::clone(self), origin })
     }
 }
 
@@ -103,21 +105,46 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.connections.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total = counts.total.saturating_sub(1);
-        if let Some(count) = counts.by_address.get_mut(&self.address) {
+        if let Some(count) = counts.by_origin.get_mut(&self.origin) {
             *count -= 1;
             if *count == 0 {
-                counts.by_address.remove(&self.address);
+                counts.by_origin.remove(&self.origin);
+            }
+        }
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Listening {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket, with its file where that is ours.
+    Unix(UnixListener, Option<Held>),
+}
+
+impl Listening {
+    async fn accept(&self) -> io::Result<(Socket, Peer)> {
+        match self {
+            Listening::Tcp(listener) => {
+                let (tcp, peer) = listener.accept().await?;
+                Ok((Socket::Tcp(tcp.into_std()?), Peer::Address(peer)))
+            }
+            Listening::Unix(listener, _held) => {
+                let (unix, _nameless) = listener.accept().await?;
+                let peer = Peer::of_process(&unix.peer_cred()?);
+                Ok((Socket::Unix(unix.into_std()?), peer))
             }
         }
     }
 }
 
 /// Accepts until the task is ended.
-pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener, index: usize, shards: Arc<[ShardHandle]>) {
+pub async fn accept(gateway: Arc<Gateway>, listener: Listening, index: usize, shards: Arc<[ShardHandle]>) {
     let mut complained: Option<Instant> = None;
     loop {
         match listener.accept().await {
-            Ok((tcp, peer)) => place(&gateway, tcp, peer, index, &shards),
+            Ok((socket, peer)) => place(&gateway, socket, peer, index, &shards),
             Err(error) => {
                 let failures = gateway.connections.accept_failures.fetch_add(1, Ordering::Relaxed) + 1;
                 if complained.is_none_or(|at| at.elapsed() >= ACCEPT_COMPLAINT) {
@@ -130,14 +157,13 @@ pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener, index: usize, 
     }
 }
 
-fn place(gateway: &Gateway, tcp: TcpStream, peer: SocketAddr, listener: usize, shards: &[ShardHandle]) {
+fn place(gateway: &Gateway, socket: Socket, peer: Peer, listener: usize, shards: &[ShardHandle]) {
     let connections = &gateway.connections;
     let loaded = gateway.loaded.load();
     let limits = &loaded.config.limits;
-    let address = peer.ip().to_canonical();
     let total_max = connections.limit(limits.connections_max);
-    let Some(place) = connections.take(address, total_max, limits.connections_per_address_max) else {
-        // Outside TLS nothing can be said that a client would believe; the log and the closed socket have to do.
+    let Some(place) = connections.take(peer.origin(), total_max, limits.connections_per_address_max) else {
+        // Before login nothing can be said that a client would believe; the log and the closed socket have to do.
         if total_max < limits.connections_max && connections.open() >= total_max {
             connections.over_descriptors.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%peer, total_max, "turned away: the limit of open descriptors allows no more connections");
@@ -150,19 +176,13 @@ fn place(gateway: &Gateway, tcp: TcpStream, peer: SocketAddr, listener: usize, s
     let Some(shard) = shards.iter().min_by_key(|shard| shard.sessions.load(Ordering::Relaxed)) else {
         return;
     };
-    match tcp.into_std() {
-        Ok(tcp) => {
-            let arrival = Arrival { tcp, peer, listener, place };
-            match shard.arrivals.try_send(arrival) {
-                Ok(()) => {}
-                Err(TrySendError::Full(_)) => {
-                    connections.over_queue.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(%peer, "turned away: the shard's queue is full");
-                }
-                Err(TrySendError::Closed(_)) => tracing::error!(%peer, "turned away: the shard has ended"),
-            }
+    match shard.arrivals.try_send(Arrival { socket, peer, listener, place }) {
+        Ok(()) => {}
+        Err(TrySendError::Full(_)) => {
+            connections.over_queue.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%peer, "turned away: the shard's queue is full");
         }
-        Err(error) => tracing::warn!(%peer, %error, "a socket could not be handed to its shard"),
+        Err(TrySendError::Closed(_)) => tracing::error!(%peer, "turned away: the shard has ended"),
     }
 }
 
@@ -173,10 +193,10 @@ mod tests {
     #[test]
     fn places_are_counted_and_given_back() {
         let connections = Arc::new(Connections::default());
-        let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let (a, b) = (Origin::Address([10, 0, 0, 1].into()), Origin::User(1_000));
         let first = connections.take(a, 3, 2).unwrap();
         let _second = connections.take(a, 3, 2).unwrap();
-        assert!(connections.take(a, 3, 2).is_none(), "the address has its two");
+        assert!(connections.take(a, 3, 2).is_none(), "the origin has its two");
         let _third = connections.take(b, 3, 2).unwrap();
         assert!(connections.take(b, 3, 2).is_none(), "the gateway has its three");
         drop(first);

@@ -1,10 +1,9 @@
-//! Admission: from an accepted socket to a running session.
+//! Admission: from a startup packet to a running session.
 //!
 //! Owns: the order identity → access → record → slot → dial → guards → greeting, under one login deadline. May not: relay.
 //! Fails closed: each step that cannot be taken ends the connection with one FATAL that says what, why and what next, and
 //! a record; before the client is known it learns nothing about targets or policy.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +13,14 @@ use pgturnstile_proto::{Limits, encode};
 use pgturnstile_rules::policy::{self, Principal};
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use super::arrive::{close_log, open_log};
 use super::gateway::{Loaded, TargetSource, listener_name};
 use super::guards;
 use super::keys::{Cancellable, Registered};
 use super::mapping;
+use super::peer::Peer;
 use super::shard::Shard;
 use super::targets::TargetState;
 use super::turned::{Turned, gone, undialled};
@@ -30,127 +30,18 @@ use crate::evidence::record::v1;
 use crate::evidence::record::{Entry, How};
 use crate::evidence::{AppendError, SessionLog};
 use crate::net::stream::Stream;
-use crate::session::greeting::{self, Greeting, Rejected};
+use crate::session::greeting;
 use crate::session::{
     Account, Control, Durability, End, Fault, Ground, Judge, Login, Parts, Pinned, Relay, World, denial,
 };
 
-/// Serves one connection to its end.
-pub(super) async fn connection(shard: Arc<Shard>, tcp: TcpStream, peer: SocketAddr, listener: usize) {
-    let loaded = shard.gateway.loaded.load_full();
-    let Some(tls) = loaded.listener_tls.get(listener).map(Arc::clone) else { return };
-    let direct = loaded.config.listeners.get(listener).is_some_and(|listener| listener.tls.direct);
-    let deadline = Instant::now() + Duration::from_millis(loaded.config.limits.login_deadline_ms);
-    match timeout_at(deadline, greeting::greet(tcp, &tls, direct)).await {
-        Ok(Ok(Greeting::Startup { stream, packet })) => {
-            let admission = Admission { shard, loaded, peer, listener, deadline };
-            Box::pin(admission.run(stream, packet)).await;
-        }
-        Ok(Ok(Greeting::Cancel { mut stream, process_id, key })) => {
-            cancel(&shard, peer, process_id, &key).await;
-            // Closed in order, as a server does: libpq 17 reports a cancel connection that is torn as a failed cancel.
-            match timeout(CLOSE_DEADLINE, stream.shutdown()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a cancel request's socket was closed already"),
-                Err(_) => tracing::debug!("a cancel request's socket did not close in time"),
-            }
-        }
-        Ok(Ok(Greeting::Nothing)) => {}
-        Ok(Err(rejected)) => {
-            shard.memory.tally().login(Login::Greeting);
-            record_rejected(&shard, &loaded, peer, listener, &rejected).await;
-        }
-        Err(_) => {
-            shard.memory.tally().login(Login::Deadline);
-            record_rejected(&shard, &loaded, peer, listener, &Rejected::Late).await;
-        }
-    }
-}
-
-async fn record_rejected(
-    shard: &Shard,
-    loaded: &Loaded,
-    peer: SocketAddr,
-    listener: usize,
-    rejected: &Rejected,
-) {
-    let mut log = match open_log(shard, loaded, peer, listener, "none").await {
-        Ok(log) => log,
-        Err(error) => {
-            tracing::warn!(%peer, reason = %rejected, %error, "a rejected connection could not be recorded");
-            return;
-        }
-    };
-    let session = mapping::hex(&log.id());
-    tracing::info!(session, %peer, reason = %rejected, "turned away before login");
-    let what = rejected.to_string();
-    let violation = v1::ProtocolViolation { side: "frontend", what: &what, offset: 0 };
-    if let Err(error) = log.append(Entry::ProtocolViolation(violation), How::QUEUED).await {
-        tracing::warn!(session, %error, "a rejected connection could not be recorded");
-    }
-    close_log(log, Fault::Client, &what).await;
-}
-
-async fn close_log(log: SessionLog, fault: Fault, reason: &str) {
-    let session = mapping::hex(&log.id());
-    let totals = v1::Totals::default();
-    let closed = v1::SessionClosed { reason, by: fault.name(), totals: &totals };
-    if let Err(error) = log.close(closed).await {
-        tracing::warn!(session, %error, "the end of a session could not be recorded");
-    }
-}
-
-async fn open_log(
-    shard: &Shard,
-    loaded: &Loaded,
-    peer: SocketAddr,
-    listener: usize,
-    tls: &str,
-) -> Result<SessionLog, AppendError> {
-    let mut id = [0; 16];
-    if getrandom::fill(&mut id).is_err() {
-        return Err(AppendError::Closed);
-    }
-    let mut log = shard.gateway.evidence.session(&shard.lane, id);
-    let peer = peer.to_string();
-    let listener = listener_name(&loaded.config, listener);
-    let opened = v1::SessionOpened { peer: &peer, listener: &listener, tls };
-    log.append(Entry::SessionOpened(opened), How::QUEUED).await?;
-    Ok(log)
-}
-
-/// A cancel request: never answered, whatever comes of it.
-async fn cancel(shard: &Shard, peer: SocketAddr, process_id: u32, key: &[u8]) {
-    let Some(found) = shard.gateway.keys.find(process_id, key) else {
-        tracing::info!(%peer, "a cancel request that names no session");
-        return;
-    };
-    let outcome = if found.control.busy() {
-        let deadline = Instant::now() + CANCEL_DEADLINE;
-        match backend::cancel(&found.target, &found.credential, &found.key, deadline).await {
-            Ok(()) => "forwarded".to_owned(),
-            Err(error) => format!("failed: {error}"),
-        }
-    } else {
-        // Nothing of this session's client is running: a late cancel must not hit what is not its own.
-        "idle".to_owned()
-    };
-    let session = mapping::hex(&found.session);
-    tracing::info!(session, %peer, outcome, "cancel request");
-    let peer = peer.to_string();
-    let outcome = format!("session {session}: {outcome}");
-    let entry = v1::CancelRequested { peer: &peer, outcome: &outcome };
-    if let Err(error) = shard.gateway.evidence.record(Entry::CancelRequested(entry)).await {
-        tracing::warn!(%error, "a cancel request could not be recorded");
-    }
-}
-
-struct Admission {
-    shard: Arc<Shard>,
-    loaded: Arc<Loaded>,
-    peer: SocketAddr,
-    listener: usize,
-    deadline: Instant,
+/// A connection whose startup packet is read.
+pub(super) struct Admission {
+    pub(super) shard: Arc<Shard>,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) peer: Peer,
+    pub(super) listener: usize,
+    pub(super) deadline: Instant,
 }
 
 /// What a session is relayed with, once admitted.
@@ -167,11 +58,12 @@ struct Admitted {
 }
 
 impl Admission {
-    async fn run(self, mut stream: Stream, packet: Vec<u8>) {
+    /// Admits it and relays, or turns it away.
+    pub(super) async fn run(self, mut stream: Stream, packet: Vec<u8>) {
         let tls = stream
             .tls()
             .map_or_else(|| "none".to_owned(), |tls| format!("{} {}", tls.version, tls.cipher_suite));
-        let mut log = match open_log(&self.shard, &self.loaded, self.peer, self.listener, &tls).await {
+        let mut log = match open_log(&self.shard, &self.loaded, &self.peer, self.listener, &tls).await {
             Ok(log) => log,
             Err(error) => {
                 self.shard.memory.tally().login(Login::Evidence);
@@ -553,10 +445,6 @@ fn durability(ground: &Ground) -> Durability {
 
 /// `token-password` of config.md, as records name it.
 const METHOD: &str = "token-password";
-/// How long a cancel request's own connection may take to close.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// How long a cancel request may take to reach the target.
-const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a client is told after its login, in the server's order.
 fn greet_client(connected: &Connected, registered: &Registered) -> Result<Vec<u8>, encode::Unencodable> {

@@ -45,8 +45,8 @@ pub struct Loaded {
     pub targets: HashMap<String, Arc<TargetState>>,
     /// Credentials by name.
     pub credentials: HashMap<String, Credential>,
-    /// TLS of each listener, in the order of the file.
-    pub listener_tls: Vec<Arc<ServerTls>>,
+    /// TLS of each listener, in the order of the file; `None` on a Unix socket.
+    pub listener_tls: Vec<Option<Arc<ServerTls>>>,
     /// TLS of the admin listener.
     pub control_tls: Option<Arc<ServerTls>>,
     /// Counts up.
@@ -310,5 +310,5 @@ impl crate::session::Source for TargetSource {
 
 /// The listener that a connection came by, for records.
 pub fn listener_name(config: &config::Config, listener: usize) -> String {
-    config.listeners.get(listener).map_or_else(|| "?".to_owned(), |listener| listener.address.to_string())
+    config.listeners.get(listener).map_or_else(|| "?".to_owned(), |listener| listener.address().to_string())
 }

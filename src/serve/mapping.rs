@@ -16,7 +16,7 @@ use crate::backend::settings::{
     Address, ChannelBinding, Credential, Guards, PasswordSource, TargetSettings, TlsMode, TlsSettings,
 };
 use crate::backend::{KeyCache, Target};
-use crate::config::{self, Config, TargetAddress, TargetTls};
+use crate::config::{self, Config, Listener, SocketFile, TargetAddress, TargetTls};
 use crate::identity::{IssuerSettings, Verifier};
 use crate::net::tls::{CertificateFiles, ClientIdentity, ServerTls};
 
@@ -29,14 +29,17 @@ fn at(place: &Place, message: String) -> Diagnostic {
     place.diagnostic(Severity::Error, message)
 }
 
-/// TLS of each listener, in the order of the file.
-pub fn listener_tls(config: &Config, findings: &mut Vec<Diagnostic>) -> Vec<Arc<ServerTls>> {
+/// TLS of each listener, in the order of the file; `None` on a Unix socket.
+pub fn listener_tls(config: &Config, findings: &mut Vec<Diagnostic>) -> Vec<Option<Arc<ServerTls>>> {
     let mut all = Vec::with_capacity(config.listeners.len());
     for listener in &config.listeners {
-        let files =
-            CertificateFiles { certificate: listener.tls.certificate.clone(), key: listener.tls.key.clone() };
+        let Some(tls) = listener.tls() else {
+            all.push(None);
+            continue;
+        };
+        let files = CertificateFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
         match ServerTls::load(&files) {
-            Ok(tls) => all.push(Arc::new(tls)),
+            Ok(tls) => all.push(Some(Arc::new(tls))),
             Err(fault) => findings.push(at(&listener.place, fault.to_string())),
         }
     }
@@ -203,10 +206,11 @@ pub fn needs_restart(before: &Config, next: &Config) -> Vec<Diagnostic> {
             format!("{what} cannot change while the gateway runs; restart it, or take the change back"),
         ));
     };
-    let addresses =
-        |config: &Config| config.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
+    let addresses = |config: &Config| config.listeners.iter().map(Listener::address).collect::<Vec<_>>();
     if addresses(before) != addresses(next) {
         refuse("listener addresses");
+    } else if sockets(before) != sockets(next) {
+        refuse("listener.socket");
     }
     let control =
         |config: &Config| config.control.as_ref().map(|control| (control.address, control.tls.is_some()));
@@ -223,6 +227,11 @@ pub fn needs_restart(before: &Config, next: &Config) -> Vec<Diagnostic> {
         refuse("evidence.directory, segment_bytes and digest_key");
     }
     findings
+}
+
+/// The files of Unix sockets.
+fn sockets(config: &Config) -> Vec<&SocketFile> {
+    config.listeners.iter().filter_map(Listener::socket).collect()
 }
 
 /// Lower-case hexadecimal.

@@ -14,11 +14,13 @@
 
 pub mod accept;
 mod admit;
+mod arrive;
 pub mod gateway;
 mod guards;
 mod inherit;
 pub mod keys;
 pub mod mapping;
+pub mod peer;
 mod report;
 pub mod shard;
 pub mod targets;
@@ -41,12 +43,13 @@ use tokio::time::Instant;
 
 use pgturnstile_rules::mask::style::TokenKey;
 
-use crate::config::load_or_create_digest_key;
+use crate::config::{ListenAddress, load_or_create_digest_key};
 use crate::evidence::record::v1;
 use crate::evidence::{self, Run, Settings};
 use crate::operate::notify::{Manager, Notice};
 use crate::operate::{http, process};
 use crate::session::Order;
+use accept::Listening;
 use gateway::{Gateway, Loaded};
 use inherit::Inherited;
 use report::Beside;
@@ -72,7 +75,7 @@ pub enum ServeError {
     #[error("cannot listen on {address}: {error}")]
     Listen {
         /// Where.
-        address: std::net::SocketAddr,
+        address: ListenAddress,
         /// Why.
         error: io::Error,
     },
@@ -142,7 +145,7 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
 /// The sockets of a gateway.
 struct Listeners {
     /// Of each `[[listener]]`, in the order of the file.
-    clients: Vec<TcpListener>,
+    clients: Vec<Listening>,
     /// Of `[control]`.
     control: Option<TcpListener>,
 }
@@ -151,9 +154,9 @@ struct Listeners {
 fn listen(loaded: &Loaded, inherited: &mut Inherited, control: &Runtime) -> Result<Listeners, ServeError> {
     let _entered = control.enter();
     let config = &loaded.config;
-    let clients = config.listeners.iter().map(|listener| inherited.listen(listener.address));
+    let clients = config.listeners.iter().map(|listener| inherited.listen(listener));
     let clients = clients.collect::<Result<_, _>>()?;
-    let control = config.control.as_ref().map(|control| inherited.listen(control.address)).transpose()?;
+    let control = config.control.as_ref().map(|control| inherited.tcp(control.address)).transpose()?;
     Ok(Listeners { clients, control })
 }
 
@@ -191,7 +194,7 @@ fn bound_connections(gateway: &Gateway, descriptors_max: Option<u64>) -> Result<
 
 fn start_acceptors(
     gateway: &Arc<Gateway>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listening>,
     shards: Arc<[ShardHandle]>,
     control: &Runtime,
 ) -> Vec<tokio::task::JoinHandle<()>> {

@@ -4,33 +4,42 @@
 //! parsed on it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pgturnstile_rules::statement::spawn_parser_thread;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use super::accept::Place;
-use super::admit;
+use super::arrive;
 use super::gateway::Gateway;
+use super::peer::Peer;
 use crate::evidence::Lane;
-use crate::net::stream::set_tcp_options;
+use crate::net::stream::{Stream, set_tcp_options};
 use crate::operate::pulse::BEAT;
 use crate::session::{ShardMemory, Tally};
 
 /// Connections that may wait for a shard to take them.
 const ARRIVALS_MAX: usize = 1_024;
 
+/// A socket between two runtimes.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
 /// A connection on its way to its shard.
 pub struct Arrival {
     /// The socket.
-    pub tcp: std::net::TcpStream,
+    pub socket: Socket,
     /// Who.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// By which listener.
     pub listener: usize,
     /// Its place among the connections.
@@ -124,17 +133,20 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 }
 
 async fn connection(shard: Arc<Shard>, arrival: Arrival) {
-    let _place = arrival.place;
-    let tcp = match TcpStream::from_std(arrival.tcp) {
-        Ok(tcp) => tcp,
+    let stream = match arrival.socket {
+        Socket::Tcp(tcp) => TcpStream::from_std(tcp).map(Stream::Plain),
+        Socket::Unix(unix) => UnixStream::from_std(unix).map(Stream::Unix),
+    };
+    let stream = match stream {
+        Ok(stream) => stream,
         Err(error) => {
             tracing::warn!(peer = %arrival.peer, %error, "a socket could not be taken over");
             return;
         }
     };
     let idle = Duration::from_secs(shard.gateway.loaded.load().config.limits.keepalive_s);
-    if let Err(error) = set_tcp_options(&tcp, idle) {
+    if let Some(Err(error)) = stream.tcp().map(|tcp| set_tcp_options(tcp, idle)) {
         tracing::debug!(peer = %arrival.peer, %error, "socket options were refused");
     }
-    admit::connection(shard, tcp, arrival.peer, arrival.listener).await;
+    arrive::connection(shard, stream, arrival.peer, arrival.listener, arrival.place).await;
 }

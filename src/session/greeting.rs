@@ -2,7 +2,7 @@
 //!
 //! Owns: everything before the client is known. May not: dial, or trust a byte. Reads exactly one packet at a time, so
 //! that nothing sent in clear behind an SSLRequest can ever be taken for something said inside TLS. Fails closed: no TLS,
-//! no question for a credential.
+//! no question for a credential, but on a Unix socket, which no network carries.
 //!
 //! ```text
 //!            ┌── GSSENCRequest ── N ──┐
@@ -12,6 +12,10 @@
 //!            ├── a TLS record (direct TLS, first of all, ALPN postgresql) ── TLS ──► packet inside TLS, as above
 //!            ├── CancelRequest ──► cancel
 //!            └── StartupMessage, anything else ──► FATAL
+//!
+//!  accept on a Unix socket ─► packet ── SSLRequest, GSSENCRequest ── N ──┐
+//!                               ▲ └──── StartupMessage, CancelRequest ──►│ as inside TLS
+//!                               └────────────────────────────────────────┘
 //! ```
 //!
 //! Source: PostgreSQL documentation, "Message Flow", start-up, SSL session encryption;
@@ -26,7 +30,7 @@ use pgturnstile_proto::startup::{self, Packet};
 use pgturnstile_proto::{FrontendTag, Limits, Malformed, Reason, encode};
 use secrecy::SecretSlice;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::denial;
 use crate::net::close;
@@ -187,6 +191,37 @@ pub async fn greet(mut tcp: TcpStream, tls: &ServerTls, direct: bool) -> Result<
     }
 }
 
+/// The same on a Unix socket. There is no encryption to agree on, so that requests for it are answered with a no, as a
+/// server does (`ProcessStartupPacket`: only TCP sockets speak TLS).
+///
+/// # Errors
+/// Why the connection was turned away.
+pub async fn greet_local(mut unix: UnixStream) -> Result<Greeting, Rejected> {
+    match greet_in_the_machine(&mut unix).await {
+        Ok(Some(Inside::Startup(packet))) => Ok(Greeting::Startup { stream: Stream::Unix(unix), packet }),
+        Ok(Some(Inside::Cancel(process_id, key))) => {
+            Ok(Greeting::Cancel { stream: Stream::Unix(unix), process_id, key })
+        }
+        Ok(None) => Ok(Greeting::Nothing),
+        Err(rejected) => {
+            last_words(&mut unix, &rejected).await;
+            Err(rejected)
+        }
+    }
+}
+
+async fn greet_in_the_machine(unix: &mut UnixStream) -> Result<Option<Inside>, Rejected> {
+    for _ in 0..=REQUESTS_MAX {
+        let Some(packet) = read_packet(unix).await? else { return Ok(None) };
+        match classify(&packet)? {
+            Asked::Tls | Asked::Gss => unix.write_all(b"N").await?,
+            Asked::Cancel(process_id, key) => return Ok(Some(Inside::Cancel(process_id, key))),
+            Asked::Startup => return Ok(Some(Inside::Startup(packet))),
+        }
+    }
+    Err(Rejected::Repeats)
+}
+
 enum Inside {
     Startup(Vec<u8>),
     Cancel(u32, Vec<u8>),
@@ -317,9 +352,9 @@ fn too_long(frame: &[u8], fault: Malformed) -> Rejected {
     fault.into()
 }
 
-/// Asks for the token, inside TLS, and reads it.
+/// Asks for the token, inside TLS or on a Unix socket, and reads it.
 pub async fn ask_for_token(stream: &mut Stream, limits: &Limits) -> Result<SecretSlice<u8>, Rejected> {
-    if !stream.is_encrypted() {
+    if !stream.may_carry_cleartext_password() {
         return Err(Rejected::NoTls);
     }
     let mut question = Vec::with_capacity(9);

@@ -404,6 +404,25 @@ class Gateway:
         end(self.process, how)
 
 
+class Handed:
+    """A listening socket that outlives the gateways that serve it: TCP on the gateway's port, or a Unix socket."""
+
+    def __init__(self, gate: Gateway, path: Path | None = None):
+        self.gate = gate
+        self.socket = socket.socket(socket.AF_INET if path is None else socket.AF_UNIX)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(("127.0.0.1", gate.port) if path is None else str(path))
+        self.socket.listen(512)
+
+    def spawn(self):
+        # As sd_listen_fds(3) hands it over: descriptor 3 exactly, and the process id is the gateway's own.
+        fd = self.socket.fileno()
+        script = f'exec 3<&{fd}; exec {fd}<&-; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
+        if fd == 3:
+            script = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
+        self.gate.spawn(wrapper=["bash", "-c", script], pass_fds=[fd])
+
+
 def certificates(folder: Path):
     """A self-signed certificate for localhost, and its key."""
     subprocess.run(

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 import wire
-from harness import HANG_S, free_port, wait_until
+from harness import HANG_S, Handed, free_port, wait_until
 
 STATEMENTS = 'pgturnstile_statements_total{verdict="%s",class="%s"}'
 
@@ -286,25 +286,6 @@ def test_a_service_manager_that_went_away_is_no_fault(own_gate, tmp_path):
 
 
 # -- restarts ---------------------------------------------------------------------------------------------------------
-
-
-class Handed:
-    """A listening socket that outlives the gateways that serve it."""
-
-    def __init__(self, gate):
-        self.gate = gate
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(("127.0.0.1", gate.port))
-        self.socket.listen(512)
-
-    def spawn(self):
-        # As sd_listen_fds(3) hands it over: descriptor 3 exactly, and the process id is the gateway's own.
-        fd = self.socket.fileno()
-        script = f'exec 3<&{fd}; exec {fd}<&-; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
-        if fd == 3:
-            script = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
-        self.gate.spawn(wrapper=["bash", "-c", script], pass_fds=[fd])
 
 
 def test_a_socket_that_was_handed_over_is_served_and_survives(own_gate):

@@ -1,0 +1,147 @@
+//! Arrival: from an accepted socket to its startup packet, or to its end before that.
+//!
+//! Owns: the login deadline's beginning, cancel requests, and the records of connections that never became sessions. May
+//! not: ask for a credential, or dial. Fails closed: whoever is turned away here has learnt nothing of targets or policy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::accept::Place;
+use super::admit::Admission;
+use super::gateway::{Loaded, listener_name};
+use super::mapping;
+use super::peer::Peer;
+use super::shard::Shard;
+use crate::backend;
+use crate::config::Listener;
+use crate::evidence::record::v1;
+use crate::evidence::record::{Entry, How};
+use crate::evidence::{AppendError, SessionLog};
+use crate::net::stream::Stream;
+use crate::session::greeting::{self, Greeting, Rejected};
+use crate::session::{Fault, Login};
+
+/// How long a cancel request's own connection may take to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a cancel request may take to reach the target.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Serves one connection to its end.
+pub(super) async fn connection(shard: Arc<Shard>, stream: Stream, peer: Peer, listener: usize, place: Place) {
+    let loaded = shard.gateway.loaded.load_full();
+    let deadline = Instant::now() + Duration::from_millis(loaded.config.limits.login_deadline_ms);
+    match timeout_at(deadline, greet(&loaded, stream, listener)).await {
+        Ok(Ok(Greeting::Startup { stream, packet })) => {
+            let admission = Admission { shard, loaded, peer, listener, deadline };
+            Box::pin(admission.run(stream, packet)).await;
+        }
+        Ok(Ok(Greeting::Cancel { mut stream, process_id, key })) => {
+            cancel(&shard, &peer, process_id, &key).await;
+            // Closed in order, as a server does: libpq 17 reports a cancel connection that is torn as a failed cancel.
+            match timeout(CLOSE_DEADLINE, stream.shutdown()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a cancel request's socket was closed already"),
+                Err(_) => tracing::debug!("a cancel request's socket did not close in time"),
+            }
+        }
+        Ok(Ok(Greeting::Nothing)) => {}
+        Ok(Err(rejected)) => {
+            shard.memory.tally().login(Login::Greeting);
+            record_rejected(&shard, &loaded, &peer, listener, &rejected).await;
+        }
+        Err(_) => {
+            shard.memory.tally().login(Login::Deadline);
+            record_rejected(&shard, &loaded, &peer, listener, &Rejected::Late).await;
+        }
+    }
+    drop(place);
+}
+
+/// The first words with the client, as its listener speaks them.
+async fn greet(loaded: &Loaded, stream: Stream, listener: usize) -> Result<Greeting, Rejected> {
+    let tls = loaded.listener_tls.get(listener).and_then(Option::as_ref);
+    let direct = loaded.config.listeners.get(listener).and_then(Listener::tls).is_some_and(|tls| tls.direct);
+    match (stream, tls) {
+        (Stream::Plain(tcp), Some(tls)) => greeting::greet(tcp, tls, direct).await,
+        (Stream::Unix(unix), None) => greeting::greet_local(unix).await,
+        // A network without TLS, or TLS where there is none: no listener is so.
+        (Stream::Plain(_), None) | (Stream::Unix(_), Some(_)) | (Stream::Tls(_), _) => Err(Rejected::NoTls),
+    }
+}
+
+async fn record_rejected(shard: &Shard, loaded: &Loaded, peer: &Peer, listener: usize, rejected: &Rejected) {
+    let mut log = match open_log(shard, loaded, peer, listener, "none").await {
+        Ok(log) => log,
+        Err(error) => {
+            tracing::warn!(%peer, reason = %rejected, %error, "a rejected connection could not be recorded");
+            return;
+        }
+    };
+    let session = mapping::hex(&log.id());
+    tracing::info!(session, %peer, reason = %rejected, "turned away before login");
+    let what = rejected.to_string();
+    let violation = v1::ProtocolViolation { side: "frontend", what: &what, offset: 0 };
+    if let Err(error) = log.append(Entry::ProtocolViolation(violation), How::QUEUED).await {
+        tracing::warn!(session, %error, "a rejected connection could not be recorded");
+    }
+    close_log(log, Fault::Client, &what).await;
+}
+
+/// Closes a session that never began.
+pub(super) async fn close_log(log: SessionLog, fault: Fault, reason: &str) {
+    let session = mapping::hex(&log.id());
+    let totals = v1::Totals::default();
+    let closed = v1::SessionClosed { reason, by: fault.name(), totals: &totals };
+    if let Err(error) = log.close(closed).await {
+        tracing::warn!(session, %error, "the end of a session could not be recorded");
+    }
+}
+
+/// Opens the records of a connection.
+pub(super) async fn open_log(
+    shard: &Shard,
+    loaded: &Loaded,
+    peer: &Peer,
+    listener: usize,
+    tls: &str,
+) -> Result<SessionLog, AppendError> {
+    let mut id = [0; 16];
+    if getrandom::fill(&mut id).is_err() {
+        return Err(AppendError::Closed);
+    }
+    let mut log = shard.gateway.evidence.session(&shard.lane, id);
+    let peer = peer.to_string();
+    let listener = listener_name(&loaded.config, listener);
+    let opened = v1::SessionOpened { peer: &peer, listener: &listener, tls };
+    log.append(Entry::SessionOpened(opened), How::QUEUED).await?;
+    Ok(log)
+}
+
+/// A cancel request: never answered, whatever comes of it.
+async fn cancel(shard: &Shard, peer: &Peer, process_id: u32, key: &[u8]) {
+    let Some(found) = shard.gateway.keys.find(process_id, key) else {
+        tracing::info!(%peer, "a cancel request that names no session");
+        return;
+    };
+    let outcome = if found.control.busy() {
+        let deadline = Instant::now() + CANCEL_DEADLINE;
+        match backend::cancel(&found.target, &found.credential, &found.key, deadline).await {
+            Ok(()) => "forwarded".to_owned(),
+            Err(error) => format!("failed: {error}"),
+        }
+    } else {
+        // Nothing of this session's client is running: a late cancel must not hit what is not its own.
+        "idle".to_owned()
+    };
+    let session = mapping::hex(&found.session);
+    tracing::info!(session, %peer, outcome, "cancel request");
+    let peer = peer.to_string();
+    let outcome = format!("session {session}: {outcome}");
+    let entry = v1::CancelRequested { peer: &peer, outcome: &outcome };
+    if let Err(error) = shard.gateway.evidence.record(Entry::CancelRequested(entry)).await {
+        tracing::warn!(%error, "a cancel request could not be recorded");
+    }
+}
