@@ -69,6 +69,8 @@ class Workload:
     run: object
     endpoints: tuple
     limits: dict = field(default_factory=dict)
+    #: Its clients, where the floor under gated is of interest.
+    floor_of: int | None = None
 
 
 def workloads(stand, chosen):
@@ -76,7 +78,10 @@ def workloads(stand, chosen):
     everybody = tuple(endpoint.name for endpoint in stand.endpoints)
     point = ("pgbouncer-4k", "gateway-queued", "gateway-gated")
     found = [
-        Workload(f"{mode}-{clients}", title, _Pgbench(stand, mode, clients, CACHED_TEXTS), point, _limits(mode, clients))
+        Workload(
+            f"{mode}-{clients}", title, _Pgbench(stand, mode, clients, CACHED_TEXTS), point, _limits(mode, clients),
+            floor_of=clients if mode == "simple" else None,
+        )
         for mode, title in (
             ("simple", "point query, simple protocol, cached text"),
             ("extended", "point query, extended protocol"),

@@ -3,7 +3,8 @@
 import os
 import platform
 import subprocess
-import time
+
+from . import floor
 
 
 def load_average():
@@ -34,27 +35,6 @@ def _file_system(folder):
     return _first_line("stat", "-f", "-c", "%T", str(folder))
 
 
-SYNC_BYTES, SYNCS, SYNC_SPACE_BYTES = 6_000, 1_000, 8 << 20
-
-
-def _bare_sync(folder):
-    """What a pwrite with its fdatasync costs here, without any gateway: the floor under `gated`."""
-    path = folder / "bare-sync"
-    data, offset = os.urandom(SYNC_BYTES), 0
-    with open(path, "wb", buffering=0) as file:
-        # Written, not only reserved: so does the gateway.
-        file.write(bytes(SYNC_SPACE_BYTES))
-        os.fsync(file)
-        began, before = time.perf_counter(), sum(os.times()[:2])
-        for _ in range(SYNCS):
-            os.pwrite(file.fileno(), data, offset)
-            os.fdatasync(file)
-            offset = (offset + SYNC_BYTES) % (SYNC_SPACE_BYTES - SYNC_BYTES)
-        wall, cpu = time.perf_counter() - began, sum(os.times()[:2]) - before
-    path.unlink()
-    return f"{cpu / SYNCS * 1e6:.0f} us of CPU, {wall / SYNCS * 1e6:.0f} us of time"
-
-
 def describe(stand):
     """A dictionary of facts in the order in which they are printed."""
     return {
@@ -66,6 +46,6 @@ def describe(stand):
         "gateway": f"{_first_line(str(stand.gateway), '--version')}, {stand.revision()}",
         "libpq's TLS": stand.tls,
         "evidence on": _file_system(stand.evidence),
-        "a bare pwrite of 6 kB with its fdatasync there": _bare_sync(stand.evidence),
+        "a bare pwrite of 6 kB with its fdatasync there": floor.alone(stand.evidence),
         "load average": load_average(),
     }

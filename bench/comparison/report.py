@@ -8,7 +8,7 @@ from . import verdict
 FIGURE_NAMES = {"cpu": "proxy CPU", "p50": "p50 latency", "p99": "p99 latency"}
 
 
-def write(out, facts, workloads, cells, verdicts):
+def write(out, facts, workloads, cells, verdicts, floors):
     for name, value in facts.items():
         out.write(f"- {name}: {value}\n")
     point = [workload for workload in workloads if workload.name != "bulk"]
@@ -20,6 +20,7 @@ def write(out, facts, workloads, cells, verdicts):
         out.write("\nBulk SELECT: medians; ratios to the better pgbouncer.\n\n")
         _table(out, bulk, cells, "s/GB", "MB/s", latency=False)
     _verdicts(out, verdicts)
+    _floors(out, floors)
 
 
 def _table(out, workloads, cells, cpu_unit, rate_unit, latency):
@@ -54,11 +55,21 @@ def _verdicts(out, verdicts):
         _row(out, [one.source, one.workload, one.endpoint, FIGURE_NAMES[one.figure], f"{one.limit:.2f} ×", str(one.ratio), one.answer])
 
 
+def _floors(out, floors):
+    if not floors:
+        return
+    out.write("\nThe floor under gated: queued, and one bare sync for all clients; the hand-over to the disk is free in it.\n\n")
+    _row(out, ["workload", "a sync beside pgbouncer, us of CPU", "gated is at least"])
+    _row(out, ["---"] * 3)
+    for workload, (ratio, syncs) in floors.items():
+        _row(out, [workload, f"{statistics.median(syncs):.0f}", str(ratio)])
+
+
 def _row(out, words):
     out.write("| " + " | ".join(words) + " |\n")
 
 
-def document(facts, cells, verdicts):
+def document(facts, cells, verdicts, floors):
     """Everything, for --json."""
     return {
         "facts": facts,
@@ -67,4 +78,5 @@ def document(facts, cells, verdicts):
             for (workload, endpoint), rounds in cells.items()
         ],
         "verdicts": [dataclasses.asdict(one) for one in verdicts],
+        "floors": {workload: {"gated_at_least": dataclasses.asdict(ratio), "sync_us": syncs} for workload, (ratio, syncs) in floors.items()},
     }
