@@ -539,8 +539,8 @@ fn only_the_sweep_is_unsafe() {
 #[test]
 fn nothing_is_left_unfinished_or_ignored() {
     // Put together here so that this file does not hold them.
-    let marks =
-        ["TO|DO", "FIX|ME", "X|XX", "for n|ow", "#[ign|ore", "/wo|rk/", "/ro|ot/"].map(|mark| mark.replace('|', ""));
+    let marks = ["TO|DO", "FIX|ME", "X|XX", "for n|ow", "#[ign|ore", "/wo|rk/", "/ro|ot/"]
+        .map(|mark| mark.replace('|', ""));
     let mut violations = Vec::new();
     for source in every_source().iter().filter(|source| source.shown != "tests/architecture.rs") {
         for (index, line) in source.text.lines().enumerate() {

@@ -112,9 +112,13 @@ impl Conduit {
     }
 
     /// Makes room for a frame of `frame_bytes` that starts at `scanned` and has to be whole. Grows by doubling, and only
-    /// when what is there is full: a declared length alone allocates nothing.
+    /// when what is there is full: a declared length alone allocates nothing. While something may leave, that is the room
+    /// to come: a buffer that grew by just the rest of a row would be read into by just that rest, again and again.
     pub fn make_room(&mut self, frame_bytes: usize) {
-        if self.filled < self.buffer.len() || self.filled - self.scanned >= frame_bytes {
+        if self.filled < self.buffer.len()
+            || self.filled - self.scanned >= frame_bytes
+            || self.outgoing_bytes() > 0
+        {
             return;
         }
         self.compact();
@@ -320,6 +324,31 @@ mod tests {
         space[..count].copy_from_slice(&bytes[..count]);
         conduit.fill(count);
         count
+    }
+
+    #[test]
+    fn rows_that_may_leave_are_room_for_the_one_that_is_not_whole() {
+        let mut conduit = Conduit::new();
+        let sent: Vec<u8> = (0..=255).cycle().take(3 * CAPACITY_BULK_BYTES).collect();
+        let mut read = 0;
+        while read < CAPACITY_BULK_BYTES {
+            read += receive(&mut conduit, &sent[read..]);
+        }
+        // All but the last hundred bytes are whole rows; of the last row, as many are missing.
+        conduit.pass(CAPACITY_BULK_BYTES - 100);
+        conduit.make_room(200);
+        assert_eq!(receive(&mut conduit, &sent[read..]), 0, "the client reads first");
+        let mut out = Vec::new();
+        write(&mut conduit, usize::MAX, &mut out);
+        assert_eq!(out.len(), CAPACITY_BULK_BYTES - 100);
+        assert_eq!(
+            receive(&mut conduit, &sent[read..]),
+            CAPACITY_BULK_BYTES - 100,
+            "and then a whole buffer comes"
+        );
+        // A frame that needs more than all of it still gets it.
+        conduit.make_room(2 * CAPACITY_BULK_BYTES);
+        assert!(receive(&mut conduit, &sent) > 0);
     }
 
     fn write(conduit: &mut Conduit, limit: usize, out: &mut Vec<u8>) {
