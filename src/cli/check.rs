@@ -10,7 +10,9 @@ use pgturnstile_rules::document::{Diagnostic, Place, Severity};
 use pgturnstile_rules::policy::Policy;
 use serde::Serialize;
 
-use crate::config::{self, Config, Files, Issuer, ListenerAt, Target, TargetTls, against_policy};
+use crate::config::{
+    self, Config, Files, Issuer, ListenerAt, Target, TargetTls, against_broken_policy, against_policy,
+};
 use crate::identity::IssuerSettings;
 use crate::net::tls::{CertificateFiles, ClientIdentity, ClientTls, ServerCheck, ServerTls};
 
@@ -99,7 +101,7 @@ impl Checked {
             (None, Some(config)) => Some(config.gateway.policy.clone()),
             (None, None) => config::policy_despite_errors(&args.config),
         };
-        let policy = path.and_then(|path| match Policy::load(&path) {
+        let policy = path.as_deref().and_then(|path| match Policy::load(path) {
             Ok(policy) => {
                 findings.extend(policy.warnings().iter().cloned());
                 Some(policy)
@@ -109,8 +111,10 @@ impl Checked {
                 None
             }
         });
-        if let (Some(config), Some(policy)) = (&config, &policy) {
-            findings.extend(against_policy(config, policy));
+        match (&config, &policy, &path) {
+            (Some(config), Some(policy), _) => findings.extend(against_policy(config, policy.model())),
+            (Some(config), None, Some(path)) => findings.extend(against_broken_policy(config, path)),
+            (Some(_), None, None) | (None, _, _) => {}
         }
         Self { config, policy, findings }
     }

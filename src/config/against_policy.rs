@@ -3,17 +3,18 @@
 //! Owns the comparison of a configuration with a policy, for `check`, for the start and for every reload. It judges no
 //! statement. A rule that can never match here is an error, because its author believes that it does something.
 
+use std::path::Path;
+
 use pgturnstile_rules::document::{Diagnostic, Severity, nearest};
-use pgturnstile_rules::policy::model::{Groups, Targets};
+use pgturnstile_rules::policy::model::{Groups, Model, Targets};
 use pgturnstile_rules::policy::{Place, Policy};
 
 use super::model::{Config, TargetTls};
 
 /// Every name that does not resolve across the two files, and what nobody can reach. Errors stop a start or reload.
 #[must_use]
-pub fn against_policy(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
+pub fn against_policy(config: &Config, model: &Model) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    let model = policy.model();
     let shown = config.file.display();
     let issuers: Vec<&str> = config.issuers.iter().map(|issuer| issuer.name.as_str()).collect();
     let credentials: Vec<&str> =
@@ -43,16 +44,25 @@ pub fn against_policy(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
             found.push(at(place, format!("{kind}[{id}].targets"), message));
         }
     }
-    found.extend(certificates_without_tls(config, policy));
-    found.extend(unreachable(config, policy));
-    found.extend(unheard(config, policy));
+    found.extend(certificates_without_tls(config, model));
+    found.extend(unreachable(config, model));
+    found.extend(unheard(config, model));
     found
+}
+
+/// The same of a policy that was not read whole, without hiding what is wrong across the files behind what is wrong in one of
+/// them: errors alone, of the entries that could be read. What is not there may be what could not be read, so nothing is
+/// said of that.
+#[must_use]
+pub fn against_broken_policy(config: &Config, path: &Path) -> Vec<Diagnostic> {
+    let model = Policy::model_despite_errors(path);
+    let found = model.map(|model| against_policy(config, &model)).unwrap_or_default();
+    found.into_iter().filter(Diagnostic::is_error).collect()
 }
 
 /// Permits for groups that have no access where the permit speaks. Who is in one of them and in another group that has
 /// some is permitted by it all the same: allowed, and worth knowing.
-fn unheard(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
-    let model = policy.model();
+fn unheard(config: &Config, model: &Model) -> Vec<Diagnostic> {
     let meet = |permit: &Groups, access: &Groups| match (permit, access) {
         (Groups::Everyone, _) | (_, Groups::Everyone) => true,
         (Groups::Listed(some), Groups::Listed(others)) => some.iter().any(|group| others.contains(group)),
@@ -81,7 +91,7 @@ fn unheard(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
 }
 
 /// Logins that show a certificate, at targets that are dialled without TLS.
-fn certificates_without_tls(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
+fn certificates_without_tls(config: &Config, model: &Model) -> Vec<Diagnostic> {
     let shows =
         |name: &str| config.credential(name).is_some_and(|credential| credential.certificate.is_some());
     let mut found = Vec::new();
@@ -95,7 +105,7 @@ fn certificates_without_tls(config: &Config, policy: &Policy) -> Vec<Diagnostic>
         if shows(&target.control) {
             found.push(target.control_place.diagnostic(Severity::Error, message(&target.control)));
         }
-        let accesses = policy.model().accesses.iter().filter(|access| access.targets.contain(&target.name));
+        let accesses = model.accesses.iter().filter(|access| access.targets.contain(&target.name));
         for access in accesses.filter(|access| shows(&access.login)) {
             found.push(at(&access.place, format!("access[{}].login", access.id), message(&access.login)));
         }
@@ -104,8 +114,8 @@ fn certificates_without_tls(config: &Config, policy: &Policy) -> Vec<Diagnostic>
 }
 
 /// Targets without an access entry and credentials without a use: allowed, and worth knowing.
-fn unreachable(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
-    let accesses = &policy.model().accesses;
+fn unreachable(config: &Config, model: &Model) -> Vec<Diagnostic> {
+    let accesses = &model.accesses;
     let targets = config
         .targets
         .iter()

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use pgturnstile_rules::document::{Diagnostic, Diagnostics, Document, nearest};
 
-pub use against_policy::against_policy;
+pub use against_policy::{against_broken_policy, against_policy};
 pub use digest_key::{DigestKey, DigestKeyError, load_or_create_digest_key};
 pub use keys::{Absent, Key, Kind, Section, State};
 pub use model::{

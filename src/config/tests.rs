@@ -11,8 +11,8 @@ use pgturnstile_rules::policy::Policy;
 use secrecy::ExposeSecret;
 
 use super::{
-    Config, DigestKeyError, Files, Jwks, SECTIONS_README, TargetAddress, TargetTls, against_policy,
-    load_or_create_digest_key, reference,
+    Config, DigestKeyError, Files, Jwks, SECTIONS_README, TargetAddress, TargetTls, against_broken_policy,
+    against_policy, load_or_create_digest_key, reference,
 };
 
 /// The least that is needed: everything else has a default.
@@ -395,13 +395,13 @@ fn names_of_both_files_must_resolve() {
          [[access]]\nid = \"a\"\ngroups = [\"all\"]\ntargets = [\"crm-prod\"]\nlogin = \"crm-catalog\"\n\
          mode = \"read\"\nguards = { search_path = [] }\n",
     );
-    assert_eq!(lines(&against_policy(&config, &sound)), Vec::<String>::new());
+    assert_eq!(lines(&against_policy(&config, sound.model())), Vec::<String>::new());
     let wrong = policy(
         "version = 1\n[group.all]\nany = [{ issuer = \"crop\", groups = [\"a\"] }]\n\
          [[access]]\nid = \"a\"\ngroups = [\"all\"]\ntargets = [\"crm-test\"]\nlogin = \"crm-catalgo\"\n\
          mode = \"read\"\nguards = { search_path = [] }\n",
     );
-    let found = lines(&against_policy(&config, &wrong));
+    let found = lines(&against_policy(&config, wrong.model()));
     let expected = [
         "policy.toml:2: group.all: no [[issuer]] named crop in /etc/pgturnstile/pgturnstile.toml; did you mean `corp`?",
         "policy.toml:5: access[a].login: no [credential.crm-catalgo] in /etc/pgturnstile/pgturnstile.toml; did you mean `crm-catalog`?",
@@ -412,6 +412,25 @@ fn names_of_both_files_must_resolve() {
     for (found, wanted) in found.iter().zip(expected) {
         assert!(found.starts_with(wanted), "{found} is not {wanted}");
     }
+}
+
+#[test]
+fn an_error_of_the_policy_hides_no_name_that_does_not_resolve() {
+    let config = parse(LEAST).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    // The class does not exist; neither does the login, and no target has this name.
+    let text = "version = 1\n[group.all]\nany = [{ issuer = \"corp\", groups = [\"a\"] }]\n\
+         [[access]]\nid = \"a\"\ngroups = [\"all\"]\ntargets = [\"crm-test\"]\nlogin = \"ghost\"\n\
+         mode = \"read\"\nguards = { search_path = [] }\n\
+         [[permit]]\nid = \"p\"\ngroups = [\"all\"]\ntargets = [\"crm-prod\"]\n\
+         classes = [\"raed\"]\non = [\"crm.*\"]\n";
+    std::fs::write(&path, text).unwrap();
+    assert!(Policy::load(&path).is_err());
+    let found = lines(&against_broken_policy(&config, &path));
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].contains("access[a].login: no [credential.ghost]"), "{found:#?}");
+    assert!(found[1].contains("access[a].targets: can never match"), "{found:#?}");
 }
 
 #[test]
@@ -428,7 +447,7 @@ fn a_permit_for_groups_without_a_login_is_worth_knowing() {
         );
         let policy =
             Policy::from_text("policy.toml", &text, None).unwrap_or_else(|found| panic!("{found:#?}"));
-        lines(&against_policy(&config, &policy))
+        lines(&against_policy(&config, policy.model()))
     };
     assert_eq!(of("in"), Vec::<String>::new());
     assert_eq!(of("*"), Vec::<String>::new());

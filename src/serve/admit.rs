@@ -228,10 +228,8 @@ impl Admission {
         log: &mut SessionLog,
     ) -> Result<Principal, Turned> {
         let limits = Limits {
-            // The frame's body is the token and its terminator.
             password_bytes_max: usize::try_from(self.loaded.config.limits.token_bytes_max)
-                .unwrap_or(usize::MAX)
-                .saturating_add(1),
+                .unwrap_or(usize::MAX),
             ..Limits::default()
         };
         let token = greeting::ask_for_token(stream, &limits).await.map_err(|rejected| {

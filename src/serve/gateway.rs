@@ -135,11 +135,16 @@ fn both(path: &Path) -> Result<(Config, Policy), Vec<Diagnostic>> {
         Ok(config) => Some(config.gateway.policy.clone()),
         Err(_) => config::policy_despite_errors(path),
     };
-    match (config, policy.map(|path| Policy::load(&path))) {
+    let loaded = policy.as_deref().map(Policy::load);
+    match (config, loaded) {
         (Ok(config), Some(Ok(policy))) => Ok((config, policy)),
-        (config, policy) => {
-            let mut findings = config.err().unwrap_or_default();
-            findings.extend(policy.and_then(Result::err).unwrap_or_default());
+        (config, loaded) => {
+            let mut findings = loaded.and_then(Result::err).unwrap_or_default();
+            match (config, policy) {
+                (Err(faults), _) => findings.splice(..0, faults).for_each(drop),
+                (Ok(config), Some(path)) => findings.extend(config::against_broken_policy(&config, &path)),
+                (Ok(_), None) => {}
+            }
             Err(findings)
         }
     }

@@ -22,7 +22,7 @@ use crate::net::tls::{CertificateFiles, ClientIdentity, ServerTls};
 
 /// What only both files together can be wrong in: the errors of [`config::against_policy`], as `check` prints them.
 pub fn check(config: &Config, policy: &Policy) -> Vec<Diagnostic> {
-    config::against_policy(config, policy).into_iter().filter(Diagnostic::is_error).collect()
+    config::against_policy(config, policy.model()).into_iter().filter(Diagnostic::is_error).collect()
 }
 
 fn at(place: &Place, message: String) -> Diagnostic {

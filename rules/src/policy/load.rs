@@ -37,6 +37,16 @@ impl Policy {
         Self::from_document(document, &name, Some(&folder))
     }
 
+    /// The entries of a policy that [`Policy::load`] refuses, as far as they could be read, so that what is wrong with them
+    /// elsewhere can be told in the same run. Nothing may be judged by them. `None` where the file cannot be read.
+    pub fn model_despite_errors(path: &Path) -> Option<Model> {
+        let document = Document::read(path, &path.display().to_string()).ok()?;
+        // What is wrong was reported by the load that failed.
+        let unheard = Diagnostics::new();
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        read(&sources(document, &name, path.parent(), &unheard), &unheard)
+    }
+
     /// Reads a policy from text, for tests and packs. Files that it includes are looked for in `folder`; without one,
     /// only shipped packs can be included.
     ///
@@ -48,10 +58,7 @@ impl Policy {
 
     fn from_document(document: Document, name: &str, folder: Option<&Path>) -> Result<Self, Vec<Diagnostic>> {
         let diagnostics = Diagnostics::new();
-        let included = included_sources(&document, folder, &diagnostics);
-        let main = Source { document, origin: Origin::main(name) };
-        let mut sources = vec![main];
-        sources.extend(included);
+        let sources = sources(document, name, folder, &diagnostics);
         let model = read(&sources, &diagnostics);
         let (model, warnings) = diagnostics.finish(model)?;
         Ok(Self {
@@ -63,6 +70,14 @@ impl Policy {
             label_memory: super::labelled::LabelMemory::default(),
         })
     }
+}
+
+/// The policy itself, then what it includes.
+fn sources(document: Document, name: &str, folder: Option<&Path>, diagnostics: &Diagnostics) -> Vec<Source> {
+    let included = included_sources(&document, folder, diagnostics);
+    let mut sources = vec![Source { document, origin: Origin::main(name) }];
+    sources.extend(included);
+    sources
 }
 
 fn read(sources: &[Source], diagnostics: &Diagnostics) -> Option<Model> {

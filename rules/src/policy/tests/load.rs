@@ -36,13 +36,10 @@ fn the_policy_of_the_design_loads_but_for_what_is_not_built() {
     let errors: Vec<&String> = as_it_stands.iter().filter(|line| !line.contains(": warning: ")).collect();
     assert_eq!(
         errors,
-        [
-            "policy.toml:3: include[3]: a policy that was not read from a file includes shipped packs only",
-        ]
+        ["policy.toml:3: include[3]: a policy that was not read from a file includes shipped packs only",]
     );
     // Without it, it loads, and says of every rule what is not built.
-    let text = DESIGN
-        .replace(", { file = \"team.toml\", allow_permits = true }", "");
+    let text = DESIGN.replace(", { file = \"team.toml\", allow_permits = true }", "");
     let policy = Policy::from_text("policy.toml", &text, None).expect("the design's policy");
     let warnings: Vec<String> = policy.warnings().iter().map(ToString::to_string).collect();
     for needle in [
