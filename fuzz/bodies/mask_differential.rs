@@ -28,6 +28,7 @@ const SHAPES: &[Shape] = &[
     Shape::UuidBinary,
     Shape::ByteaText,
     Shape::Opaque,
+    Shape::OpaqueText,
     Shape::TextArray,
     Shape::NumberArray,
     Shape::ArrayBinary,
@@ -85,13 +86,15 @@ fn rows(plan: &Plan, rest: &[u8]) {
     }
     let (mut fast, mut slow) = (Tally::default(), Tally::default());
     let masked = masker().rows(plan, &run, &mut fast);
-    let expected = reference::rows(&mut masker(), plan, &run, &mut slow);
+    let expected = reference::rows(masker().key(), plan, &run, &mut slow);
     match (masked, expected) {
         (Ok(masked), Ok(expected)) => {
             assert_eq!(masked.as_deref().unwrap_or(&run), expected, "the rows");
             assert_eq!(fast.sorted(), slow.sorted(), "the tally");
         }
-        other => panic!("sound rows were refused: {other:?}"),
+        // A value that is none of its type is refused by both.
+        (Err(_), Err(_)) => {}
+        other => panic!("one of the two refused: {other:?}"),
     }
 }
 
@@ -112,15 +115,13 @@ fn copied(plan: &Plan, spelling: &CopySpelling, pieces: &[&[u8]]) -> Result<Vec<
 }
 
 fn copies(plan: &Plan, spelling: u8, data: &[u8]) {
+    // What a client may choose: signs that stand in what detectors look for, too.
+    let delimiter = pick(b"\x1e\t,;| -.@:_A", spelling >> 4).unwrap_or(0x1E);
+    let quote = pick(b"\"'-1 x", spelling >> 2).filter(|quote| *quote != delimiter).unwrap_or(b'"');
+    let escape = pick(b"\"\\-1e ", spelling >> 3).unwrap_or(b'"');
     let spelling = match spelling % 3 {
-        0 => CopySpelling::Text { delimiter: 0x1E, null: Box::from(*b"\\N"), header: false },
-        1 => CopySpelling::Csv {
-            delimiter: 0x1E,
-            quote: b'"',
-            escape: b'"',
-            null: Box::from(*b""),
-            header: false,
-        },
+        0 => CopySpelling::Text { delimiter, null: Box::from(*b"\\N"), header: false },
+        1 => CopySpelling::Csv { delimiter, quote, escape, null: Box::from(*b""), header: false },
         _ => CopySpelling::Binary,
     };
     // Whole lines, or pieces of seven bytes: a search may see a line at a glance and must not answer otherwise.

@@ -9,10 +9,14 @@
 //!  pieces ─► carry (a row that is not whole yet) ─► whole rows ─► fields ─► masked ─► pieces, one for each that came
 //! ```
 
+use std::borrow::Cow;
+
+use super::binary::word;
 use super::plan::Plan;
 use super::row::{Masker, Misfit, Positions};
 use super::style::Masked;
 use super::tally::Tally;
+use super::value::Look;
 use crate::statement::facts::CopySpelling;
 
 /// Bytes of a row that may wait for its end.
@@ -28,6 +32,8 @@ pub struct CopyMasker {
     plan: Plan,
     spelling: CopySpelling,
     carry: Vec<u8>,
+    /// How far `carry` was looked through for its end.
+    scan: Scan,
     /// A header (binary), or a line of names, has not come yet.
     head: bool,
     /// The binary trailer came: nothing may follow.
@@ -37,6 +43,18 @@ pub struct CopyMasker {
 /// Bytes of a CopyData frame before its data.
 const FRAME_HEAD_BYTES: usize = 5;
 
+/// How far a row was looked through: in however many pieces it comes, no byte is looked at again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scan {
+    /// From here on nothing was looked at; of the binary format the next length word stands here, perhaps behind the bytes
+    /// that are here.
+    at: usize,
+    /// Of CSV: `at` stands inside quotes.
+    open: bool,
+    /// Of the binary format: fields whose lengths were read.
+    fields: usize,
+}
+
 impl CopyMasker {
     /// For columns under `plan`, spelled as the statement said.
     pub fn new(plan: Plan, spelling: CopySpelling) -> Self {
@@ -44,7 +62,7 @@ impl CopyMasker {
             CopySpelling::Text { header, .. } | CopySpelling::Csv { header, .. } => *header,
             CopySpelling::Binary => true,
         };
-        Self { plan, spelling, carry: Vec::new(), head, ended: false }
+        Self { plan, spelling, carry: Vec::new(), scan: Scan::default(), head, ended: false }
     }
 
     /// The plan.
@@ -104,16 +122,27 @@ impl CopyMasker {
         Ok(Some(out))
     }
 
-    /// Whether the run can be told at a glance to hold nothing: every frame ends with a row, and no candidate is in it.
+    /// Whether the run can be told at a glance to hold nothing: every frame ends with a row, no candidate is in it, and no
+    /// escape can stand inside one.
     fn is_clean(&self, run: &[u8]) -> Result<bool, Misfit> {
         if self.plan.walks() || self.head || !self.carry.is_empty() {
             return Ok(false);
         }
-        let quote = match &self.spelling {
+        // What no match holds: an escape before it, or its doubling, breaks none up.
+        let apart = |byte: u8| matches!(byte, b'"' | b'\\');
+        let (quote, unbroken) = match &self.spelling {
             CopySpelling::Binary => return Ok(false),
-            CopySpelling::Text { .. } => None,
-            CopySpelling::Csv { quote, .. } => Some(*quote),
+            CopySpelling::Text { delimiter, .. } => {
+                (None, *delimiter == b'\t' || memchr::memchr(b'\\', run).is_none())
+            }
+            CopySpelling::Csv { quote, escape, .. } => (
+                Some(*quote),
+                apart(*quote) && apart(*escape) || memchr::memchr2(*quote, *escape, run).is_none(),
+            ),
         };
+        if !unbroken {
+            return Ok(false);
+        }
         let mut at = 0;
         while at < run.len() {
             let (data, next) = frame(run, at)?;
@@ -123,7 +152,7 @@ impl CopyMasker {
             }
             at = next;
         }
-        Ok(Positions::new(run).next().is_none() && memchr::memmem::find(run, b"\\x").is_none())
+        Ok(Positions::new(run).next().is_none() && !Look::is_spelled_aside(run))
     }
 
     /// One piece: what leaves in its stead, without a frame; `None` when it may leave as it is.
@@ -144,6 +173,7 @@ impl CopyMasker {
         let mut out = Vec::new();
         let (mut at, mut changed) = (0, carried);
         while let Some(length) = self.row_bytes(bytes.get(at..).unwrap_or_default())? {
+            self.scan = Scan::default();
             let row = bytes.get(at..at + length).unwrap_or_default();
             let begin = out.len();
             let masked =
@@ -161,7 +191,7 @@ impl CopyMasker {
             return Err(Misfit);
         }
         changed |= !rest.is_empty();
-        self.carry = rest.to_vec();
+        self.carry = if carried && at == 0 { own } else { rest.to_vec() };
         Ok(changed.then_some(out))
     }
 
@@ -169,8 +199,14 @@ impl CopyMasker {
     fn row_bytes(&mut self, bytes: &[u8]) -> Result<Option<usize>, Misfit> {
         match self.spelling {
             // A line end inside a value is spelled `\n`; a bare one always ends the row.
-            CopySpelling::Text { .. } => Ok(memchr::memchr(b'\n', bytes).map(|at| at + 1)),
-            CopySpelling::Csv { quote, escape, .. } => Ok(csv_row_bytes(bytes, quote, escape)),
+            CopySpelling::Text { .. } => {
+                let end = memchr::memchr(b'\n', bytes.get(self.scan.at..).unwrap_or_default());
+                let from = std::mem::replace(&mut self.scan.at, bytes.len());
+                Ok(end.map(|end| from + end + 1))
+            }
+            CopySpelling::Csv { quote, escape, .. } => {
+                Ok(csv_row_bytes(bytes, quote, escape, &mut self.scan))
+            }
             CopySpelling::Binary => self.binary_row_bytes(bytes),
         }
     }
@@ -183,18 +219,7 @@ impl CopyMasker {
             return Err(Misfit);
         }
         if self.head {
-            let known = bytes.len().min(SIGNATURE.len());
-            if bytes.get(..known) != SIGNATURE.get(..known) {
-                return Err(Misfit);
-            }
-            let (Some(flags), Some(extension)) = (word(bytes, 11), word(bytes, 15)) else { return Ok(None) };
-            // Flags in the upper half change how the rest is read; none is defined any more.
-            let extension = usize::try_from(extension).map_err(|_| Misfit)?;
-            if flags.cast_unsigned() >> 16 != 0 || extension > CARRY_BYTES_MAX {
-                return Err(Misfit);
-            }
-            let length = BINARY_HEAD_BYTES + extension;
-            return Ok((length <= bytes.len()).then_some(length));
+            return binary_head_bytes(bytes);
         }
         let Some(count) = bytes.first_chunk::<2>().map(|bytes| i16::from_be_bytes(*bytes)) else {
             return Ok(None);
@@ -203,20 +228,23 @@ impl CopyMasker {
             self.ended = true;
             return Ok(Some(2));
         }
-        if usize::try_from(count) != Ok(self.plan.columns().len()) {
+        let count = usize::try_from(count).map_err(|_| Misfit)?;
+        if count != self.plan.columns().len() {
             return Err(Misfit);
         }
-        let mut at = 2;
-        for _ in 0..count {
-            let Some(length) = word(bytes, at) else { return Ok(None) };
-            at += 4;
+        let scan = &mut self.scan;
+        scan.at = scan.at.max(2);
+        while scan.fields < count {
+            let Some(length) = word(bytes, scan.at) else { return Ok(None) };
+            scan.at += 4;
+            scan.fields += 1;
             match usize::try_from(length) {
-                Ok(length) => at = at.checked_add(length).ok_or(Misfit)?,
+                Ok(length) => scan.at = scan.at.checked_add(length).ok_or(Misfit)?,
                 Err(_) if length == -1 => {}
                 Err(_) => return Err(Misfit),
             }
         }
-        Ok((at <= bytes.len()).then_some(at))
+        Ok((scan.at <= bytes.len()).then_some(scan.at))
     }
 
     /// Masks a whole row into `out`; false, with anything in `out`, where nothing was masked.
@@ -265,7 +293,7 @@ impl CopyMasker {
             let masked = if field == null {
                 Masked::Keep
             } else {
-                masker.column(&self.plan, index, &text_decode(field), tally, &mut scratch)
+                masker.column(&self.plan, index, &text_decode(field), tally, &mut scratch)?
             };
             match masked {
                 Masked::Keep => out.extend_from_slice(field),
@@ -310,7 +338,7 @@ impl CopyMasker {
             let masked = if !quoted && field == csv.null {
                 Masked::Keep
             } else {
-                masker.column(&self.plan, index, &value, tally, &mut scratch)
+                masker.column(&self.plan, index, &value, tally, &mut scratch)?
             };
             match masked {
                 Masked::Keep => out.extend_from_slice(field),
@@ -353,7 +381,7 @@ impl CopyMasker {
             let value = row.get(at..at + length).ok_or(Misfit)?;
             at += length;
             scratch.clear();
-            let masked = masker.column(&self.plan, index, value, tally, &mut scratch);
+            let masked = masker.column(&self.plan, index, value, tally, &mut scratch)?;
             let stand_in = match masked {
                 Masked::Keep => Some(value),
                 Masked::Null => None,
@@ -368,8 +396,20 @@ impl CopyMasker {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<i32> {
-    bytes.get(at..)?.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes))
+/// Bytes of the header of the binary format.
+fn binary_head_bytes(bytes: &[u8]) -> Result<Option<usize>, Misfit> {
+    let known = bytes.len().min(SIGNATURE.len());
+    if bytes.get(..known) != SIGNATURE.get(..known) {
+        return Err(Misfit);
+    }
+    let (Some(flags), Some(extension)) = (word(bytes, 11), word(bytes, 15)) else { return Ok(None) };
+    // Flags in the upper half change how the rest is read; none is defined any more.
+    let extension = usize::try_from(extension).map_err(|_| Misfit)?;
+    if flags.cast_unsigned() >> 16 != 0 || extension > CARRY_BYTES_MAX {
+        return Err(Misfit);
+    }
+    let length = BINARY_HEAD_BYTES + extension;
+    Ok((length <= bytes.len()).then_some(length))
 }
 
 /// The data of the frame at `at`, and where the next one begins.
@@ -403,7 +443,10 @@ fn text_field_bytes(content: &[u8], delimiter: u8) -> usize {
     content.len()
 }
 
-fn text_decode(field: &[u8]) -> Vec<u8> {
+fn text_decode(field: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\\', field).is_none() {
+        return Cow::Borrowed(field);
+    }
     let mut value = Vec::with_capacity(field.len());
     let mut bytes = field.iter();
     while let Some(byte) = bytes.next() {
@@ -422,7 +465,7 @@ fn text_decode(field: &[u8]) -> Vec<u8> {
             None => value.push(b'\\'),
         }
     }
-    value
+    Cow::Owned(value)
 }
 
 fn text_encode(value: &[u8], delimiter: u8, out: &mut Vec<u8>) {
@@ -490,20 +533,25 @@ impl Csv<'_> {
 }
 
 /// Bytes of the row at the front, with its line end, which stands outside quotes.
-fn csv_row_bytes(bytes: &[u8], quote: u8, escape: u8) -> Option<usize> {
-    let (mut open, mut at) = (false, 0);
-    while let Some(byte) = bytes.get(at).copied() {
-        let next = bytes.get(at + 1).copied();
-        if open && byte == escape && (next == Some(quote) || next == Some(escape)) {
-            at += 2;
-            continue;
+fn csv_row_bytes(bytes: &[u8], quote: u8, escape: u8, scan: &mut Scan) -> Option<usize> {
+    while let Some(byte) = bytes.get(scan.at).copied() {
+        if scan.open && byte == escape {
+            match bytes.get(scan.at + 1) {
+                // What stands behind it says what it is.
+                None => return None,
+                Some(next) if *next == quote || *next == escape => {
+                    scan.at += 2;
+                    continue;
+                }
+                Some(_) => {}
+            }
         }
         if byte == quote {
-            open = !open;
-        } else if byte == b'\n' && !open {
-            return Some(at + 1);
+            scan.open = !scan.open;
+        } else if byte == b'\n' && !scan.open {
+            return Some(scan.at + 1);
         }
-        at += 1;
+        scan.at += 1;
     }
     None
 }

@@ -21,12 +21,15 @@
 //! | [`shape`] | how a type spells its values |
 //! | [`detect`] | what is recognised by pattern |
 //! | [`style`] | what stands in |
-//! | [`value`] | one value |
+//! | [`value`]; `json`, `binary`, `guess` | one value; JSON, containers in binary, values without a type |
 //! | [`row`], [`copy`], [`side`] | rows, COPY data, texts |
 //! | [`tally`] | what was masked, how often |
 
+mod binary;
 pub mod copy;
 pub mod detect;
+mod guess;
+mod json;
 mod number;
 pub mod plan;
 pub mod reference;

@@ -8,10 +8,11 @@ use pgturnstile_proto::Values;
 use pgturnstile_proto::backend::DataRow;
 use pgturnstile_sweep::{Candidate, Candidates};
 
-use super::detect::{self, Anchors, Detector};
+use super::detect::{self, Anchors};
 use super::plan::{Column, ColumnMask, Plan};
+use super::shape::Shape;
 use super::style::{self, Masked, TokenKey};
-use super::tally::{At, By, Tally};
+use super::tally::{At, By, Hits, Tally};
 use super::value::Look;
 
 /// A run that is not what its caller said.
@@ -22,18 +23,20 @@ pub struct Misfit;
 /// Bytes of a DataRow before its first column.
 const HEAD_BYTES: usize = 7;
 
+/// Room for a stand-in that is kept between rows.
+const SCRATCH_BYTES_MAX: usize = 65_536;
+
 /// Masks rows; see the module. One for each session.
 #[derive(Debug)]
 pub struct Masker {
     key: TokenKey,
-    hits: Vec<Detector>,
     scratch: Vec<u8>,
 }
 
 impl Masker {
     /// With the key of tokens.
     pub fn new(key: TokenKey) -> Self {
-        Self { key, hits: Vec::new(), scratch: Vec::new() }
+        Self { key, scratch: Vec::new() }
     }
 
     /// The key of tokens.
@@ -42,6 +45,9 @@ impl Masker {
     }
 
     /// Masks one value of a column; what stands in for it is appended to `out`.
+    ///
+    /// # Errors
+    /// [`Misfit`]: it is no value of its column's type.
     pub(super) fn column(
         &mut self,
         plan: &Plan,
@@ -49,10 +55,10 @@ impl Masker {
         value: &[u8],
         tally: &mut Tally,
         out: &mut Vec<u8>,
-    ) -> Masked {
-        let Some(Column { mask, shape }) = plan.columns().get(index).copied() else { return Masked::Null };
+    ) -> Result<Masked, Misfit> {
+        let Column { mask, shape } = plan.columns().get(index).copied().ok_or(Misfit)?;
         let at = At::Column(u16::try_from(index).unwrap_or(u16::MAX));
-        match mask {
+        Ok(match mask {
             ColumnMask::Label { label, style } => {
                 tally.add(at, By::Label(label));
                 style::label(style, shape, value, &self.key, out)
@@ -63,16 +69,15 @@ impl Masker {
             }
             ColumnMask::Clear => {
                 if plan.detectors().is_empty() || !shape.may_hold() {
-                    return Masked::Keep;
+                    return Ok(Masked::Keep);
                 }
-                let mut look = Look { detectors: plan.detectors(), key: &self.key, hits: &mut self.hits };
-                let masked = look.value(shape, value, out);
-                for detector in self.hits.drain(..) {
-                    tally.add(at, By::Detector(detector));
-                }
+                let mut hits = Hits::default();
+                let mut look = Look { detectors: plan.detectors(), key: &self.key, hits: &mut hits };
+                let masked = look.value(shape, value, out)?;
+                tally.found(at, &hits);
                 masked
             }
-        }
+        })
     }
 
     /// What leaves in the stead of a run of whole, checked DataRow frames; `None` when it may leave as it is.
@@ -136,7 +141,7 @@ impl Masker {
                 continue;
             }
             scratch.clear();
-            let masked = self.column(plan, index, value, tally, &mut scratch);
+            let masked = self.column(plan, index, value, tally, &mut scratch)?;
             let stand_in = match masked {
                 Masked::Keep => None,
                 Masked::Null => Some(None),
@@ -148,6 +153,9 @@ impl Masker {
             }
             offset += 4 + value.len();
         }
+        // One large value must not hold its room for as long as the session lives.
+        scratch.clear();
+        scratch.shrink_to(SCRATCH_BYTES_MAX);
         self.scratch = scratch;
         if let Some(begin) = begin {
             rebuilt.close_frame(begin, end)?;
@@ -160,7 +168,8 @@ impl Masker {
 fn passes_at_a_glance(plan: &Plan, index: usize, value: &[u8]) -> bool {
     plan.columns().get(index).is_some_and(|column| {
         column.mask == ColumnMask::Clear
-            && !column.shape.hides_from_sweep()
+            && (!column.shape.hides_from_sweep()
+                || column.shape == Shape::OpaqueText && !Look::is_spelled_aside(value))
             && Positions::new(value).next().is_none()
     })
 }

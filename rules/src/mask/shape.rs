@@ -1,7 +1,8 @@
 //! How values of a type are spelled in a format, as far as masking needs it.
 //!
 //! Owns: the table from type oid and format to [`Shape`]. May not: read values. Fails closed: a type that is not in the table
-//! (enums, composites, extensions' types) is [`Shape::Opaque`]: it is searched, and becomes NULL as a whole where anything is
+//! (enums, composites, extensions' types) is [`Shape::OpaqueText`]
+//! or [`Shape::OpaqueBinary`]: it is searched, and becomes NULL as a whole where anything is
 //! found. Source: `src/include/catalog/pg_type.dat`; the oids of built-in types never change.
 
 /// How a column's values are spelled.
@@ -31,6 +32,8 @@ pub enum Shape {
     ByteaText,
     /// `bytea` in binary; searched as text, NULL where something is found.
     Opaque,
+    /// A type that the table does not hold, a composite or a range, as text: NULL where something is found.
+    OpaqueText,
     /// An array of text-like elements, as text.
     TextArray,
     /// An array of numbers, as text.
@@ -73,24 +76,38 @@ impl Shape {
             (1009 | 1015 | 1014 | 1003 | 143 | 1263 | 1016 | 1231 | 1022 | 199 | 3807 | 1001, true) => {
                 Shape::ArrayBinary
             }
-            _ if Self::holds_nothing(type_oid) => Shape::Never,
-            (_, false) => Shape::Opaque,
+            _ if Self::holds_nothing(type_oid) || binary && Self::is_number_of_object(type_oid) => {
+                Shape::Never
+            }
+            (_, false) => Shape::OpaqueText,
             (17, true) => Shape::Opaque,
             (_, true) => Shape::OpaqueBinary,
         }
     }
 
-    /// bool, "char", int2, int4, float4, oid and its kin, dates and times, geometry, bits, addresses, void, and arrays and ranges
-    /// of such: too short, or without the bytes that any detector needs.
+    /// bool, "char", int2, int4, float4, oid and its kin, money, vectors of numbers, dates and times, bits, geometry, addresses,
+    /// void, and arrays and ranges of such: too short, or without the bytes that any detector needs. Geometry holds numbers of
+    /// any length; they are measures.
     fn holds_nothing(type_oid: u32) -> bool {
         matches!(
             type_oid,
-            16 | 18 | 21 | 23 | 700 | 1021 | 24 | 26 | 27 | 28 | 29 | 2202..=2206 | 3734 | 3769 | 4089 | 4096 | 4191
+            16 | 18 | 21 | 22 | 23 | 26 | 27 | 28 | 29 | 30 | 700 | 790 | 1021
+                | 600..=604 | 628 | 629 | 718 | 719 | 1017..=1020 | 1027
                 | 1082 | 1083 | 1114 | 1184 | 1186 | 1266
                 | 650 | 774 | 829 | 869 | 2278 | 2279 | 3220 | 5069
-                | 1000 | 1005 | 1006 | 1007 | 1010 | 1011 | 1012 | 1013 | 1028 | 1115 | 1182 | 1183 | 1185 | 1187 | 1270
-                | 651 | 775 | 1040 | 1041 | 2951 | 2208..=2211 | 3735 | 3770
-                | 3904 | 3905 | 3908 | 3909 | 3910 | 3911 | 3912 | 3913 | 4451 | 4533 | 4534 | 4535
+                | 791 | 1000 | 1002 | 1005 | 1006 | 1007 | 1010..=1013 | 1028 | 1115 | 1182 | 1183 | 1185 | 1187 | 1270
+                | 651 | 775 | 1040 | 1041 | 1560..=1563 | 2951
+                | 3904 | 3905 | 3908..=3913 | 4451 | 4533..=4535
+        )
+    }
+
+    /// The types that name an object by its number, and arrays of such. As text they print its name, and a role may be named
+    /// by an e-mail address.
+    fn is_number_of_object(type_oid: u32) -> bool {
+        matches!(
+            type_oid,
+            24 | 2202..=2206 | 3734 | 3769 | 4089 | 4096 | 4191
+                | 1008 | 2207..=2211 | 3735 | 3770 | 4090 | 4097 | 4192
         )
     }
 
@@ -108,6 +125,7 @@ impl Shape {
             | Shape::FloatText
             | Shape::ByteaText
             | Shape::NumberArray
+            | Shape::OpaqueText
             | Shape::ArrayBinary
             | Shape::OpaqueBinary
             | Shape::UnknownBinary => true,
@@ -134,12 +152,13 @@ mod tests {
         for oid in [0, 2249, 3614, 16_384, u32::MAX] {
             assert_eq!(
                 (Shape::of(oid, false), Shape::of(oid, true)),
-                (Shape::Opaque, Shape::OpaqueBinary),
+                (Shape::OpaqueText, Shape::OpaqueBinary),
                 "{oid}"
             );
         }
         assert_eq!((Shape::of(17, false), Shape::of(17, true)), (Shape::ByteaText, Shape::Opaque));
         assert_eq!((Shape::of(23, false), Shape::of(1184, true)), (Shape::Never, Shape::Never));
+        assert_eq!((Shape::of(4096, false), Shape::of(4096, true)), (Shape::OpaqueText, Shape::Never));
         assert_eq!((Shape::of(114, true), Shape::of(3802, true)), (Shape::Json, Shape::JsonbBinary));
     }
 }

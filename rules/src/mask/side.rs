@@ -9,9 +9,8 @@ use pgturnstile_proto::encode;
 use super::detect::Detectors;
 use super::plan::Reach;
 use super::row::{Masker, Misfit};
-use super::shape::Shape;
 use super::style::Masked;
-use super::tally::{At, By, Tally};
+use super::tally::{At, Hits, Tally};
 use super::value::Look;
 
 /// An error or a notice.
@@ -32,12 +31,9 @@ impl Masker {
         at: At,
         tally: &mut Tally,
     ) -> Option<Vec<u8>> {
-        let (mut out, mut hits) = (Vec::new(), Vec::new());
-        let key = self.key().clone();
-        let masked = Look { detectors, key: &key, hits: &mut hits }.value(Shape::Text, text, &mut out);
-        for detector in hits {
-            tally.add(at, By::Detector(detector));
-        }
+        let (mut out, mut hits) = (Vec::new(), Hits::default());
+        let masked = Look { detectors, key: self.key(), hits: &mut hits }.text(text, &mut out);
+        tally.found(at, &hits);
         (masked == Masked::Value).then_some(out)
     }
 

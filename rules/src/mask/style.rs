@@ -105,6 +105,8 @@ impl TokenKey {
 pub fn render_match(style: Style, detector: Detector, matched: &[u8], key: &TokenKey, out: &mut Vec<u8>) {
     match style {
         Style::Null | Style::Fixed => out.extend_from_slice(detector.stand_in()),
+        // The end of a secret is the secret, or half of it.
+        Style::Last(_) if detector.is_secret() => out.extend_from_slice(detector.stand_in()),
         Style::Last(count) => last(matched, count, out),
         Style::Domain => match domain(matched) {
             Some(domain) if detector == Detector::Email => {
@@ -169,6 +171,7 @@ fn quoted(shape: Shape, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> 
         | Shape::UuidBinary
         | Shape::ByteaText
         | Shape::Opaque
+        | Shape::OpaqueText
         | Shape::TextArray
         | Shape::NumberArray
         | Shape::ArrayBinary
@@ -214,6 +217,7 @@ fn token(canonical: Canonical, shape: Shape, value: &[u8], key: &TokenKey, out: 
         | Shape::Float8Binary
         | Shape::ByteaText
         | Shape::Opaque
+        | Shape::OpaqueText
         | Shape::TextArray
         | Shape::NumberArray
         | Shape::ArrayBinary
@@ -237,6 +241,7 @@ fn token(canonical: Canonical, shape: Shape, value: &[u8], key: &TokenKey, out: 
         | Shape::UuidBinary
         | Shape::ByteaText
         | Shape::Opaque
+        | Shape::OpaqueText
         | Shape::TextArray
         | Shape::NumberArray
         | Shape::ArrayBinary

@@ -1,153 +1,165 @@
 //! One value through the detectors: found, and replaced so that it stays valid where it stands.
 //!
 //! Owns: what a match means in each shape. May not: know rows, frames or labels. Fails closed: what cannot be replaced inside
-//! its container makes the whole value NULL.
+//! its container makes the whole value NULL; what is not of its declared type's form at all is an error.
+//!
+//! Bound: the work is linear in the value's bytes, whatever they are; nothing recurses on the nesting of a value; what is
+//! written is at most [`GROWTH_BYTES_MAX`] longer than the value, stand-ins of constants aside.
 
 use super::detect::{self, Detector, Detectors, Match};
 use super::number;
 use super::plan::Style;
+use super::row::Misfit;
 use super::shape::Shape;
 use super::style::{Masked, TokenKey, render_match};
+use super::tally::Hits;
+use super::{binary, guess, json};
 
-/// How deep records and arrays in binary are followed.
-const DEPTH_MAX: u8 = 8;
+/// Bytes that a value may grow by, through stand-ins that are longer than what they stand for. Beyond it constants stand in.
+pub const GROWTH_BYTES_MAX: usize = 65_536;
 
-/// What the detectors need to mask values: which, the key, and room that is used again.
+/// What the detectors need to mask values: which, the key, and what they found.
 #[derive(Debug)]
 pub struct Look<'l> {
     /// Which are on.
     pub detectors: &'l Detectors,
     /// Key of tokens.
     pub key: &'l TokenKey,
-    /// The detectors that found something, one entry a match; the caller drains it.
-    pub hits: &'l mut Vec<Detector>,
+    /// What was found; the caller counts it.
+    pub hits: &'l mut Hits,
 }
 
 impl Look<'_> {
-    fn style(&self, detector: Detector) -> Style {
-        self.detectors.style(detector).unwrap_or(Style::Fixed)
-    }
-
-    fn find(&self, value: &[u8]) -> Vec<Match> {
-        let mut found = Vec::new();
-        detect::find(self.detectors, value, &mut found);
-        found
-    }
-
-    fn hit(&mut self, detector: Option<Detector>) -> Masked {
+    /// NULL where something was found.
+    pub(super) fn hit(&mut self, detector: Option<Detector>) -> Masked {
         match detector {
             Some(detector) => {
-                self.hits.push(detector);
+                self.hits.add(detector);
                 Masked::Null
             }
             None => Masked::Keep,
         }
     }
 
-    fn number(&self, decimal: Option<String>) -> Option<Detector> {
+    /// What finds something in bytes taken as text.
+    pub(super) fn first(&self, value: &[u8]) -> Option<Detector> {
+        detect::find(self.detectors, value).next().map(|found| found.detector)
+    }
+
+    /// What finds the number itself.
+    pub(super) fn number(&self, decimal: Option<String>) -> Option<Detector> {
         let decimal = decimal?;
         detect::number(self.detectors, decimal.trim_start_matches(['-', '+']).as_bytes())
     }
 
+    /// Appends what stands in for a match; `plain` is where `out` would end had nothing grown so far.
+    pub(super) fn render(&self, detector: Detector, matched: &[u8], plain: usize, out: &mut Vec<u8>) {
+        let style = if out.len() > plain.saturating_add(GROWTH_BYTES_MAX) {
+            Style::Fixed
+        } else {
+            self.detectors.style(detector).unwrap_or(Style::Fixed)
+        };
+        render_match(style, detector, matched, self.key, out);
+    }
+
     /// Masks a value, appending what stands in for it to `out`.
-    pub fn value(&mut self, shape: Shape, value: &[u8], out: &mut Vec<u8>) -> Masked {
-        match shape {
+    ///
+    /// # Errors
+    /// [`Misfit`]: it is no value of its type.
+    pub fn value(&mut self, shape: Shape, value: &[u8], out: &mut Vec<u8>) -> Result<Masked, Misfit> {
+        Ok(match shape {
             Shape::Never | Shape::UuidText | Shape::UuidBinary => Masked::Keep,
             Shape::Text | Shape::TextArray => self.text(value, out),
-            Shape::Json => self.json(value, out),
+            Shape::Json => json::mask(self, value, out),
             Shape::JsonbBinary => self.jsonb(value, out),
             Shape::NumberText | Shape::FloatText => {
                 let detector = self.number(number::text(value));
                 self.hit(detector)
             }
             Shape::NumberArray => self.number_array(value, out),
-            Shape::Int8Binary => {
-                let detector = self.number(number::int8(value));
+            Shape::Int8Binary | Shape::NumericBinary | Shape::Float8Binary | Shape::Opaque => {
+                let detector = self.leaf(shape, value);
                 self.hit(detector)
             }
-            Shape::NumericBinary => {
-                let detector = self.number(number::numeric(value));
+            Shape::ByteaText => {
+                let detector = self.bytea(value);
                 self.hit(detector)
             }
-            Shape::Float8Binary => {
-                let detector = self.number(number::float8(value));
+            Shape::OpaqueText => {
+                let detector = self.opaque_text(value);
                 self.hit(detector)
             }
+            Shape::ArrayBinary => return binary::array(self, value, out),
+            Shape::OpaqueBinary | Shape::UnknownBinary => {
+                let detector = binary::search(self, value);
+                self.hit(detector)
+            }
+            Shape::Unknown => guess::text(self, value, out),
+        })
+    }
+
+    /// What finds something in a value that is no container.
+    pub(super) fn leaf(&self, shape: Shape, value: &[u8]) -> Option<Detector> {
+        match shape {
+            Shape::Never | Shape::UuidText | Shape::UuidBinary => None,
+            Shape::Int8Binary => self.number(number::int8(value)),
+            Shape::NumericBinary => self.number(number::numeric(value)),
+            Shape::Float8Binary => self.number(number::float8(value)),
+            Shape::NumberText | Shape::FloatText => self.number(number::text(value)),
             Shape::ByteaText => self.bytea(value),
-            Shape::Opaque => {
-                let detector = self.find(value).first().map(|found| found.detector);
-                self.hit(detector)
-            }
-            Shape::ArrayBinary => self.array(value, out),
-            Shape::OpaqueBinary => {
-                let detector = self.inside(value, 0);
-                self.hit(detector)
-            }
-            Shape::UnknownBinary => {
-                let detector = self.inside(value, 0).or_else(|| self.as_number(value));
-                self.hit(detector)
-            }
-            Shape::Unknown => self.unknown(value, out),
+            Shape::OpaqueText => self.opaque_text(value),
+            Shape::Json | Shape::JsonbBinary => json::search(self, value),
+            Shape::Text
+            | Shape::TextArray
+            | Shape::NumberArray
+            | Shape::Opaque
+            | Shape::ArrayBinary
+            | Shape::OpaqueBinary
+            | Shape::Unknown
+            | Shape::UnknownBinary => self.first(value),
         }
     }
 
-    fn text(&mut self, value: &[u8], out: &mut Vec<u8>) -> Masked {
-        let found = self.find(value);
-        if found.is_empty() {
+    pub(super) fn text(&mut self, value: &[u8], out: &mut Vec<u8>) -> Masked {
+        let begin = out.len();
+        let from = self.matches(value, 0..value.len(), begin, 0, out);
+        if from == 0 {
             return Masked::Keep;
         }
-        let mut from = 0;
-        for Match { start, end, detector } in found {
+        out.extend_from_slice(value.get(from..).unwrap_or_default());
+        Masked::Value
+    }
+
+    /// Replaces what is found in a part of a value that is text by itself. `from` is how much of the value `out`, begun at
+    /// `begin`, holds already; returns how much it holds now.
+    pub(super) fn matches(
+        &mut self,
+        value: &[u8],
+        part: std::ops::Range<usize>,
+        begin: usize,
+        mut from: usize,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let text = value.get(part.clone()).unwrap_or_default();
+        for Match { start, end, detector } in detect::find(self.detectors, text) {
+            let (start, end) = (part.start + start, part.start + end);
             out.extend_from_slice(value.get(from..start).unwrap_or_default());
-            let matched = value.get(start..end).unwrap_or_default();
-            render_match(self.style(detector), detector, matched, self.key, out);
-            self.hits.push(detector);
+            self.render(detector, value.get(start..end).unwrap_or_default(), begin + start, out);
+            self.hits.add(detector);
             from = end;
         }
-        out.extend_from_slice(value.get(from..).unwrap_or_default());
-        Masked::Value
-    }
-
-    /// Matches inside strings are replaced; a number that is one becomes `null`.
-    fn json(&mut self, value: &[u8], out: &mut Vec<u8>) -> Masked {
-        let found = self.find(value);
-        if found.is_empty() {
-            return Masked::Keep;
-        }
-        let mut quotes = Quotes::default();
-        let mut from = 0;
-        for Match { start, end, detector } in found {
-            self.hits.push(detector);
-            if start < from {
-                // It stands in a number that is `null` already.
-                continue;
-            }
-            if quotes.inside(value, start) {
-                out.extend_from_slice(value.get(from..start).unwrap_or_default());
-                let matched = value.get(start..end).unwrap_or_default();
-                render_match(self.style(detector), detector, matched, self.key, out);
-                from = end;
-            } else {
-                let number =
-                    |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
-                let before = value.get(from..start).unwrap_or_default();
-                let lead = before.iter().rev().take_while(|byte| number(byte)).count();
-                let tail =
-                    value.get(end..).unwrap_or_default().iter().take_while(|byte| number(byte)).count();
-                out.extend_from_slice(before.get(..before.len() - lead).unwrap_or_default());
-                out.extend_from_slice(b"null");
-                from = end + tail;
-            }
-        }
-        out.extend_from_slice(value.get(from..).unwrap_or_default());
-        Masked::Value
+        from
     }
 
     fn jsonb(&mut self, value: &[u8], out: &mut Vec<u8>) -> Masked {
-        let Some((version, text)) = value.split_first() else { return Masked::Keep };
+        // `jsonb_send` (src/backend/utils/adt/jsonb.c) knows version 1 alone.
+        let Some(text) = value.strip_prefix(&[1]) else {
+            let detector = self.first(value);
+            return self.hit(detector);
+        };
         let begin = out.len();
-        out.push(*version);
-        let masked = self.json(text, out);
+        out.push(1);
+        let masked = json::mask(self, text, out);
         if masked != Masked::Value {
             out.truncate(begin);
         }
@@ -156,217 +168,97 @@ impl Look<'_> {
 
     /// Elements that are one become NULL.
     fn number_array(&mut self, value: &[u8], out: &mut Vec<u8>) -> Masked {
-        let before = self.hits.len();
         let begin = out.len();
-        for part in value.split_inclusive(|byte| matches!(byte, b'{' | b'}' | b',')) {
-            let (element, mark) = match part.split_last() {
-                Some((mark, element)) if matches!(mark, b'{' | b'}' | b',') => (element, Some(*mark)),
-                Some(_) | None => (part, None),
-            };
-            match self.number(number::text(element)) {
-                Some(detector) => {
-                    self.hits.push(detector);
-                    out.extend_from_slice(b"NULL");
-                }
-                None => out.extend_from_slice(element),
+        let mut from = 0;
+        let mut at = 0;
+        for element in value.split(|byte| matches!(byte, b'{' | b'}' | b',')) {
+            if let Some(detector) = self.number(number::text(element)) {
+                self.hits.add(detector);
+                out.extend_from_slice(value.get(from..at).unwrap_or_default());
+                out.extend_from_slice(b"NULL");
+                from = at + element.len();
             }
-            out.extend(mark);
+            at += element.len() + 1;
         }
-        if self.hits.len() > before {
-            return Masked::Value;
-        }
-        out.truncate(begin);
-        Masked::Keep
-    }
-
-    fn bytea(&mut self, value: &[u8]) -> Masked {
-        let decoded = value.strip_prefix(b"\\x").and_then(unhex);
-        let detector = self.find(decoded.as_deref().unwrap_or(value)).first().map(|found| found.detector);
-        self.hit(detector)
-    }
-
-    /// An array in binary (`array_send`, src/backend/utils/adt/arrayfuncs.c): dimensions, flag, element type, bounds, then
-    /// the elements with their lengths. An element that cannot be read makes the whole NULL.
-    fn array(&mut self, value: &[u8], out: &mut Vec<u8>) -> Masked {
-        let word = |at: usize| value.get(at..)?.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes));
-        let header =
-            (|| Some((usize::try_from(word(0)?).ok().filter(|d| *d <= 6)?, word(8)?.cast_unsigned())))();
-        let Some((dimensions, element_oid)) = header else { return self.broken() };
-        let shape = Shape::of(element_oid, true);
-        let begin = out.len();
-        let Some(head) = value.get(..12 + 8 * dimensions) else { return self.broken() };
-        out.extend_from_slice(head);
-        let hits = self.hits.len();
-        let mut nulls = false;
-        let mut at = head.len();
-        while at < value.len() {
-            let Some(length) = word(at) else { return self.broken_at(begin, out) };
-            at += 4;
-            let Ok(length) = usize::try_from(length) else {
-                out.extend_from_slice(&(-1_i32).to_be_bytes());
-                continue;
-            };
-            let Some(element) = value.get(at..at + length) else { return self.broken_at(begin, out) };
-            at += length;
-            let place = out.len();
-            out.extend_from_slice(&[0; 4]);
-            let length = match self.value(shape, element, out) {
-                Masked::Keep => {
-                    out.extend_from_slice(element);
-                    i32::try_from(element.len()).unwrap_or(-1)
-                }
-                Masked::Value => i32::try_from(out.len() - place - 4).unwrap_or(-1),
-                Masked::Null => {
-                    nulls = true;
-                    -1
-                }
-            };
-            if let Some(word) = out.get_mut(place..place + 4) {
-                word.copy_from_slice(&length.to_be_bytes());
-            }
-        }
-        if self.hits.len() == hits {
+        if from == 0 {
             out.truncate(begin);
             return Masked::Keep;
         }
-        if nulls && let Some(flag) = out.get_mut(begin + 4..begin + 8) {
-            flag.copy_from_slice(&1_i32.to_be_bytes());
-        }
+        out.extend_from_slice(value.get(from..).unwrap_or_default());
         Masked::Value
     }
 
-    /// An array that is none: nothing is known of what it holds.
-    fn broken(&mut self) -> Masked {
-        Masked::Null
-    }
-
-    fn broken_at(&mut self, begin: usize, out: &mut Vec<u8>) -> Masked {
-        out.truncate(begin);
-        self.broken()
-    }
-
-    /// Bytes of a type that is not known: searched as they are, and by every structure that they fit.
-    fn inside(&self, value: &[u8], depth: u8) -> Option<Detector> {
-        if let Some(found) = self.find(value).first() {
-            return Some(found.detector);
-        }
-        if depth == DEPTH_MAX {
-            return None;
-        }
-        self.in_record(value, depth).or_else(|| self.in_array(value, depth)).or_else(|| self.in_range(value))
-    }
-
-    /// `record_send` (src/backend/utils/adt/rowtypes.c): a count, then type, length and bytes of each field.
-    fn in_record(&self, value: &[u8], depth: u8) -> Option<Detector> {
-        let count = word(value, 0)?;
-        let mut at = 4;
-        for _ in 0..count {
-            let length = word(value, at + 4)?;
-            at += 8;
-            let Ok(length) = usize::try_from(length) else { continue };
-            let field = value.get(at..at.checked_add(length)?)?;
-            at += length;
-            if let Some(detector) = self.as_number(field).or_else(|| self.inside(field, depth + 1)) {
-                return Some(detector);
-            }
-        }
-        None
-    }
-
-    fn in_array(&self, value: &[u8], depth: u8) -> Option<Detector> {
-        let dimensions =
-            usize::try_from(word(value, 0)?).ok().filter(|dimensions| (1..=6).contains(dimensions))?;
-        let mut at = 12 + 8 * dimensions;
-        while at < value.len() {
-            let length = word(value, at)?;
-            at += 4;
-            let Ok(length) = usize::try_from(length) else { continue };
-            let element = value.get(at..at.checked_add(length)?)?;
-            at += length;
-            if let Some(detector) = self.as_number(element).or_else(|| self.inside(element, depth + 1)) {
-                return Some(detector);
-            }
-        }
-        None
-    }
-
-    /// `range_send` (src/backend/utils/adt/rangetypes.c): flags, then the bounds with their lengths.
-    fn in_range(&self, value: &[u8]) -> Option<Detector> {
-        let mut at = 1;
-        while at < value.len() {
-            let length = usize::try_from(word(value, at)?).ok()?;
-            at += 4;
-            let bound = value.get(at..at.checked_add(length)?)?;
-            at += length;
-            if let Some(detector) = self.as_number(bound) {
-                return Some(detector);
-            }
-        }
-        None
-    }
-
-    /// Bytes that would be a number as `int8` or `numeric`.
-    fn as_number(&self, value: &[u8]) -> Option<Detector> {
-        self.number(number::int8(value))
-            .or_else(|| self.number(number::numeric(value)))
-            .or_else(|| self.number(number::float8(value)))
-    }
-
-    /// A value of COPY, whose type is not told: judged by how it looks.
-    fn unknown(&mut self, value: &[u8], out: &mut Vec<u8>) -> Masked {
-        if let Some(digits) = value.strip_prefix(b"\\x")
-            && digits.len().is_multiple_of(2)
-            && digits.iter().all(u8::is_ascii_hexdigit)
-        {
-            return self.bytea(value);
-        }
-        let detector = self.number(number::text(value));
-        if detector.is_some() {
-            return self.hit(detector);
-        }
-        match value.first() {
-            Some(b'{') => self.json(value, out),
-            Some(b'[' | b'(') => {
-                let detector = self.find(value).first().map(|found| found.detector);
-                self.hit(detector)
-            }
-            Some(_) | None => self.text(value, out),
+    /// `bytea` as text, in both of its forms (`byteaout`, src/backend/utils/adt/varlena.c).
+    pub(super) fn bytea(&self, value: &[u8]) -> Option<Detector> {
+        match value.strip_prefix(b"\\x") {
+            Some(digits) => self.first(&unhex(digits)),
+            None if memchr::memchr(b'\\', value).is_some() => self.first(&unescape_bytea(value)),
+            None => self.first(value),
         }
     }
-}
 
-fn word(value: &[u8], at: usize) -> Option<i32> {
-    value.get(at..)?.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes))
-}
+    /// Text of a type that is not known: a composite, a range, an array of such, an extension's. What `bytea` and `float8`
+    /// inside of it spell is read too.
+    pub(super) fn opaque_text(&self, value: &[u8]) -> Option<Detector> {
+        self.first(value).or_else(|| self.hex_inside(value)).or_else(|| self.exponents_inside(value))
+    }
 
-fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    digits
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
+    /// Whether something in a value is spelled so that a sweep does not see it.
+    pub(super) fn is_spelled_aside(value: &[u8]) -> bool {
+        memchr::memmem::find(value, b"\\x").is_some() || memchr::memmem::find(value, b"e+").is_some()
+    }
+
+    fn hex_inside(&self, value: &[u8]) -> Option<Detector> {
+        memchr::memmem::find_iter(value, b"\\x").find_map(|at| {
+            let digits = value.get(at + 2..)?;
+            let length = digits.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+            self.first(&unhex(digits.get(..length)?))
         })
-        .collect()
-}
-
-/// Whether a place stands inside double quotes, asked at rising places.
-#[derive(Default)]
-struct Quotes {
-    at: usize,
-    open: bool,
-}
-
-impl Quotes {
-    fn inside(&mut self, value: &[u8], place: usize) -> bool {
-        while self.at < place {
-            match value.get(self.at) {
-                Some(b'\\') => self.at += 1,
-                Some(b'"') => self.open = !self.open,
-                Some(_) | None => {}
-            }
-            self.at += 1;
-        }
-        self.open
     }
+
+    /// A `float8` as in `(4.111111111111111e+15,x)`.
+    fn exponents_inside(&self, value: &[u8]) -> Option<Detector> {
+        /// Longer is no card with its exponent.
+        const MANTISSA_BYTES_MAX: usize = 24;
+        let of_number = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
+        memchr::memmem::find_iter(value, b"e+").find_map(|at| {
+            let before = value.get(..at)?.iter().rev().take(MANTISSA_BYTES_MAX).take_while(of_number).count();
+            let behind = value.get(at + 2..)?.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
+            self.number(number::text(value.get(at - before..at + 2 + behind)?))
+        })
+    }
+}
+
+/// The bytes that hexadecimal digits spell; a digit without its partner, and what is none, is left out.
+fn unhex(digits: &[u8]) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    };
+    digits.chunks(2).filter_map(pair).collect()
+}
+
+/// The bytes that the escape form spells: `\\`, `\` and three octal digits, the rest as it is.
+fn unescape_bytea(value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((first, behind)) = rest.split_first() {
+        let octal = |byte: u8| byte.wrapping_sub(b'0') & 7;
+        rest = match behind {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', behind @ ..] if *first == b'\\' => {
+                bytes.push(octal(*a) << 6 | octal(*b) << 3 | octal(*c));
+                behind
+            }
+            [b'\\', behind @ ..] if *first == b'\\' => {
+                bytes.push(b'\\');
+                behind
+            }
+            behind => {
+                bytes.push(*first);
+                behind
+            }
+        };
+    }
+    bytes
 }

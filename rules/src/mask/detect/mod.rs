@@ -64,6 +64,21 @@ detectors! {
     Email = "email", b"[email]";
 }
 
+impl Detector {
+    /// Whether it opens something by itself, so that no part of it may stay.
+    pub const fn is_secret(self) -> bool {
+        match self {
+            Detector::PrivateKey | Detector::ConnectionString | Detector::Jwt | Detector::ApiKey => true,
+            Detector::Iban
+            | Detector::Card
+            | Detector::Ssn
+            | Detector::NationalId
+            | Detector::Phone
+            | Detector::Email => false,
+        }
+    }
+}
+
 const COUNT: usize = Detector::ALL.len();
 
 /// Which detectors are on, and by which style each masks.
@@ -162,39 +177,73 @@ fn asked(byte: u8) -> &'static [Detector] {
     }
 }
 
-/// The matches in a value, leftmost first, none over another; appended to `out`.
-pub fn find(detectors: &Detectors, value: &[u8], out: &mut Vec<Match>) {
-    let email = detectors.on(Detector::Email) && memchr::memchr(b'@', value).is_some();
-    let mut start = 0;
-    while let Some(byte) = value.get(start) {
+/// The matches in a value, leftmost first, none over another. The work is linear in the value's bytes.
+pub fn find<'v>(detectors: &Detectors, value: &'v [u8]) -> Matches<'v> {
+    let mut detectors = *detectors;
+    if memchr::memchr(b'@', value).is_none()
+        && let Some(email) = detectors.0.get_mut(Detector::Email as usize)
+    {
+        *email = None;
+    }
+    Matches { detectors, value, at: 0, no_jwt_before: 0 }
+}
+
+/// See [`find`].
+#[derive(Clone, Debug)]
+pub struct Matches<'v> {
+    detectors: Detectors,
+    value: &'v [u8],
+    at: usize,
+    /// No token begins before this place: they all fail by what the first of their stretch failed by, and each reads the
+    /// stretch to its end.
+    no_jwt_before: usize,
+}
+
+impl Matches<'_> {
+    fn at(&mut self, start: usize, byte: u8) -> Option<Match> {
         // Inside a word only what stands behind an escape can begin.
-        let inside = byte.is_ascii_alphanumeric() && !text::open_left(value, start);
-        let found = if inside {
-            None
-        } else {
-            asked(*byte).iter().filter(|detector| detectors.on(**detector)).find_map(|detector| {
-                if *detector == Detector::Email && !email {
-                    return None;
-                }
-                match_at(*detector, value, start).map(|end| Match { start, end, detector: *detector })
-            })
-        };
-        match found {
-            Some(found) => {
-                start = found.end.max(start + 1);
-                out.push(found);
-            }
-            None => start += 1,
+        if byte.is_ascii_alphanumeric() && !text::open_left(self.value, start) {
+            return None;
         }
+        for detector in asked(byte).iter().copied().filter(|detector| self.detectors.on(*detector)) {
+            if detector == Detector::Jwt && start < self.no_jwt_before {
+                continue;
+            }
+            if let Some(end) = match_at(detector, self.value, start) {
+                return Some(Match { start, end, detector });
+            }
+            if detector == Detector::Jwt {
+                self.no_jwt_before = secret::no_jwt_before(self.value, start);
+            }
+        }
+        None
     }
 }
 
-/// Whether one of the detectors of numbers matches all of these digits: for values that are numbers.
+impl Iterator for Matches<'_> {
+    type Item = Match;
+
+    fn next(&mut self) -> Option<Match> {
+        while let Some(byte) = self.value.get(self.at) {
+            match self.at(self.at, *byte) {
+                Some(found) => {
+                    self.at = found.end.max(self.at + 1);
+                    return Some(found);
+                }
+                None => self.at += 1,
+            }
+        }
+        None
+    }
+}
+
+/// What finds a number in a column of numbers, where it can only be replaced as a whole: keys and amounts stand there too, so
+/// that cards alone are looked for, and only of lengths that are issued (14 to 16 digits, UnionPay to 19).
 pub fn number(detectors: &Detectors, digits: &[u8]) -> Option<Detector> {
-    [Detector::Card, Detector::NationalId]
-        .into_iter()
-        .filter(|detector| detectors.on(*detector))
-        .find(|detector| match_at(*detector, digits, 0) == Some(digits.len()))
+    let issued =
+        matches!(digits.len(), 14..=16) || matches!(digits.len(), 17..=19) && digits.starts_with(b"62");
+    let is_card = issued && match_at(Detector::Card, digits, 0) == Some(digits.len());
+    (is_card && detectors.on(Detector::Card)).then_some(Detector::Card)
 }
 
 /// What begins a secret, or stands inside every one of a kind. At most sixteen, none shorter than three bytes: more or

@@ -38,7 +38,8 @@ const SEPARATED: &[Form] = &[
     Form { groups: &[1, 4, 5, 2, 1], joint: Joint::Same(b"-"), check: thailand },
 ];
 
-/// Written together: two check digits, or one and a date, or a structure.
+/// Written together: two check digits, or one and a date, or a structure. South Korea's is not among them: it is written with
+/// its hyphen, and milliseconds since 1970 read as one.
 const TOGETHER: &[(usize, Check)] = &[
     (11, cpf),
     (11, poland),
@@ -48,7 +49,6 @@ const TOGETHER: &[(usize, Check)] = &[
     (11, belgium),
     (11, baltic),
     (13, south_africa),
-    (13, korea),
     (15, france),
 ];
 
@@ -59,7 +59,7 @@ pub(super) fn id(value: &[u8], start: usize) -> Option<usize> {
     }
     let together = digits(value, start);
     let end = if matches!(together, 11 | 13 | 15) {
-        let Grouped { digits, end } = grouped(value, start, &[together], Joint::Same(b""))?;
+        let Grouped { digits, end, .. } = grouped(value, start, &[together], Joint::Same(b""))?;
         let digits = digits.get(..together)?;
         TOGETHER.iter().find(|(length, check)| *length == together && check(digits)).map(|_| end)
     } else if together == 17 || together == 18 {
@@ -68,7 +68,8 @@ pub(super) fn id(value: &[u8], start: usize) -> Option<usize> {
         SEPARATED.iter().find_map(|form| {
             let read = grouped(value, start, form.groups, form.joint)?;
             let count = form.groups.iter().sum();
-            (form.check)(read.digits.get(..count)?).then_some(read.end)
+            let sound = !read.goes_on_before(value, start) && (form.check)(read.digits.get(..count)?);
+            sound.then_some(read.end)
         })
     }?;
     (ends(value, end) && !in_uuid(value, start)).then_some(end)
@@ -151,7 +152,14 @@ fn aadhaar(d: &[u8]) -> bool {
         let next = row.get(usize::from(*digit)).copied().unwrap_or(0);
         PRODUCT.get(usize::from(check)).and_then(|row| row.get(usize::from(next))).copied().unwrap_or(0)
     });
-    check == 0 && digit(d, 0) >= 2
+    check == 0 && digit(d, 0) >= 2 && !are_years_or_round(d)
+}
+
+/// Whether groups of four digits are all years, or all round: figures side by side, of which one in ten passes the check.
+fn are_years_or_round(d: &[u8]) -> bool {
+    let groups = [number(d, 0, 4), number(d, 4, 8), number(d, 8, 12)];
+    groups.iter().all(|group| (1900..2100).contains(group))
+        || groups.iter().all(|group| group.is_multiple_of(50))
 }
 
 fn belgium(d: &[u8]) -> bool {
@@ -230,7 +238,9 @@ fn baltic(d: &[u8]) -> bool {
 }
 
 fn south_africa(d: &[u8]) -> bool {
-    luhn(d) && is_day(number(d, 2, 4), number(d, 4, 6)) && matches!(digit(d, 10), 0 | 1)
+    // Milliseconds since 1970, from 2020 to 2033, read as children's of 2016 to 2020.
+    let is_time = (1_600_000_000_000..2_000_000_000_000).contains(&number(d, 0, 13));
+    !is_time && luhn(d) && is_day(number(d, 2, 4), number(d, 4, 6)) && matches!(digit(d, 10), 0 | 1)
 }
 
 /// Eighteen digits, the last of which may be an `X` (GB 11643).

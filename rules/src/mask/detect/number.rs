@@ -12,6 +12,8 @@ const DIGITS_MAX: usize = 20;
 pub(super) struct Grouped {
     pub(super) digits: [u8; DIGITS_MAX],
     pub(super) end: usize,
+    /// What joins the groups, where it is the same everywhere.
+    joint: Option<u8>,
 }
 
 pub(super) fn digits(value: &[u8], start: usize) -> usize {
@@ -20,10 +22,24 @@ pub(super) fn digits(value: &[u8], start: usize) -> usize {
 
 /// Whether a number, not a part of a longer one, can begin at `start`.
 pub(super) fn begins(value: &[u8], start: usize) -> bool {
-    let before = |distance: usize| start.checked_sub(distance).and_then(|place| value.get(place));
-    let continues =
-        matches!(before(1), Some(b'-' | b'.' | b' ')) && before(2).is_some_and(u8::is_ascii_digit);
-    open_left(value, start) && !continues
+    open_left(value, start)
+        && !(matches!(byte_before(value, start), Some(b'-' | b'.')) && digit_before(value, start))
+}
+
+fn byte_before(value: &[u8], start: usize) -> Option<u8> {
+    start.checked_sub(1).and_then(|place| value.get(place)).copied()
+}
+
+/// Whether a digit stands before the byte that stands before `start`.
+fn digit_before(value: &[u8], start: usize) -> bool {
+    start.checked_sub(2).and_then(|place| value.get(place)).is_some_and(u8::is_ascii_digit)
+}
+
+impl Grouped {
+    /// Whether more digits stand before it, joined by a space as its own groups are: it is a part of something longer.
+    pub(super) fn goes_on_before(&self, value: &[u8], start: usize) -> bool {
+        self.joint == Some(b' ') && byte_before(value, start) == Some(b' ') && digit_before(value, start)
+    }
 }
 
 /// Whether it ends before `end`: no further digits, joined by a separator or not.
@@ -36,13 +52,13 @@ pub(super) fn ends(value: &[u8], end: usize) -> bool {
 /// Reads groups of these sizes from `start`, each joined to the next by one separator of its own position in `joints`;
 /// where `joints` is a single one of several bytes, all must be the same one of them.
 pub(super) fn grouped(value: &[u8], start: usize, groups: &[usize], joint: Joint<'_>) -> Option<Grouped> {
-    let mut out = Grouped { digits: [0; DIGITS_MAX], end: start };
-    let (mut count, mut chosen) = (0, None);
+    let mut out = Grouped { digits: [0; DIGITS_MAX], end: start, joint: None };
+    let mut count = 0;
     for (index, group) in groups.iter().enumerate() {
         if index > 0 {
             let byte = *value.get(out.end)?;
             let fits = match joint {
-                Joint::Same(of) => of.contains(&byte) && *chosen.get_or_insert(byte) == byte,
+                Joint::Same(of) => of.contains(&byte) && *out.joint.get_or_insert(byte) == byte,
                 Joint::Exactly(bytes) => bytes.get(index - 1) == Some(&byte),
             };
             if !fits {
@@ -75,8 +91,7 @@ const CARD_GROUPS: &[&[usize]] = &[&[4, 4, 4, 4, 3], &[4, 4, 4, 4], &[4, 6, 5], 
 
 /// A card number, written together or as on the card.
 pub(super) fn card(value: &[u8], start: usize) -> Option<usize> {
-    let before = |distance: usize| start.checked_sub(distance).and_then(|place| value.get(place));
-    let fraction = before(1) == Some(&b'.') && before(2).is_some_and(u8::is_ascii_digit);
+    let fraction = byte_before(value, start) == Some(b'.') && digit_before(value, start);
     if !open_left(value, start) || fraction {
         return None;
     }
@@ -106,8 +121,8 @@ fn brand_takes(digits: &[u8]) -> bool {
     let Some(head) = digits.first_chunk::<6>() else { return false };
     let head = head.iter().fold(0_u32, |head, digit| head * 10 + u32::from(*digit));
     match (head, digits.len()) {
-        // Visa
-        (400_000..=499_999, 13 | 16 | 19)
+        // Visa; those of 13 digits have not been issued for decades, and EAN-13 of Germany look like them
+        (400_000..=499_999, 16 | 19)
         // Mastercard
         | (510_000..=559_999 | 222_100..=272_099, 16)
         // American Express
@@ -160,7 +175,11 @@ pub(super) fn ssn(value: &[u8], start: usize) -> Option<usize> {
     if !begins(value, start) {
         return None;
     }
-    let Grouped { digits, end } = grouped(value, start, &[3, 2, 4], Joint::Same(b" -"))?;
+    let read = grouped(value, start, &[3, 2, 4], Joint::Same(b" -"))?;
+    if read.goes_on_before(value, start) {
+        return None;
+    }
+    let Grouped { digits, end, .. } = read;
     let number = |from: usize, to: usize| {
         digits.get(from..to).unwrap_or_default().iter().fold(0_u32, |all, digit| all * 10 + u32::from(*digit))
     };
@@ -201,14 +220,18 @@ fn international(value: &[u8], start: usize) -> Option<usize> {
         }
         at += joint;
     };
+    let end = extended(value, end);
     (count >= 8 && end - start >= pgturnstile_sweep::RUN_BYTES_MIN && open_right(value, end)).then_some(end)
 }
+
+/// Digits of an extension behind an `x`.
+const EXTENSION_DIGITS_MAX: usize = 6;
 
 fn north_american(value: &[u8], start: usize) -> Option<usize> {
     if !begins(value, start) {
         return None;
     }
-    let read = if value.get(start) == Some(&b'(') {
+    let (digits, end) = if value.get(start) == Some(&b'(') {
         let space = usize::from(value.get(start + 5) == Some(&b' '));
         let area = grouped(value, start + 1, &[3], Joint::Same(b""))?;
         if value.get(area.end) != Some(&b')') {
@@ -217,10 +240,30 @@ fn north_american(value: &[u8], start: usize) -> Option<usize> {
         let rest = grouped(value, area.end + 1 + space, &[3, 4], Joint::Same(b" -."))?;
         let mut digits = area.digits;
         digits.get_mut(3..10)?.copy_from_slice(rest.digits.get(..7)?);
-        Grouped { digits, end: rest.end }
+        (digits, rest.end)
     } else {
-        grouped(value, start, &[3, 3, 4], Joint::Same(b" -."))?
+        // The trunk prefix may be joined like the rest.
+        let prefixed = matches!(value.get(start..start + 2), Some([b'1', b' ' | b'-' | b'.']));
+        let groups: &[usize] = if prefixed { &[1, 3, 3, 4] } else { &[3, 3, 4] };
+        let mut read = grouped(value, start, groups, Joint::Same(b" -."))?;
+        if read.goes_on_before(value, start) {
+            return None;
+        }
+        read.digits.rotate_left(usize::from(prefixed));
+        (read.digits, read.end)
     };
-    let sound = read.digits.first()? >= &2 && read.digits.get(3)? >= &2;
-    (sound && ends(value, read.end)).then_some(read.end)
+    let sound = digits.first()? >= &2 && digits.get(3)? >= &2;
+    let end = extended(value, end);
+    (sound && ends(value, end)).then_some(end)
+}
+
+/// Behind the extension of a number that ends at `end`, as in `415-555-2671x123`.
+fn extended(value: &[u8], end: usize) -> usize {
+    if !matches!(value.get(end), Some(b'x' | b'X')) {
+        return end;
+    }
+    match stretch(value, end + 1, EXTENSION_DIGITS_MAX, |byte| byte.is_ascii_digit()) {
+        0 => end,
+        digits => end + 1 + digits,
+    }
 }

@@ -102,6 +102,16 @@ pub(super) fn jwt(value: &[u8], start: usize) -> Option<usize> {
     Some(second + 1 + stretch(value, second + 1, usize::MAX, is_base64url))
 }
 
+/// Behind a place where no token begins: where one could begin again. All that begin in one stretch of base64url are
+/// followed by the same bytes, so that none of them is one where the first is none.
+pub(super) fn no_jwt_before(value: &[u8], start: usize) -> usize {
+    if value.get(start..).is_some_and(|rest| rest.starts_with(b"eyJ")) {
+        start + stretch(value, start, usize::MAX, is_base64url)
+    } else {
+        start
+    }
+}
+
 const BEGIN: &[u8] = b"-----BEGIN ";
 
 /// From `-----BEGIN … PRIVATE KEY-----` to the end of its `-----END …-----`, or, where that is missing, to the end of the
@@ -140,19 +150,30 @@ pub(super) fn connection_string(value: &[u8], start: usize) -> Option<usize> {
     if rest.get(..9).is_some_and(|head| head.eq_ignore_ascii_case(b"password="))
         && rest.get(4..9) == Some(b"word=")
     {
-        let length =
-            stretch(value, start + 9, usize::MAX, |byte| is_uri(byte) && byte != b'&' && byte != b')');
-        return (length >= 4).then_some(start + 9 + length);
+        // libpq's own quoting, as far as what is replaced may reach.
+        let quoted = usize::from(value.get(start + 9) == Some(&b'\''));
+        let of_password = |byte: u8| {
+            if quoted == 1 {
+                byte == b' ' || is_uri(byte)
+            } else {
+                is_uri(byte) && byte != b'&' && byte != b')'
+            }
+        };
+        let end = start + 9 + quoted + stretch(value, start + 9 + quoted, usize::MAX, of_password);
+        let close = usize::from(quoted == 1 && value.get(end) == Some(&b'\''));
+        return (end - start >= 9 + 4).then_some(end + close);
     }
     let scheme =
         stretch(value, start, 32, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'.' | b'-'));
     let authority = rest.get(scheme..)?.strip_prefix(b"://")?;
-    let user_info =
-        authority.iter().position(|byte| !is_uri(*byte) || matches!(byte, b'@' | b'/' | b'?' | b'#'))?;
+    // Of what RFC 3986 allows in a password, only what parts the elements of arrays and composites ends the search.
+    let user_info = authority.iter().position(|byte| {
+        !is_uri(*byte) && !matches!(byte, b';' | b'\'') || matches!(byte, b'@' | b'/' | b'?' | b'#')
+    })?;
     if authority.get(user_info) != Some(&b'@') || !authority.get(..user_info)?.contains(&b':') {
         return None;
     }
-    let end = start + scheme + 3;
+    let end = start + scheme + 3 + user_info;
     Some(end + stretch(value, end, usize::MAX, is_uri))
 }
 

@@ -3,10 +3,7 @@
 use super::*;
 
 fn found(value: &str) -> Vec<(&'static str, String)> {
-    let mut matches = Vec::new();
-    find(&Detectors::all(Style::Fixed), value.as_bytes(), &mut matches);
-    matches
-        .into_iter()
+    find(&Detectors::all(Style::Fixed), value.as_bytes())
         .map(|m| (m.detector.name(), String::from_utf8_lossy(&value.as_bytes()[m.start..m.end]).into_owned()))
         .collect()
 }
@@ -22,6 +19,11 @@ const FOUND: &[(&str, &str)] = &[
     ("card", "3530111333300000"),
     ("card", "30569309025904"),
     ("card", "2223003122003222"),
+    ("phone", "1-415-555-2671"),
+    ("phone", "415-555-2671x4512"),
+    ("phone", "+1-415-555-2671x123"),
+    ("connection-string", "postgres://u:p;w'x@h/d"),
+    ("connection-string", "password='secret 12'"),
     ("iban", "GB29NWBK60161331926819"),
     ("iban", "gb29 nwbk 6016 1331 9268 19"),
     ("iban", "DE89370400440532013000"),
@@ -80,6 +82,10 @@ fn near_misses_are_left_alone() {
         "41111111111111111",                    // length
         "x4111111111111111",                    // part of a word
         "0.4111111111111111",                   // a fraction
+        "4012345678901",                        // EAN-13, Luhn of 13 digits
+        "1701254567890",                        // milliseconds
+        "2003-2007-2014",                       // years
+        "1 123 45 6789",                        // joined as its own groups are
         "550e8400-e29b-41d4-a716-446655440000", // a UUID
         "GB29NWBK60161331926818",
         "XX29NWBK60161331926819",
@@ -108,6 +114,44 @@ fn near_misses_are_left_alone() {
     }
 }
 
+/// What stands before a word must not hide it, unless it is a part of it; what stands behind must not either.
+#[test]
+fn neighbours_do_not_hide_a_word() {
+    for (detector, before, word, behind) in [
+        ("ssn", "row 12 ", "123-45-6789", ""),
+        ("ssn", "2026-11-21 04:50:17 ", "123-45-6789", ""),
+        ("ssn", "2026-11-21 ", "123-45-6789", ""),
+        ("phone", "17 ", "415-555-0134", ""),
+        ("national-id", "17 ", "52998224725", ""),
+        ("card", "%B", "4111111111111111", "^DOE/JOHN^"),
+        ("card", "E'C:\\", "4111111111111111", "'"),
+        ("card", "\"\\u0001", "4111111111111111", "\""),
+        ("email", "\\u00e9", "ann@example.org", ""),
+        ("email", "cache:", "ann@example.org", "-42"),
+        ("email", "", "ann@example.org", ".5"),
+        ("email", "<", "ann@mail.example.org", "-.>"),
+    ] {
+        let value = format!("{before}{word}{behind}");
+        assert_eq!(found(&value), [(detector, word.to_owned())], "{value}");
+    }
+    let two = found("pay 4111111111111111 123-45-6789 now");
+    assert_eq!(two.iter().map(|(detector, _)| *detector).collect::<Vec<_>>(), ["card", "ssn"]);
+}
+
+/// In a column of numbers nothing can be replaced but the whole: only cards are, of lengths that are issued.
+#[test]
+fn numbers_are_only_taken_for_cards() {
+    let number = |digits: &str| number(&Detectors::all(Style::Fixed), digits.as_bytes());
+    for card in ["4111111111111111", "378282246310005", "30569309025904", "6212345678900000003"] {
+        assert_eq!(number(card), Some(Detector::Card), "{card}");
+    }
+    for other in ["52998224725", "44051401359", "1701254567890", "4000000000006", "4111111111111112", ""] {
+        assert_eq!(number(other), None, "{other}");
+    }
+    let cards_off = Detectors::NONE.with(Detector::Email, Style::Fixed);
+    assert_eq!(super::number(&cards_off, b"4111111111111111"), None);
+}
+
 /// The sweep must lead to everything that a detector finds.
 #[test]
 fn every_match_holds_a_candidate() {
@@ -126,8 +170,7 @@ fn detectors_are_switched_one_by_one() {
     for detector in Detector::ALL {
         let one = Detectors::NONE.with(*detector, Style::Fixed);
         for (name, word) in FOUND {
-            let mut matches = Vec::new();
-            find(&one, word.as_bytes(), &mut matches);
+            let matches: Vec<Match> = find(&one, word.as_bytes()).collect();
             assert!(matches.iter().all(|m| m.detector == *detector));
             assert!(*name != detector.name() || matches.len() == 1, "{word}");
         }
@@ -217,8 +260,7 @@ fn false_hits_on_random_ids_stay_within_their_limits() {
         let (mut hits, mut by) = (0_u32, std::collections::BTreeMap::<&str, u32>::new());
         for _ in 0..EACH {
             let id = make(&mut random);
-            let mut matches = Vec::new();
-            find(&Detectors::all(Style::Fixed), id.as_bytes(), &mut matches);
+            let matches: Vec<Match> = find(&Detectors::all(Style::Fixed), id.as_bytes()).collect();
             hits += u32::from(!matches.is_empty());
             matches.iter().for_each(|m| *by.entry(m.detector.name()).or_default() += 1);
         }

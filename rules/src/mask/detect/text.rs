@@ -5,16 +5,35 @@
 
 use super::plausible_run;
 
-/// Whether a word can begin at `start`: nothing of a word stands before it. Behind a backslash stands the rest of an escape
-/// (JSON, COPY, arrays), which is no word's beginning, and behind such a letter one may begin.
+/// Whether a word can begin at `start`: nothing of a word stands before it, or an escape that ends there. A letter behind a
+/// backslash is the escape's own (JSON, COPY, arrays); a digit behind one is not: no escape of them is made so.
 pub(super) fn open_left(value: &[u8], start: usize) -> bool {
-    let before = |distance: usize| start.checked_sub(distance).and_then(|place| value.get(place));
-    match before(1) {
+    let here = value.get(start);
+    match before(value, start, 1) {
         None => true,
-        Some(b'\\') => false,
-        Some(byte) if byte.is_ascii_alphabetic() => before(2) == Some(&b'\\'),
-        Some(byte) => !byte.is_ascii_digit(),
+        Some(b'\\') => !here.is_some_and(u8::is_ascii_alphabetic),
+        // The first track of a magnetic stripe.
+        Some(b'B') if before(value, start, 2) == Some(b'%') => here.is_some_and(u8::is_ascii_digit),
+        Some(byte) => !byte.is_ascii_alphanumeric() || behind_escape(value, start),
     }
+}
+
+fn before(value: &[u8], start: usize, distance: usize) -> Option<u8> {
+    start.checked_sub(distance).and_then(|place| value.get(place)).copied()
+}
+
+/// Whether an escape ends before `start`: a backslash and a letter, or `\u` and four hexadecimal digits.
+fn behind_escape(value: &[u8], start: usize) -> bool {
+    let unicode = |from: usize| {
+        value.get(from..from + 4).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let letter = before(value, start, 1).is_some_and(|byte| byte.is_ascii_alphabetic());
+    if letter && before(value, start, 2) == Some(b'\\') {
+        return before(value, start, 1) != Some(b'u') || !unicode(start);
+    }
+    start
+        .checked_sub(6)
+        .is_some_and(|escape| value.get(escape..escape + 2) == Some(b"\\u".as_slice()) && unicode(escape + 2))
 }
 
 /// Whether a word can end before `end`.
@@ -173,32 +192,37 @@ fn is_domain(byte: u8) -> bool {
 
 /// An e-mail address: local part, `@`, at least two labels, the last of letters.
 pub(super) fn email(value: &[u8], start: usize) -> Option<usize> {
-    let begins = is_local(*value.get(start)?)
-        && match start.checked_sub(1).and_then(|place| value.get(place)) {
+    let here = *value.get(start)?;
+    let begins = is_local(here)
+        && match before(value, start, 1) {
             None => true,
-            Some(b'\\') => false,
-            Some(byte) if byte.is_ascii_alphabetic() => {
-                start.checked_sub(2).and_then(|place| value.get(place)) == Some(&b'\\')
-            }
-            Some(byte) => !is_local(*byte),
+            Some(b'\\') => !here.is_ascii_alphabetic(),
+            Some(byte) => !is_local(byte) || behind_escape(value, start),
         };
     if !begins {
         return None;
     }
-    let local = stretch(value, start, usize::MAX, is_local);
-    let at = start + local;
+    let at = start + stretch(value, start, usize::MAX, is_local);
     if value.get(at) != Some(&b'@') {
         return None;
     }
-    let mut length = stretch(value, at + 1, 255, is_domain);
-    // A sentence may end behind the address.
-    while length > 0 && matches!(value.get(at + length), Some(b'.' | b'-')) {
-        length -= 1;
-    }
+    let length = stretch(value, at + 1, DOMAIN_BYTES_MAX, is_domain);
     let domain = value.get(at + 1..at + 1 + length)?;
-    let dot = memchr::memrchr(b'.', domain)?;
-    let top = domain.get(dot + 1..)?;
-    let top_is_one = top.len() >= 2 && top.iter().all(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80)
-        || top.starts_with(b"xn--");
-    (dot > 0 && top_is_one).then_some(at + 1 + length)
+    // The longest part that is a domain: a sentence may end behind it, or something else be joined to it.
+    let of_label = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0x80;
+    (1..=length)
+        .rev()
+        .find(|end| !domain.get(*end).is_some_and(of_label) && domain.get(..*end).is_some_and(is_domain_name))
+        .map(|end| at + 1 + end)
+}
+
+/// Bytes of a domain at most (RFC 1035).
+const DOMAIN_BYTES_MAX: usize = 255;
+
+fn is_domain_name(domain: &[u8]) -> bool {
+    let Some(dot) = memchr::memrchr(b'.', domain) else { return false };
+    let top = domain.get(dot + 1..).unwrap_or_default();
+    let letters = top.iter().all(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80);
+    let encoded = top.starts_with(b"xn--") && top.last() != Some(&b'-');
+    dot > 0 && (top.len() >= 2 && letters || encoded)
 }
