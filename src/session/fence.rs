@@ -10,8 +10,12 @@
 //!    └───────────── ReadyForQuery, then the guarded settings read as they were at login ───────────┘
 //! ```
 
+use std::sync::Arc;
+
+use pgturnstile_rules::statement::facts::TextFacts;
+
 use super::denial::{self, Refusal};
-use super::judge::Fence as FenceKind;
+use super::judge::{Decision, Fence as FenceKind};
 use super::names::{Portal, Prepared};
 use super::relay::Relay;
 
@@ -21,6 +25,8 @@ pub(super) struct Fence {
     pub(super) kind: FenceKind,
     /// Record of the statement that raised it: its own Bind, once, and Execute may follow.
     pub(super) own: u64,
+    /// What its text says: the same text may come again, so that a batch fills a table that has triggers.
+    pub(super) own_facts: Option<Arc<TextFacts>>,
     /// That Bind was forwarded.
     pub(super) bound: bool,
     /// A Sync or the end of a Query stands behind it: nothing moves until the server is ready and the guards are read.
@@ -28,15 +34,32 @@ pub(super) struct Fence {
 }
 
 impl Fence {
+    /// Behind a whole Query: closed at once.
+    pub(super) fn of_query(decision: &Decision, own: u64) -> Self {
+        Self {
+            kind: decision.fence,
+            own,
+            own_facts: Some(Arc::clone(&decision.facts)),
+            bound: true,
+            closed: true,
+        }
+    }
+
+    /// Behind a Parse that may run code itself: only its own Bind may follow.
+    pub(super) fn of_parse(facts: Arc<TextFacts>, own: u64) -> Self {
+        Self { kind: FenceKind::Full, own, own_facts: Some(facts), bound: false, closed: false }
+    }
+
     /// Stands while owed guards are read, behind no statement of its own.
     pub(super) fn reading() -> Self {
-        Self { kind: FenceKind::Full, own: u64::MAX, bound: true, closed: true }
+        Self { kind: FenceKind::Full, own: u64::MAX, own_facts: None, bound: true, closed: true }
     }
 }
 
 impl Relay {
     /// A Bind of the statement with this record stands behind the frames so far. A fence only ever gets stronger.
-    pub(super) fn raise_fence(&mut self, kind: FenceKind, own: u64) {
+    pub(super) fn raise_fence(&mut self, decision: &Decision, own: u64) {
+        let kind = decision.fence;
         match &mut self.gate.fence {
             Some(fence) => {
                 if kind == FenceKind::Full {
@@ -46,7 +69,8 @@ impl Relay {
                 fence.bound = true;
             }
             None if kind != FenceKind::None => {
-                self.gate.fence = Some(Fence { kind, own, bound: true, closed: false });
+                let own_facts = Some(Arc::clone(&decision.facts));
+                self.gate.fence = Some(Fence { kind, own, own_facts, bound: true, closed: false });
             }
             None => {}
         }
@@ -57,6 +81,16 @@ impl Relay {
             FenceKind::None | FenceKind::Relaxed => true,
             FenceKind::Full => fence.own == statement.record && !fence.bound,
         })
+    }
+
+    /// Whether what this text names may mean something else behind the fence than what it was judged by: code that no text
+    /// names may have moved the search path, or made a temporary object, and may move it back before anybody looks. A
+    /// statement is planned at its Bind at the latest; the fence's own text may come again.
+    pub(super) fn fence_moves_names_of(&self, decision: &Decision) -> bool {
+        let fence = self.gate.fence.as_ref().filter(|fence| fence.kind == FenceKind::Relaxed);
+        // Facts are remembered by exact text. Digests would not do: two PREPAREs of one text share it, and not what they carry.
+        let again = |own: &Arc<TextFacts>| Arc::ptr_eq(own, &decision.facts);
+        decision.bare && fence.is_some_and(|fence| !fence.own_facts.as_ref().is_some_and(again))
     }
 
     pub(super) fn fence_admits_execute(&self, portal: &Portal) -> bool {
@@ -83,6 +117,16 @@ pub(super) fn behind_the_fence() -> Refusal {
         "pgturnstile refused a statement that was sent behind one that may change how it is read (it runs code of the \
          database's users, or sets a setting), with no ReadyForQuery between them. Next: end the batch with Sync \
          behind such a statement, and send what follows after its ReadyForQuery",
+    )
+}
+
+pub(super) fn names_behind_the_fence() -> Refusal {
+    Refusal::built_in(
+        denial::REFUSED,
+        "built-in: barrier",
+        "pgturnstile refused a statement with unqualified names that was sent behind one that may change what they mean \
+         (a trigger, rule, view or default runs code of the database's users), with no ReadyForQuery between them. Next: \
+         end the batch with Sync behind such a statement, or qualify the names with their schemas",
     )
 }
 

@@ -26,7 +26,7 @@ use super::copy_in::CopyPhase;
 use super::denial::{self, PROTOCOL_VIOLATION, Refusal};
 use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
-use super::fence::{Fence, behind_the_fence, fence_admits_text, owed};
+use super::fence::{Fence, behind_the_fence, fence_admits_text, names_behind_the_fence, owed};
 use super::judge::{Decision, Fence as FenceKind, Verdict};
 use super::masking::Described;
 use super::names::{Lookup, Portal};
@@ -292,7 +292,7 @@ impl Relay {
             self.gate.copy = CopyPhase::Awaited;
         }
         if decision.fence != FenceKind::None {
-            self.gate.fence = Some(Fence { kind: decision.fence, own: record, bound: true, closed: true });
+            self.gate.fence = Some(Fence::of_query(&decision, record));
         }
         self.judge.temp_unread |= decision.may_make_temporary;
         let proven = decision.proven;
@@ -326,6 +326,9 @@ impl Relay {
             }
             Verdict::Allow(decision) => decision,
         };
+        if self.fence_moves_names_of(&decision) {
+            return self.refuse(len, Stand::Extended, names_behind_the_fence(), Some(decision)).await;
+        }
         if self.names.full() && !decision.only_drops_names() {
             return self.refuse(len, Stand::Extended, too_many_names(), Some(decision)).await;
         }
@@ -338,13 +341,14 @@ impl Relay {
             Err(Unrecorded::Ended(end)) => return Err(end),
         };
         let full = decision.fence == FenceKind::Full;
+        let facts = Arc::clone(&decision.facts);
         let prepared = Arc::new(self.names.prepared(decision, record));
         // A server that still has the name denies the Parse, and the change is undone; code of the database's users may
         // have dropped it meanwhile, and then the server runs this text under it.
         let undo = Some(self.names.set_statement(&name, Some(Arc::clone(&prepared)), self.batch));
         if full && self.gate.fence.is_none() {
             // Even parse analysis may run code: input functions of types and domains on constants.
-            self.gate.fence = Some(Fence { kind: FenceKind::Full, own: record, bound: false, closed: false });
+            self.gate.fence = Some(Fence::of_parse(facts, record));
         }
         self.gate.batch_open = true;
         self.up.pass(len);
@@ -390,6 +394,9 @@ impl Relay {
                 }
                 Verdict::Allow(decision) => decision,
             };
+        if self.fence_moves_names_of(&decision) {
+            return self.refuse(len, Stand::Extended, names_behind_the_fence(), Some(decision)).await;
+        }
         if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
         }
@@ -402,7 +409,7 @@ impl Relay {
         };
         let proven = decision.proven;
         self.judge.temp_unread |= decision.may_make_temporary;
-        self.raise_fence(decision.fence, statement.record);
+        self.raise_fence(&decision, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
         let bound = Portal {
             statement: Arc::new(statement.judged_again(decision)),
@@ -445,7 +452,7 @@ impl Relay {
             return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
         }
         // It runs now, whichever batch its Bind stood in and whatever fence has fallen since.
-        self.raise_fence(decision.fence, portal.statement.record);
+        self.raise_fence(&decision, portal.statement.record);
         self.judge.temp_unread |= decision.may_make_temporary;
         if decision.copies_in > 0 {
             self.gate.copy = CopyPhase::Awaited;

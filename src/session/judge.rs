@@ -72,6 +72,8 @@ pub struct Decision {
     pub proven: bool,
     /// The barrier behind it.
     pub fence: Fence,
+    /// Some relation is named without its schema: the name means what the search path makes of it when it is planned.
+    pub bare: bool,
     /// How many statements ask the client for COPY data.
     pub copies_in: usize,
     /// Some statement sends COPY data.
@@ -128,6 +130,7 @@ impl Decision {
             types: Vec::new(),
             proven: true,
             fence: Fence::None,
+            bare: false,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
@@ -359,6 +362,7 @@ impl Judge {
             types: Vec::new(),
             proven: false,
             fence: Fence::Full,
+            bare: true,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,

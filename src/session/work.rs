@@ -41,6 +41,7 @@ pub(super) struct Work<'w> {
     summary: Vec<v1::Facts>,
     proven: bool,
     fence: Fence,
+    bare: bool,
     copies_in: usize,
     copies_out: bool,
     changes_catalog: bool,
@@ -70,6 +71,7 @@ impl<'w> Work<'w> {
             summary: Vec::new(),
             proven: true,
             fence: Fence::None,
+            bare: false,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
@@ -161,11 +163,9 @@ impl<'w> Work<'w> {
     }
 
     /// Behind a statement that runs code, in the same text, a bare name may mean another object.
-    fn check_order(&self, statement: &StatementFacts) -> Result<(), Stop> {
-        // What PREPARE carries is planned by what the names mean now, whatever they mean at its EXECUTE.
-        let carried = statement.prepared.iter().flat_map(|inner| &inner.relations);
-        let bare = statement.relations.iter().chain(carried).any(|relation| relation.name.schema.is_none())
-            || matches!(&statement.named, Some(NamedUse::Execute(_)));
+    fn check_order(&mut self, statement: &StatementFacts) -> Result<(), Stop> {
+        let bare = names_bare(statement);
+        self.bare |= bare;
         if self.code_before && bare {
             return Err(Stop::Refuse(Refusal::built_in(
                 denial::REFUSED,
@@ -262,6 +262,7 @@ impl<'w> Work<'w> {
             types: self.types.to_vec(),
             proven: self.proven,
             fence: self.fence,
+            bare: self.bare,
             copies_in: self.copies_in,
             copies_out: self.copies_out,
             changes_catalog: self.changes_catalog,
@@ -270,6 +271,14 @@ impl<'w> Work<'w> {
             uses_names: self.uses_names,
         }
     }
+}
+
+/// What PREPARE carries counts too: it is planned by what the names mean now, whatever they mean at its EXECUTE. So does
+/// EXECUTE itself, which plans anew where the search path has moved.
+fn names_bare(statement: &StatementFacts) -> bool {
+    let carried = statement.prepared.iter().flat_map(|inner| &inner.relations);
+    statement.relations.iter().chain(carried).any(|relation| relation.name.schema.is_none())
+        || matches!(&statement.named, Some(NamedUse::Execute(_)))
 }
 
 fn changes_names(named: &NamedUse) -> bool {

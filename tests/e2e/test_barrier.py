@@ -331,6 +331,41 @@ def test_moved_by_code_that_no_text_names(attack, database, setting, by, protoco
     attack.defeated()
 
 
+@pytest.mark.parametrize("parsed", ["before", "behind"])
+def test_bare_names_behind_code_that_no_text_names(gate, database, parsed):
+    """A trigger moves the search path and moves it back within one batch, before anybody reads it again: what stood between
+    would have read another table than the one that was judged."""
+    with database.superuser() as db:
+        db.execute("INSERT INTO evil.items VALUES (666, 'of evil', 1)")
+    there, back = (f"INSERT INTO shop.trapped (setting, value) VALUES ('search_path', '{path}')" for path in ("evil", "shop"))
+    reading = "SELECT name FROM items WHERE id = 666"
+    with Client(gate, "power") as client:
+        if parsed == "before":
+            assert not errors(client.ask(parse(reading, "reading"), SYNC))
+            between = (bind(statement="reading"), execute())
+        else:
+            between = (parse(reading), bind(), execute())
+        out = client.ask(parse(there), bind(), execute(), *between, parse(back), bind(), execute(), SYNC)
+        (refused,) = errors(out)
+        assert refused["C"] == "42501" and "unqualified names" in refused["M"] and "Next:" in refused["M"], refused
+        assert not any(b"of evil" in body for _, body in out)
+        # It names its schemas: what it means does not depend on the path.
+        qualified = parse(reading.replace("items", "shop.items"))
+        assert not errors(client.ask(parse(there.replace("evil", "shop")), bind(), execute(), qualified, bind(), execute(), SYNC))
+    with database.superuser() as db:
+        db.execute("DELETE FROM evil.items WHERE id = 666")
+
+
+def test_a_batch_fills_a_table_with_a_trigger(gate):
+    """One text again and again, as drivers send it for many rows: parsed once, and parsed anew each time."""
+    insert = "INSERT INTO trapped (id, setting, value) VALUES ($1, 'application_name', 'x')"
+    with Client(gate, "power") as client:
+        once = (parse(insert, "once"), *(frame for n in "123" for frame in (bind(n, statement="once"), execute())))
+        assert not errors(client.ask(*once, SYNC))
+        anew = (frame for n in "456" for frame in (parse(insert), bind(n), execute()))
+        assert not errors(client.ask(*anew, SYNC))
+
+
 @pytest.mark.parametrize(
     "setting, value", [("role", "chief"), ("search_path", "evil"), ("row_security", "off"), ("session_replication_role", "replica")]
 )

@@ -23,11 +23,13 @@ enum Barrier {
 }
 
 /// A barrier that stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Fence {
     kind: Barrier,
     /// The Parse whose Bind and Execute may follow.
     own: u64,
+    /// Its text, which may come again with its bare names.
+    text: Vec<Sql>,
     bound: bool,
 }
 
@@ -102,7 +104,8 @@ impl Gate {
                     Ok(_) if self.owed && !only_controls(statements) => Some("25P02"),
                     Ok(Barrier::None) => None,
                     Ok(kind) => {
-                        self.fence = Some(Fence { kind, own: u64::MAX, bound: true });
+                        self.fence =
+                            Some(Fence { kind, own: u64::MAX, text: statements.clone(), bound: true });
                         None
                     }
                 }
@@ -113,7 +116,8 @@ impl Gate {
                 let Some(found) = server.portals.get(*portal) else {
                     return self.refuses_lost_cursor(server, portal);
                 };
-                let shut = self.fence.is_some_and(|f| f.kind == Barrier::Full && f.own != found.made);
+                let shut =
+                    self.fence.as_ref().is_some_and(|f| f.kind == Barrier::Full && f.own != found.made);
                 if shut {
                     return Some("42501");
                 }
@@ -126,7 +130,7 @@ impl Gate {
                 if self.owed && !only_controls(std::slice::from_ref(&found.sql)) {
                     return Some("25P02");
                 }
-                self.raise(kind, found.made);
+                self.raise(kind, found.made, &found.sql);
                 None
             }
             Frame::Describe { name, .. } | Frame::Close { name, .. } => bad_name(name),
@@ -145,7 +149,7 @@ impl Gate {
     /// A cursor that went with its transaction: the gateway knows it until it is closed, and the server says that it is none.
     fn refuses_lost_cursor(&self, server: &Server, portal: &str) -> Option<Code> {
         server.declared.get(portal)?;
-        if self.fence.is_some_and(|fence| fence.kind == Barrier::Full) {
+        if self.fence.as_ref().is_some_and(|fence| fence.kind == Barrier::Full) {
             return Some("42501");
         }
         self.owed.then_some("25P02")
@@ -155,7 +159,7 @@ impl Gate {
         if let Some(code) = bad_name(name) {
             return Some(code);
         }
-        let admitted = match self.fence.map(|fence| fence.kind) {
+        let admitted = match self.fence.as_ref().map(|fence| fence.kind) {
             None | Some(Barrier::None) => true,
             Some(Barrier::Relaxed) => !sql.contains(&Sql::Umlaut),
             Some(Barrier::Full) => false,
@@ -166,11 +170,18 @@ impl Gate {
         match verdict(server, sql, self.held) {
             Err(code) => return Some(code),
             Ok(Barrier::Full) if self.fence.is_none() => {
-                self.fence = Some(Fence { kind: Barrier::Full, own: server.made + 1, bound: false });
+                let text = sql.to_vec();
+                self.fence = Some(Fence { kind: Barrier::Full, own: server.made + 1, text, bound: false });
             }
             Ok(_) => {}
         }
-        None
+        self.moves_names_of(sql).then_some("42501")
+    }
+
+    /// Code may have moved what bare names mean; the barrier's own text may come again.
+    fn moves_names_of(&self, sql: &[Sql]) -> bool {
+        let relaxed = self.fence.as_ref().filter(|fence| fence.kind == Barrier::Relaxed);
+        relaxed.is_some_and(|fence| fence.text != sql && sql.iter().any(names_bare))
     }
 
     fn refuses_bind(&mut self, server: &Server, portal: &str, name: &str) -> Option<Code> {
@@ -188,14 +199,17 @@ impl Gate {
             Err(code) => return Some(code),
             Ok(kind) => kind,
         };
+        if self.moves_names_of(std::slice::from_ref(&found.sql)) {
+            return Some("42501");
+        }
         if self.owed && !only_controls(std::slice::from_ref(&found.sql)) {
             return Some("25P02");
         }
-        self.raise(kind, found.made);
+        self.raise(kind, found.made, &found.sql);
         None
     }
 
-    fn raise(&mut self, kind: Barrier, own: u64) {
+    fn raise(&mut self, kind: Barrier, own: u64, sql: &Sql) {
         match &mut self.fence {
             Some(fence) => {
                 if kind == Barrier::Full {
@@ -205,7 +219,7 @@ impl Gate {
                 fence.bound = true;
             }
             None if kind != Barrier::None => {
-                self.fence = Some(Fence { kind, own, bound: true });
+                self.fence = Some(Fence { kind, own, text: vec![sql.clone()], bound: true });
             }
             None => {}
         }
