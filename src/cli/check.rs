@@ -85,7 +85,7 @@ impl Checked {
         let config = match Config::load_with(&args.config, files) {
             Ok(config) => {
                 findings.extend(config.warnings.iter().cloned());
-                findings.extend(unusable_issuers(&config));
+                findings.extend(unusable_issuers(&config, files));
                 if files == Files::Check {
                     findings.extend(unusable_tls(&config));
                 }
@@ -121,9 +121,13 @@ impl Checked {
 }
 
 /// Issuers that the token verifier would not take.
-fn unusable_issuers(config: &Config) -> Vec<Diagnostic> {
+fn unusable_issuers(config: &Config, files: Files) -> Vec<Diagnostic> {
     let of_issuer = |issuer: &Issuer| {
-        let faults = IssuerSettings::from_config(issuer).err().unwrap_or_default();
+        let faults = match (IssuerSettings::from_config(issuer), files) {
+            (Ok(settings), Files::Check) => settings.key_file_problem().into_iter().collect(),
+            (Ok(_), Files::Skip) => Vec::new(),
+            (Err(faults), _) => faults,
+        };
         let place = issuer.place.clone();
         faults.into_iter().map(move |fault| place.diagnostic(Severity::Error, fault.to_string()))
     };

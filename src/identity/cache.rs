@@ -261,7 +261,7 @@ impl Shared {
                     issuer = %self.name,
                     cause = %error,
                     keys_usable_s_max = self.timing.stale_ms_max / 1_000,
-                    "the issuer's keys could not be refreshed; the last good ones are used until they are too old"
+                    "the issuer's keys could not be read; those of the last good reading, if there was one, are used until they are too old"
                 );
                 Some(error)
             }

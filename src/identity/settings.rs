@@ -12,7 +12,7 @@ use super::algorithm::{Algorithm, UnknownAlgorithm};
 use super::claims::{BadClaimPath, ClaimPath};
 use super::http::RootsError;
 use super::limits::{CLOCK_SKEW_S, CLOCK_SKEW_S_MAX, KeyTiming, TOKEN_AGE_S_MAX};
-use super::source::{KeySource, Place};
+use super::source::{KeySource, KeysError, Place, read_file};
 use crate::config;
 
 /// One `[[issuer]]`.
@@ -82,6 +82,18 @@ impl IssuerSettings {
     pub fn with_access_tokens(mut self) -> IssuerSettings {
         self.types.push("at+jwt".to_owned());
         self
+    }
+
+    /// What is wrong with the key file that these settings name, if they name one: a gateway that starts with it could let
+    /// nobody in. A file that cannot be opened is for the configuration to report, which knows its line.
+    pub fn key_file_problem(&self) -> Option<SettingsError> {
+        let KeySource::File(path) = &self.jwks else { return None };
+        match read_file(path, None) {
+            Err(fault @ KeysError::KeySet(..)) => {
+                Some(SettingsError { issuer: self.name.clone(), key: "jwks", what: fault.to_string() })
+            }
+            Err(_) | Ok(_) => None,
+        }
     }
 
     /// An `[[issuer]]` as the configuration read it. Plain http is on exactly where the operator wrote `http://`, which

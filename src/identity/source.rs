@@ -116,7 +116,7 @@ async fn fetch(client: &Client, url: &Url) -> Result<Reading, KeysError> {
         .map_err(|error| KeysError::KeySet(url.to_string(), error))
 }
 
-fn read_file(path: &Path, last: Option<Stamp>) -> Result<Reading, KeysError> {
+pub(super) fn read_file(path: &Path, last: Option<Stamp>) -> Result<Reading, KeysError> {
     let failed = |error: std::io::Error| KeysError::File(path.to_owned(), error.to_string());
     // Looked at before it is opened: opening a pipe would wait for a writer.
     let metadata = std::fs::metadata(path).map_err(failed)?;

@@ -166,7 +166,11 @@ pub fn verifier(
     let mut issuers = Vec::with_capacity(config.issuers.len());
     for issuer in &config.issuers {
         match IssuerSettings::from_config(issuer) {
-            Ok(settings) => issuers.push(settings),
+            Ok(settings) => {
+                findings
+                    .extend(settings.key_file_problem().map(|fault| at(&issuer.place, fault.to_string())));
+                issuers.push(settings);
+            }
             Err(faults) => {
                 findings.extend(faults.iter().map(|fault| at(&issuer.place, fault.to_string())));
             }

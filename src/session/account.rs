@@ -263,9 +263,17 @@ impl Account {
         how_carried_out: &str,
     ) -> Result<String, End> {
         self.totals.refused += 1;
+        self.totals.statements += u64::from(text.is_some());
         let statements = decision.map(|decision| decision.facts.statements.as_slice()).unwrap_or_default();
         self.tally.refused(refusal, statements.iter().map(|statement| statement.class));
-        match self.record_refusal(refusal, decision, text, how_carried_out).await {
+        let recorded = match self.record_refusal(refusal, decision, text, how_carried_out).await {
+            // Longer than a record may be: its length and commitment are recorded then, as of a text that cannot be read.
+            Err(AppendError::Encode(_)) if decision.is_some() => {
+                self.record_refusal(refusal, None, text, how_carried_out).await
+            }
+            recorded => recorded,
+        };
+        match recorded {
             Ok(sequence) => {
                 let reference = denial::reference(&self.log.id(), sequence);
                 tracing::debug!(session = hex(&self.log.id()), rule = refusal.rule, reference, "refused");
@@ -289,7 +297,6 @@ impl Account {
         let mut refers = self.last_record;
         let mut settles = false;
         if let Some(text) = text {
-            self.totals.statements += 1;
             let statement = v1::Statement {
                 protocol: Protocol::Simple,
                 name: "",

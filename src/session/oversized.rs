@@ -31,10 +31,11 @@ impl Relay {
         let Ok(Some(header)) = frontend::Header::peek(self.up.unscanned(), &any) else {
             return Err(End::client_fault(fault));
         };
-        let (stand, setting) = match header.tag {
-            FrontendTag::Query => (Stand::Query, "statement_bytes_max"),
-            FrontendTag::Parse => (Stand::Extended, "statement_bytes_max"),
-            FrontendTag::Bind => (Stand::Extended, "held_bytes_max"),
+        let (stand, setting, limit) = match header.tag {
+            // What a frame may have beside its text is not what the setting says.
+            FrontendTag::Query => (Stand::Query, "statement_bytes_max", self.limits.statement_bytes_max),
+            FrontendTag::Parse => (Stand::Extended, "statement_bytes_max", self.limits.statement_bytes_max),
+            FrontendTag::Bind => (Stand::Extended, "held_bytes_max", limit),
             FrontendTag::FunctionCall
             | FrontendTag::Close
             | FrontendTag::CopyData
