@@ -257,6 +257,20 @@ def test_queued_records_are_stated_and_complete(gate):
     assert gate.verify().returncode == 0
 
 
+def test_a_refused_text_that_no_record_holds(own_gate):
+    """It is recorded as its length and its commitment: no refusal is without its record."""
+    gate = own_gate(segment_bytes=1_048_576, statement_bytes_max=8_388_608)
+    text = "SELECT * FROM items WHERE " + " OR ".join(f"id = {n}" for n in range(80_000))
+    with Client(gate) as client:
+        (refused,) = errors(client.ask(query(text)))
+        assert refused["C"] == "54000" and "[ref unrecorded]" not in refused["M"], refused
+        assert client.rows("SELECT 1") == [(b"1",)]
+    held = gate.wait_record("the refused text", lambda r: r["kind"] == "statement" and r["payload"]["text_bytes"] == len(text))
+    assert held["payload"]["action"] == "refuse", held
+    gate.wait_record("its refusal", lambda r: r["kind"] == "refusal" and r["payload"]["sqlstate"] == "54000")
+    assert gate.verify().returncode == 0
+
+
 def test_a_full_disk(own_gate, tmp_path):
     """On a file system of its own that fills up: statements are refused with 53100, and nothing is released unrecorded."""
     folder = tmp_path / "small"

@@ -57,6 +57,22 @@ def test_check(folder):
     assert got.returncode == 0, got.stdout + got.stderr
 
 
+@pytest.mark.parametrize("keys", ["no keys at all", '{"keys": []}'])
+def test_a_key_file_without_a_usable_key_stops_check_and_start(world, keys):
+    made = world.gateway()
+    configuration = made.folder / "pgturnstile.toml"
+    text = configuration.read_text()
+    assert 'jwks = "discover"' in text
+    configuration.write_text(text.replace('jwks = "discover"', 'jwks = "keys.json"'))
+    (made.folder / "keys.json").write_text(keys)
+    for arguments in (("check",), ("serve",)):
+        got = run(made, *arguments)
+        assert got.returncode == 2, got.stdout + got.stderr
+        assert "keys.json" in got.stdout + got.stderr and "jwks" in got.stdout + got.stderr
+    (made.folder / "keys.json").unlink()
+    assert run(made, "check", "--skip-files").returncode == 0
+
+
 def test_check_names_every_error(world):
     made = world.gateway()
     # Not beside the configuration under its usual name: it is found although the configuration has errors.
