@@ -10,6 +10,7 @@ pub mod evidence_reader;
 pub mod frontend_frames;
 pub mod mask_differential;
 pub mod mutations;
+pub mod proxy_header;
 pub mod seeds;
 pub mod startup;
 pub mod statement_facts;
@@ -32,6 +33,7 @@ pub const BODIES: &[Body] = &[
     Body { name: "evidence_reader", run: evidence_reader::run, mutations_per_file: 2_000 },
     Body { name: "frontend_frames", run: frontend_frames::run, mutations_per_file: 2_000 },
     Body { name: "mask_differential", run: mask_differential::run, mutations_per_file: 2_000 },
+    Body { name: "proxy_header", run: proxy_header::run, mutations_per_file: 2_000 },
     Body { name: "startup", run: startup::run, mutations_per_file: 4_000 },
     Body { name: "statement_facts", run: statement_facts::run, mutations_per_file: 60 },
     Body { name: "token_claims", run: token_claims::run, mutations_per_file: 500 },

@@ -6,10 +6,11 @@
 #![allow(clippy::expect_used, reason = "a seed that cannot be made is a failed test")]
 
 use pgturnstile_proto::{
-    Format, STARTUP_PARAMETERS_MAX,
+    Format, PROXY_HEADER_BYTES_MAX, STARTUP_PARAMETERS_MAX,
     backend::{FieldDescription, TransactionStatus, field},
     encode,
     frontend::ObjectKind,
+    proxy,
     startup::{CANCEL_REQUEST, ProtocolVersion, VERSION_3_0},
 };
 
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Seed> {
     collect("backend_frames", backend_login());
     collect("backend_frames", backend_results());
     collect("backend_frames", backend_malformed());
+    collect("proxy_header", proxy_headers());
     collect("startup", startup_sound());
     collect("startup", startup_malformed());
     seeds
@@ -358,6 +360,42 @@ fn backend_malformed() -> Vec<(&'static str, Vec<u8>)> {
         ("bad-parameter-count", raw(b't', b"\0\x02\0\0\0\x17")),
         ("bad-function-value-trailing", raw(b'V', b"\xff\xff\xff\xffx")),
         ("incomplete-row", b"D\0\0\0\x20\0\x01\0\0\0\x10abc".to_vec()),
+    ]
+}
+
+/// A PROXY header whose length is right.
+fn proxy_header(command: u8, transport: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(rest.len()).expect("seeds are small");
+    [&proxy::SIGNATURE[..], &[command, transport], &length.to_be_bytes(), rest].concat()
+}
+
+fn proxy_headers() -> Vec<(&'static str, Vec<u8>)> {
+    let v4 = *b"\xc6\x33\x64\x07\x0a\0\0\x05\x30\x39\x19\x20";
+    let v6 = [&[0x20, 1, 0x0d, 0xb8][..], &[0; 27], &[1, 0x30, 0x39, 0x19, 0x20]].concat();
+    let extended = |extensions: &[u8]| proxy_header(0x21, 0x11, &[&v4, extensions].concat());
+    let mut summed = extended(b"\x01\0\x02h2\x05\0\x02id\x03\0\x04\0\0\0\0");
+    let at = summed.len() - 4;
+    let sum = proxy::checksum(&summed, at).to_be_bytes();
+    summed.splice(at.., sum);
+    vec![
+        ("ipv4", proxy_header(0x21, 0x11, &v4)),
+        ("ipv6", proxy_header(0x21, 0x21, &v6)),
+        ("local", proxy_header(0x20, 0, b"")),
+        ("local-with-a-block", proxy_header(0x20, 0x31, &[7; 216])),
+        ("extensions", extended(b"\x01\0\x02h2\x04\0\0\xea\0\x05\x01abcd\xf0\0\x01x")),
+        ("checksum", summed),
+        ("checksum-wrong", extended(b"\x03\0\x04abcd")),
+        ("checksum-of-three-bytes", extended(b"\x03\0\x03abc")),
+        ("extension-cut-off", extended(b"\x01\0\x09h2")),
+        ("unspecified", proxy_header(0x21, 0, b"")),
+        ("datagram", proxy_header(0x21, 0x12, &v4)),
+        ("unix", proxy_header(0x21, 0x31, &[0; 216])),
+        ("addresses-cut-off", proxy_header(0x21, 0x11, &v4[..7])),
+        ("longest", proxy_header(0x20, 0, &vec![0; PROXY_HEADER_BYTES_MAX - proxy::HEAD_BYTES])),
+        ("too-long", [&proxy::SIGNATURE[..], b"\x21\x11\xff\xff"].concat()),
+        ("version-1", b"PROXY TCP4 198.51.100.7 10.0.0.5 12345 6432\r\n".to_vec()),
+        ("ssl-request", plain(encode::ssl_request)),
+        ("cut-in-the-signature", proxy::SIGNATURE[..7].to_vec()),
     ]
 }
 

@@ -11,6 +11,10 @@ pub const STARTUP_BYTES_MAX: usize = 10_000;
 /// Parameters read from one startup packet. The server has no such limit; no driver sends more than a dozen.
 pub const STARTUP_PARAMETERS_MAX: usize = 128;
 
+/// Bytes of a whole PROXY header. Its length field allows 65,551; balancers send fewer than 600, and one that adds a client
+/// certificate's names stays below this too.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
+
 /// Least bytes of a cancel key: what protocol 3.0 always has.
 pub const CANCEL_KEY_BYTES_MIN: usize = 4;
 

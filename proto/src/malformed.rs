@@ -170,6 +170,36 @@ pub enum Reason {
         "this is a TLS record, not a startup packet: the client starts TLS directly (sslnegotiation=direct)"
     )]
     DirectTls,
+    /// A listener that takes connections by a proxy only, and the connection does not begin with a PROXY header.
+    #[error("the connection does not begin with a PROXY header")]
+    NoProxyHeader,
+    /// The header is the text of version 1.
+    #[error("this is a PROXY header of version 1; version 2 is read")]
+    ProxyVersion1,
+    /// A version other than 2, or a command other than LOCAL and PROXY.
+    #[error("0x{byte:02x} is neither 0x20 (version 2, LOCAL) nor 0x21 (version 2, PROXY)")]
+    UnknownProxyCommand {
+        /// As read.
+        byte: u8,
+    },
+    /// The header names no TCP connection.
+    #[error("0x{byte:02x} is neither 0x11 (TCP over IPv4) nor 0x21 (TCP over IPv6)")]
+    UnknownProxyTransport {
+        /// As read.
+        byte: u8,
+    },
+    /// A checksum that is not of four bytes.
+    #[error("a checksum of {length} bytes; CRC32C has 4")]
+    ProxyChecksumLength {
+        /// As declared.
+        length: usize,
+    },
+    /// Two checksums: one of them would be over the other.
+    #[error("a second checksum")]
+    ProxyChecksumTwice,
+    /// The checksum is not that of the header.
+    #[error("the checksum does not fit")]
+    ProxyChecksum,
     /// More startup parameters than are read.
     #[error("more than {limit} startup parameters")]
     TooManyParameters {

@@ -57,7 +57,7 @@ impl<'b> Reader<'b> {
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], Malformed> {
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], Malformed> {
         let Some((array, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(self.fault(Reason::Truncated { field }));
         };

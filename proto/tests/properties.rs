@@ -7,6 +7,7 @@ use pgturnstile_proto::{
     backend::{self, FieldDescription, TransactionStatus},
     encode,
     frontend::{self, ObjectKind},
+    proxy,
     startup::{self, ProtocolVersion},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -17,6 +18,9 @@ mod backend_body;
 #[path = "../../fuzz/bodies/frontend_frames.rs"]
 #[expect(unreachable_pub, reason = "the fuzz targets include the same file")]
 mod frontend_body;
+#[path = "../../fuzz/bodies/proxy_header.rs"]
+#[expect(unreachable_pub, reason = "the fuzz targets include the same file")]
+mod proxy_body;
 #[path = "../../fuzz/bodies/startup.rs"]
 #[expect(unreachable_pub, reason = "the fuzz targets include the same file")]
 mod startup_body;
@@ -162,6 +166,38 @@ fn edited(mut stream: Vec<u8>, edits: &[(prop::sample::Index, u8)]) -> Vec<u8> {
     stream
 }
 
+/// A header for a client, and what it says. An address is its first bytes, then its port.
+fn proxied(
+    source: &[u8; 18],
+    destination: &[u8; 18],
+    six: bool,
+    extensions: &[(u8, Vec<u8>)],
+    checksum: bool,
+) -> (Vec<u8>, proxy::Header) {
+    let bytes = if six { 16 } else { 4 };
+    let port = |side: &[u8; 18]| u16::from_be_bytes([side[16], side[17]]);
+    let address = |side: &[u8; 18]| match <[u8; 4]>::try_from(&side[..bytes]) {
+        Ok(four) => (four, port(side)).into(),
+        Err(_) => (<[u8; 16]>::try_from(&side[..bytes]).unwrap(), port(side)).into(),
+    };
+    let mut rest = [&source[..bytes], &destination[..bytes], &source[16..], &destination[16..]].concat();
+    for (kind, value) in extensions {
+        rest.extend([&[*kind][..], &u16::try_from(value.len()).unwrap().to_be_bytes(), value].concat());
+    }
+    if checksum {
+        rest.extend(b"\x03\0\x04\0\0\0\0");
+    }
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    let transport = if six { 0x21 } else { 0x11 };
+    let mut header = [&proxy::SIGNATURE[..], &[0x21, transport], &length, &rest].concat();
+    if checksum {
+        let at = header.len() - 4;
+        let sum = proxy::checksum(&header, at).to_be_bytes();
+        header.splice(at.., sum);
+    }
+    (header, proxy::Header::Proxied { source: address(source), destination: address(destination) })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -251,6 +287,20 @@ proptest! {
     }
 
     #[test]
+    fn a_proxy_header_is_read_back_and_a_broken_one_is_refused(
+        (source, destination, six) in (any::<[u8; 18]>(), any::<[u8; 18]>(), any::<bool>()),
+        extensions in vec((any::<u8>().prop_filter("no checksum", |kind| *kind != 3), data()), 0..4),
+        checksum in any::<bool>(),
+        edits in edits(),
+    ) {
+        let (header, expected) = proxied(&source, &destination, six, &extensions, checksum);
+        prop_assert_eq!(proxy::peek(&header), Ok(Some(header.len())));
+        prop_assert_eq!(proxy::parse(&header), Ok(expected));
+        proxy_body::run(&header);
+        proxy_body::run(&edited(header, &edits));
+    }
+
+    #[test]
     fn frames_of_any_content_keep_the_promises(
         frontend in vec(plausible(FrontendTag::ALL.iter().map(|tag| tag.byte()).collect()), 1..5),
         backend in vec(plausible(BackendTag::ALL.iter().map(|tag| tag.byte()).collect()), 1..5),
@@ -264,6 +314,8 @@ proptest! {
         frontend_body::run(&bytes);
         backend_body::run(&bytes);
         startup_body::run(&bytes);
+        proxy_body::run(&bytes);
+        proxy_body::run(&[&proxy::SIGNATURE[..], &bytes].concat());
     }
 
     #[test]

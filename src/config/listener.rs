@@ -3,13 +3,14 @@
 //! Owns the rule that a token is asked for inside TLS or on a Unix socket only, and the check that listeners do not
 //! collide.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use pgturnstile_rules::document::Place;
+use ipnet::IpNet;
+use pgturnstile_rules::document::{Place, nearest};
 
 use super::keys::Reader;
-use super::model::{Auth, ListenAddress, Listener, ListenerAt, ListenerTls};
+use super::model::{Auth, ListenAddress, Listener, ListenerAt, ListenerTls, Proxies, Route};
 use super::{reference, socket};
 
 pub(super) fn listeners(root: &Reader<'_>) -> Vec<Listener> {
@@ -18,8 +19,9 @@ pub(super) fn listeners(root: &Reader<'_>) -> Vec<Listener> {
     for section in root.sections("listener", &reference::LISTENER) {
         let at = at(&section);
         let auth = auth(&section);
-        if let (Some(at), Some(auth)) = (at, auth) {
-            let listener = Listener { at, auth, place: section.place() };
+        let routes = routes(&section, matches!(at, Some(ListenerAt::Unix(_))));
+        if let (Some(at), Some(auth), Some(routes)) = (at, auth, routes) {
+            let listener = Listener { at, auth, routes, place: section.place() };
             let address = listener.address();
             if let Some((other, first)) = taken.iter().find(|(other, _)| collide(other, &address)) {
                 section.table.error("address", format!("collides with {other} at {first}; use another port"));
@@ -42,18 +44,24 @@ fn at(section: &Reader<'_>) -> Option<ListenerAt> {
     match address {
         Some(Address::Unix(directory, port)) => {
             not_here(section, "tls", "PostgreSQL's clients speak no TLS on a Unix socket; take it out");
+            not_here(
+                section,
+                "proxy_protocol",
+                "is for TCP: a Unix socket shows who connects by itself; take it out",
+            );
             socket::file(section, &directory, port).map(ListenerAt::Unix)
         }
         Some(Address::Tcp(address)) => {
             not_here(section, "socket", "belongs to a Unix socket, /DIRECTORY:PORT; take it out");
-            tls(section).map(|tls| ListenerAt::Tcp { address, tls })
+            let (tls, proxies) = (tls(section), proxies(section));
+            Some(ListenerAt::Tcp { address, tls: tls?, proxies: proxies? })
         }
         None => {
             // What is wrong with the rest is told in the same run.
             if section.table.has("socket") {
                 let _reported = socket::file(section, &PathBuf::new(), 1);
             } else {
-                let _reported = tls(section);
+                let _reported = (tls(section), proxies(section));
             }
             None
         }
@@ -87,6 +95,32 @@ fn auth(section: &Reader<'_>) -> Option<Auth> {
     auth
 }
 
+fn routes(section: &Reader<'_>, unix: bool) -> Option<Vec<Route>> {
+    let mut routes = Vec::new();
+    for word in section.strings("routes") {
+        let Some(route) = Route::ALL.into_iter().find(|route| route.name() == word) else {
+            let known = Route::ALL.map(Route::name);
+            let hint = nearest(&word, &known)
+                .map_or_else(|| known.join(", "), |near| format!("did you mean `{near}`?"));
+            section.table.error("routes", format!("`{word}` is no way to name a target: {hint}"));
+            return None;
+        };
+        if unix && route == Route::ServerName {
+            section
+                .table
+                .error("routes", "no TLS on a Unix socket, and so no server name; take \"server-name\" out");
+            return None;
+        }
+        if !routes.contains(&route) {
+            routes.push(route);
+        }
+    }
+    if routes.is_empty() {
+        section.table.error("routes", "must hold at least one: no session would find its target");
+    }
+    (!routes.is_empty()).then_some(routes)
+}
+
 fn tls(section: &Reader<'_>) -> Option<ListenerTls> {
     if !section.table.has("tls") {
         section.table.error("tls", "is required here: a token is never asked for outside TLS on a network");
@@ -103,6 +137,44 @@ fn tls(section: &Reader<'_>) -> Option<ListenerTls> {
     let direct = tls.boolean("direct");
     tls.done();
     Some(ListenerTls { certificate: certificate?, key: key?, direct })
+}
+
+/// `Some(None)` without the table; `None` after a report.
+fn proxies(section: &Reader<'_>) -> Option<Option<Proxies>> {
+    let Some(table) = section.table("proxy_protocol", &reference::PROXY_PROTOCOL) else {
+        return (!section.table.has("proxy_protocol")).then_some(None);
+    };
+    let version = table.word("version", &[Some(()), None]);
+    if version == Some(None) {
+        let why = "version 1 is a line of text without length or checksum and is not read; set the balancer to version 2";
+        table.table.error("version", why);
+    }
+    let named = table.strings("trusted");
+    if table.table.has("trusted") && named.is_empty() {
+        table.table.error("trusted", "must name at least one address: nobody else could connect");
+    }
+    let networks: Result<Vec<IpNet>, String> = named.iter().map(|text| network(text)).collect();
+    let trusted = networks.map_err(|fault| table.table.error("trusted", fault)).ok();
+    table.done();
+    version??;
+    trusted.filter(|trusted| !trusted.is_empty()).map(|trusted| Some(Proxies { trusted }))
+}
+
+/// An address, or a network whose host bits are zero.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+    let network = address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+        format!("`{text}` is neither an IP address nor a network such as 10.1.0.0/16 or 2001:db8::/32")
+    })?;
+    if network.prefix_len() == 0 {
+        return Err(format!(
+            "`{text}` is everybody: any client could name any address as its own; name the balancers"
+        ));
+    }
+    if network != network.trunc() {
+        return Err(format!("`{text}` has bits behind its prefix; write {}", network.trunc()));
+    }
+    Ok(network)
 }
 
 /// Whether the second address could not be bound beside the first. Port 0 is chosen by the system and never collides.

@@ -29,8 +29,8 @@ pub use digest_key::{DigestKey, DigestKeyError, load_or_create_digest_key};
 pub use keys::{Absent, Key, Kind, Section, State};
 pub use model::{
     ALGORITHMS, Auth, Config, Control, Credential, CredentialCertificate, Evidence, Gateway, Issuer, Jwks,
-    Limits, ListenAddress, Listener, ListenerAt, ListenerTls, PasswordSource, Person, SocketFile, Target,
-    TargetAddress, TargetTls,
+    Limits, ListenAddress, Listener, ListenerAt, ListenerTls, PasswordSource, Person, Proxies, Route,
+    SocketFile, Target, TargetAddress, TargetTls,
 };
 
 use keys::Reader;
@@ -147,6 +147,7 @@ fn read(path: &Path, base: &Path, document: &Document, diagnostics: &Diagnostics
         );
     }
     check_references(&targets, &credentials, diagnostics);
+    check_server_names(&listeners, &targets, diagnostics);
 
     Some(Config {
         file: path.to_path_buf(),
@@ -162,6 +163,23 @@ fn read(path: &Path, base: &Path, document: &Document, diagnostics: &Diagnostics
         evidence,
         warnings: Vec::new(),
     })
+}
+
+/// Server names and the listeners that go by them belong together.
+fn check_server_names(listeners: &[Listener], targets: &[Target], diagnostics: &Diagnostics) {
+    let used = |listener: &&Listener| listener.routes.contains(&Route::ServerName);
+    let named = targets.iter().find(|target| !target.server_names.is_empty());
+    match (listeners.iter().find(used), named) {
+        (Some(listener), None) => diagnostics.error(
+            &listener.place,
+            "routes by server-name, and no [[target]] has server_names: nobody would be led anywhere by it",
+        ),
+        (None, Some(target)) => diagnostics.warn(
+            &target.place,
+            "has server_names, and no listener's routes hold \"server-name\": they lead nobody",
+        ),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
 }
 
 /// Every control credential exists. (The names that the policy uses are checked where both files are known.)

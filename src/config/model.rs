@@ -5,9 +5,10 @@
 //! needed.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use pgturnstile_proto::startup::ProtocolVersion;
 use pgturnstile_rules::document::{Diagnostic, Place};
 
@@ -85,6 +86,32 @@ impl Gateway {
     }
 }
 
+/// What may name the target of a session: the words of `listener.routes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// The database of the startup packet is the target's name.
+    Database,
+    /// The server name of the TLS handshake is one of the target's `server_names`.
+    ServerName,
+    /// The user of the startup packet ends with `@` and the target's name.
+    UserSuffix,
+}
+
+impl Route {
+    /// All.
+    pub const ALL: [Route; 3] = [Route::Database, Route::ServerName, Route::UserSuffix];
+
+    /// As the file and the records write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Route::Database => "database",
+            Route::ServerName => "server-name",
+            Route::UserSuffix => "user-suffix",
+        }
+    }
+}
+
 /// `[[listener]]`.
 #[derive(Debug, Clone)]
 pub struct Listener {
@@ -92,6 +119,8 @@ pub struct Listener {
     pub at: ListenerAt,
     /// How clients prove themselves.
     pub auth: Auth,
+    /// What names a client's target; at least one.
+    pub routes: Vec<Route>,
     /// Where it stands in the file.
     pub place: Place,
 }
@@ -115,6 +144,15 @@ impl Listener {
         }
     }
 
+    /// The load balancers that it is reached through; `None`: clients reach it themselves.
+    #[must_use]
+    pub fn proxies(&self) -> Option<&Proxies> {
+        match &self.at {
+            ListenerAt::Tcp { proxies, .. } => proxies.as_ref(),
+            ListenerAt::Unix(_) => None,
+        }
+    }
+
     /// Its Unix socket; `None` for TCP.
     #[must_use]
     pub fn socket(&self) -> Option<&SocketFile> {
@@ -134,9 +172,28 @@ pub enum ListenerAt {
         address: SocketAddr,
         /// Its certificate and key.
         tls: ListenerTls,
+        /// The load balancers that it is reached through; `None`: clients reach it themselves.
+        proxies: Option<Proxies>,
     },
     /// A Unix socket, never with TLS: PostgreSQL's clients speak none there.
     Unix(SocketFile),
+}
+
+/// `listener.proxy_protocol`: connections begin with a header of the PROXY protocol, version 2, and come from these peers
+/// only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxies {
+    /// Whose header is believed: at least one, none of them the whole address space.
+    pub trusted: Vec<IpNet>,
+}
+
+impl Proxies {
+    /// Whether a header from this address is believed.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// A Unix socket that the gateway listens on.
@@ -346,6 +403,8 @@ pub struct Target {
     pub address: TargetAddress,
     /// The database there.
     pub database: String,
+    /// Server names that lead to it, lower case: exact, or `*.` before the rest.
+    pub server_names: Vec<String>,
     /// How the connection to it is protected.
     pub tls: TargetTls,
     /// The newest protocol version to ask it for.

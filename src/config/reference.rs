@@ -105,12 +105,22 @@ pub const LISTENER: Section = Section {
             "Who may connect to the Unix socket, see below; the gateway's own user when absent.",
         ),
         key(
+            "proxy_protocol",
+            Kind::Table(Absent::Optional),
+            "The listener is reached through load balancers only, which say whose each connection is, see below. TCP only. Absent: a PROXY header is refused like any other bytes that are no startup packet.",
+        ),
+        key(
             "auth",
             Kind::Word {
                 words: &["token-password", "oauthbearer", "client-certificate"],
                 default: Some("token-password"),
             },
             "`token-password`: an OIDC token in the password field. `oauthbearer` and `client-certificate` are not built yet and refused.",
+        ),
+        key(
+            "routes",
+            Kind::Strings(Absent::Default("database")),
+            "What names a session's target: `database` (the target's name as the database), `server-name` (of the TLS handshake, by `server_names` of the target), `user-suffix` (`USER@TARGET`; a user that holds an `@` for another reason is refused then). Names that lead to different targets are refused. Where another way names the target, the database may be absent, the target's name or its own database.",
         ),
         refused(
             "match",
@@ -137,6 +147,24 @@ pub const LISTENER_TLS: Section = Section {
             "direct",
             Kind::Boolean { default: false },
             "Also takes TLS without SSLRequest (libpq's `sslnegotiation=direct`), with ALPN `postgresql`; otherwise such clients are refused.",
+        ),
+    ],
+};
+
+/// `listener.proxy_protocol`.
+pub const PROXY_PROTOCOL: Section = Section {
+    header: "listener.proxy_protocol",
+    meaning: "Every connection begins with a header of the PROXY protocol, in clear, before TLS. Its address is what limits, evidence and log go by, the balancer's beside it. It is believed for what it is: the word of whoever may connect from these addresses.",
+    keys: &[
+        key(
+            "version",
+            Kind::Word { words: &["v2", "v1"], default: Some("v2") },
+            "`v2`. `v1`, a line of text without length or checksum, is refused.",
+        ),
+        key(
+            "trusted",
+            Kind::Strings(Absent::Required),
+            "Addresses and networks (`10.1.0.0/16`) of the balancers; any other peer is refused, with a header or without.",
         ),
     ],
 };
@@ -360,6 +388,11 @@ pub const TARGET: Section = Section {
         ),
         key("database", Kind::Text(Absent::Required), "The database there; at most 63 bytes."),
         key(
+            "server_names",
+            Kind::Strings(Absent::Optional),
+            "DNS names that lead here on listeners that route by `server-name`; `*.db.example.com` stands for one label. An exact name comes before a wildcard. The listener's certificate must carry them.",
+        ),
+        key(
             "tls",
             Kind::Table(Absent::Optional),
             "How the connection is protected, see below; required for TCP.",
@@ -459,12 +492,13 @@ pub const DIGEST_KEY: Section = Section {
 };
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: [&Section; 16] = [
+pub const SECTIONS: [&Section; 17] = [
     &ROOT,
     &GATEWAY,
     &LISTENER,
     &LISTENER_TLS,
     &LISTENER_SOCKET,
+    &PROXY_PROTOCOL,
     &CONTROL,
     &CONTROL_TLS,
     &LIMITS,

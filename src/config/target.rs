@@ -72,6 +72,7 @@ fn password(section: Reader<'_>) -> Option<PasswordSource> {
 pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut names = Unique::new();
+    let mut taken = Unique::new();
     for section in root.sections("target", &reference::TARGET) {
         let name = section.name("name");
         if let Some(name) = &name {
@@ -79,6 +80,7 @@ pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {
         }
         let address = address(&section);
         let database = identifier(&section, "database");
+        let server_names = server_names(&section, &mut taken);
         let tls = tls(&section, address.as_ref());
         let protocol = section.word("max_protocol_version", &[ProtocolVersion::V3_0, ProtocolVersion::V3_2]);
         let control = section.text("control");
@@ -93,6 +95,7 @@ pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {
                 name,
                 address,
                 database,
+                server_names,
                 tls,
                 protocol,
                 control,
@@ -105,6 +108,36 @@ pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {
         section.done();
     }
     targets
+}
+
+/// DNS names, lower case, each once in the file.
+fn server_names(section: &Reader<'_>, taken: &mut Unique) -> Vec<String> {
+    let names: Vec<String> =
+        section.strings("server_names").iter().map(|name| name.to_ascii_lowercase()).collect();
+    for name in &names {
+        if is_server_name(name) {
+            taken.claim(name, &section.table.place_of("server_names"), section.table.diagnostics());
+        } else {
+            let message = format!("`{name}` is no DNS name, nor `*.` before one of two labels or more");
+            section.table.error("server_names", message);
+        }
+    }
+    names
+}
+
+/// Letters, digits and hyphens between dots; a wildcard is the whole first label (RFC 9525, section 6.3).
+fn is_server_name(name: &str) -> bool {
+    let (rest, labels_min) = name.strip_prefix("*.").map_or((name, 1), |rest| (rest, 2));
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253
+        && rest.split('.').all(label)
+        && rest.split('.').count() >= labels_min
+        && rest.parse::<IpAddr>().is_err()
 }
 
 fn statement_bytes_max(section: &Reader<'_>, limits: &Limits) -> u64 {

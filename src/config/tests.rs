@@ -11,8 +11,8 @@ use pgturnstile_rules::policy::Policy;
 use secrecy::ExposeSecret;
 
 use super::{
-    Config, DigestKeyError, Files, Jwks, SECTIONS_README, TargetAddress, TargetTls, against_broken_policy,
-    against_policy, load_or_create_digest_key, reference,
+    Config, DigestKeyError, Files, Jwks, Route, SECTIONS_README, TargetAddress, TargetTls,
+    against_broken_policy, against_policy, load_or_create_digest_key, reference,
 };
 
 /// The least that is needed: everything else has a default.
@@ -211,6 +211,70 @@ fn a_unix_socket_is_closed_by_default_and_has_no_tls() {
     assert_fault(&with("10.20.0.3:5432", "@pg:5432"), 18, "target[crm-prod].address", "abstract");
     let twice = unix("[[listener]]\naddress = \"/run/pgturnstile:6432\"\n");
     assert_fault(&twice, 6, "listener[1].address", "collides with /run/pgturnstile/.s.PGSQL.6432");
+}
+
+#[test]
+fn a_proxy_is_believed_only_where_it_is_named() {
+    let proxied = |value: &str| with("[[issuer]]", &format!("proxy_protocol = {value}\n[[issuer]]"));
+    let believed =
+        parse(&proxied("{ trusted = [\"10.0.0.5\", \"10.1.0.0/16\", \"2001:db8::/32\"] }")).unwrap();
+    let proxies = believed.listeners[0].proxies().unwrap();
+    for address in ["10.0.0.5", "::ffff:10.0.0.5", "10.1.255.255", "2001:db8::7"] {
+        assert!(proxies.trusts(address.parse().unwrap()), "{address}");
+    }
+    for address in ["10.0.0.4", "10.2.0.0", "127.0.0.1", "2001:db9::", "::1"] {
+        assert!(!proxies.trusts(address.parse().unwrap()), "{address}");
+    }
+    assert!(parse(LEAST).unwrap().listeners[0].proxies().is_none());
+    let key = "listener[0].proxy_protocol";
+    for (value, at, part) in [
+        ("{ version = \"v1\", trusted = [\"10.0.0.5\"] }", ".version", "set the balancer to version 2"),
+        ("{ version = \"v3\", trusted = [\"10.0.0.5\"] }", ".version", "v2"),
+        ("{ version = \"v2\" }", ".trusted", "required"),
+        ("{ trusted = [] }", ".trusted", "at least one"),
+        ("{ trusted = [\"0.0.0.0/0\"] }", ".trusted", "everybody"),
+        ("{ trusted = [\"::/0\"] }", ".trusted", "everybody"),
+        ("{ trusted = [\"10.1.2.3/16\"] }", ".trusted", "write 10.1.0.0/16"),
+        ("{ trusted = [\"lb.example.com\"] }", ".trusted", "neither an IP address"),
+        ("{ trusted = [\"10.0.0.5\"], from = \"x\" }", ".from", "unknown"),
+    ] {
+        assert_fault(&proxied(value), 7, &format!("{key}{at}"), part);
+    }
+    let unix = with(LISTENER, "address = \"/run:6432\"\nproxy_protocol = { trusted = [\"10.0.0.5\"] }\n");
+    assert_fault(&unix, 5, key, "for TCP");
+}
+
+#[test]
+fn routes_and_server_names_belong_together_and_collide_with_none() {
+    let routed = |routes: &str, names: &str| {
+        with("[[issuer]]", &format!("routes = [{routes}]\n[[issuer]]"))
+            .replace("database = \"crm\"", &format!("database = \"crm\"\nserver_names = [{names}]"))
+    };
+    assert_eq!(parse(LEAST).unwrap().listeners[0].routes, [Route::Database]);
+    let all = "\"server-name\", \"user-suffix\", \"database\"";
+    let read = parse(&routed(all, "\"CRM.example.com\", \"*.crm.example.com\"")).unwrap();
+    assert_eq!(read.listeners[0].routes, [Route::ServerName, Route::UserSuffix, Route::Database]);
+    assert_eq!(read.targets[0].server_names, ["crm.example.com", "*.crm.example.com"]);
+    assert_eq!(read.warnings.len(), 0);
+    let unused = parse(&routed("\"database\"", "\"crm.example.com\"")).unwrap();
+    assert!(unused.warnings[0].message.contains("they lead nobody"), "{:?}", unused.warnings);
+    assert_fault(&routed("\"server-name\"", ""), 3, "listener[0]", "no [[target]] has server_names");
+    assert_fault(&routed("", ""), 7, "listener[0].routes", "at least one");
+    assert_fault(&routed("\"servername\"", ""), 7, "listener[0].routes", "did you mean `server-name`?");
+    for name in
+        ["*", "*.com", "a.*.b", "*x.example.com", "x_y.example.com", "", "a..b", "-a.b", "10.0.0.1", "a.b."]
+    {
+        let text = routed(all, &format!("\"{name}\""));
+        assert_fault(&text, 22, "target[crm-prod].server_names", "no DNS name");
+    }
+    assert_fault(
+        &routed(all, "\"a.example.com\", \"A.example.com\""),
+        22,
+        "target[crm-prod].server_names",
+        "taken",
+    );
+    let unix = with(LISTENER, "address = \"/run:6432\"\nroutes = [\"server-name\"]\n");
+    assert_fault(&unix, 5, "listener[0].routes", "no server name");
 }
 
 #[test]

@@ -215,6 +215,8 @@ fields! {
     }
     ArchivedMaskCount { place, by, count }
     ArchivedMasked<'_> { counts }
+    ArchivedProxied<'_> { proxy, destination }
+    ArchivedRouted<'_> { target, by, server_name, user, database }
     ArchivedRefusal<'_> { sqlstate, rule, message, how }
     ArchivedCancelRequested<'_> { peer, outcome }
     ArchivedSettingMoved<'_> { name, expected, seen, how }
@@ -237,6 +239,8 @@ pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
         Payload::JudgedText(payload) => payload.shown(),
         Payload::StatementResult(payload) => payload.shown(),
         Payload::Masked(payload) => payload.shown(),
+        Payload::Proxied(payload) => payload.shown(),
+        Payload::Routed(payload) => payload.shown(),
         Payload::Refusal(payload) => payload.shown(),
         Payload::CancelRequested(payload) => payload.shown(),
         Payload::SettingMoved(payload) => payload.shown(),

@@ -250,6 +250,8 @@ impl Stream {
             | Payload::Refusal(_)
             | Payload::CancelRequested(_)
             | Payload::Masked(_)
+            | Payload::Proxied(_)
+            | Payload::Routed(_)
             | Payload::SettingMoved(_)
             | Payload::ProtocolViolation(_)
             | Payload::SessionClosed(_) => {}

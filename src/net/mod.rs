@@ -3,5 +3,6 @@
 pub mod close;
 pub mod conduit;
 pub mod local;
+pub mod proxy_protocol;
 pub mod stream;
 pub mod tls;

@@ -82,6 +82,18 @@ impl Stream {
         }
     }
 
+    /// The server name that the client asked for in its handshake (RFC 6066, section 3); `None` without TLS, without one, or
+    /// where we are the client.
+    pub fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::Tls(tls) => match tls.as_ref() {
+                TlsStream::Server(server) => server.get_ref().1.server_name(),
+                TlsStream::Client(_) => None,
+            },
+            Self::Plain(_) | Self::Unix(_) => None,
+        }
+    }
+
     /// Whether ALPN has chosen this protocol.
     pub fn agreed_on(&self, protocol: &[u8]) -> bool {
         match self {

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::gateway::Gateway;
 use super::peer::{Origin, Peer};
 use super::shard::{Arrival, ShardHandle, Socket};
+use crate::config::Config;
 use crate::net::local::Held;
 use crate::operate::figures::Arrivals;
 
@@ -101,16 +103,40 @@ impl Connections {
     }
 }
 
+impl Place {
+    /// Counts it for another origin, once it is known whose it is, unless that has reached its limit. `false`: nothing
+    /// has changed, and the limit is told in the metrics.
+    #[must_use]
+    pub fn belongs_to(&mut self, origin: Origin, origin_max: u64) -> bool {
+        let mut counts = self.connections.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_origin = counts.by_origin.get(&origin).copied().unwrap_or(0);
+        if of_origin >= origin_max {
+            self.connections.over_connections.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        counts.by_origin.insert(origin, of_origin + 1);
+        counts.leave(self.origin);
+        self.origin = origin;
+        true
+    }
+}
+
+impl Counts {
+    fn leave(&mut self, origin: Origin) {
+        if let Some(count) = self.by_origin.get_mut(&origin) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_origin.remove(&origin);
+            }
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.connections.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total = counts.total.saturating_sub(1);
-        if let Some(count) = counts.by_origin.get_mut(&self.origin) {
-            *count -= 1;
-            if *count == 0 {
-                counts.by_origin.remove(&self.origin);
-            }
-        }
+        counts.leave(self.origin);
     }
 }
 
@@ -157,12 +183,23 @@ pub async fn accept(gateway: Arc<Gateway>, listener: Listening, index: usize, sh
     }
 }
 
+/// The peer's address, where it is a load balancer that the listener believes.
+pub(super) fn trusted_proxy(config: &Config, listener: usize, peer: &Peer) -> Option<IpAddr> {
+    let proxies = config.listeners.get(listener)?.proxies()?;
+    let address = peer.address()?.ip().to_canonical();
+    proxies.trusts(address).then_some(address)
+}
+
 fn place(gateway: &Gateway, socket: Socket, peer: Peer, listener: usize, shards: &[ShardHandle]) {
     let connections = &gateway.connections;
     let loaded = gateway.loaded.load();
     let limits = &loaded.config.limits;
     let total_max = connections.limit(limits.connections_max);
-    let Some(place) = connections.take(peer.origin(), total_max, limits.connections_per_address_max) else {
+    let (origin, origin_max) = match trusted_proxy(&loaded.config, listener, &peer) {
+        Some(proxy) => (Origin::Proxy(proxy), u64::MAX),
+        None => (peer.origin(), limits.connections_per_address_max),
+    };
+    let Some(place) = connections.take(origin, total_max, origin_max) else {
         // Before login nothing can be said that a client would believe; the log and the closed socket have to do.
         if total_max < limits.connections_max && connections.open() >= total_max {
             connections.over_descriptors.fetch_add(1, Ordering::Relaxed);
@@ -201,6 +238,20 @@ mod tests {
         assert!(connections.take(b, 3, 2).is_none(), "the gateway has its three");
         drop(first);
         assert!(connections.take(a, 3, 2).is_some());
+    }
+
+    #[test]
+    fn a_place_that_came_by_a_proxy_is_counted_for_its_client_once_that_is_known() {
+        let connections = Arc::new(Connections::default());
+        let (proxy, client) = (Origin::Proxy([10, 0, 0, 5].into()), Origin::Address([192, 0, 2, 7].into()));
+        let mut places: Vec<Place> = (0..4).map(|_| connections.take(proxy, 9, u64::MAX).unwrap()).collect();
+        assert!(places[0].belongs_to(client, 2) && places[1].belongs_to(client, 2));
+        assert!(!places[2].belongs_to(client, 2), "the client has its two");
+        assert!(connections.take(client, 9, 2).is_none(), "by whatever way it comes");
+        assert_eq!((connections.open(), connections.arrivals().over_connections), (4, 1));
+        drop(places);
+        let counts = connections.counts.lock().unwrap();
+        assert!(counts.total == 0 && counts.by_origin.is_empty());
     }
 
     #[test]

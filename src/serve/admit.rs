@@ -21,11 +21,13 @@ use super::guards;
 use super::keys::{Cancellable, Registered};
 use super::mapping;
 use super::peer::Peer;
+use super::route::{Asked, Routed};
 use super::shard::Shard;
 use super::targets::TargetState;
 use super::turned::{Turned, gone, undialled};
 use crate::backend::settings::Credential;
 use crate::backend::{self, ClientSettings, Connected, StartupParameters};
+use crate::config;
 use crate::evidence::record::v1;
 use crate::evidence::record::{Entry, How};
 use crate::evidence::{AppendError, SessionLog};
@@ -115,23 +117,19 @@ impl Admission {
         let at = |login: Login| move |turned: Turned| (login, turned);
         let (client, protocol) = self.read_startup(stream, packet).await.map_err(at(Login::Startup))?;
         let principal = self.authenticate(stream, &client, log).await.map_err(at(Login::Token))?;
-        let database = client.database.clone().unwrap_or_else(|| client.user.clone());
-        let Some(state) = self.loaded.targets.get(&database).map(Arc::clone) else {
-            return Err(at(Login::Target)(Turned::new(
-                Fault::Client,
-                "3D000",
-                format!(
-                    "pgturnstile refused the connection: there is no target named \"{}\". Next: connect with the name \
-                     of a target as the database",
-                    database.escape_default()
-                ),
-            )));
+        let server_name = stream.server_name().map(str::to_owned);
+        let asked = Asked {
+            server_name: server_name.as_deref(),
+            user: &client.user,
+            database: client.database.as_deref(),
         };
+        let (routed, state) = self.route(&asked, &principal).map_err(at(Login::Target))?;
         // Under the login deadline: at the gateway's start its first reading may still be under way.
         state.catalog.settled().await;
         let source = TargetSource { gateway: Arc::clone(&self.shard.gateway), state: Arc::clone(&state) };
-        let world = World::new(Arc::new(source), principal, database, Some(client.user.clone()));
+        let world = World::new(Arc::new(source), principal, routed.target.clone(), Some(routed.user.clone()));
         let ground = world.ground().map_err(|none| at(Login::Access)(End::from(none).into()))?;
+        record_routed(log, &routed, &asked).await.map_err(at(Login::Evidence))?;
         self.record_authenticated(log, &world, &ground).await.map_err(at(Login::Evidence))?;
         let slot = self.slot(&state).await.map_err(at(Login::Slots))?;
         let credential = self.credential(&ground).map_err(at(Login::Access))?;
@@ -164,6 +162,31 @@ impl Admission {
             Admitted { connected, world, ground, state, pinned, durability, control, registered, slot };
         self.tell_admitted(log, &admitted);
         Ok(admitted)
+    }
+
+    /// Where the session goes; whoever cannot be led there is told what it may use, and no more.
+    fn route(&self, asked: &Asked<'_>, principal: &Principal) -> Result<(Routed, Arc<TargetState>), Turned> {
+        let ways = self
+            .loaded
+            .config
+            .listeners
+            .get(self.listener)
+            .map_or(&[][..], |listener| listener.routes.as_slice());
+        let why = match self.loaded.routes.decide(ways, asked) {
+            Ok(routed) => match self.loaded.targets.get(&routed.target) {
+                Some(state) => return Ok((routed, Arc::clone(state))),
+                None => format!("target \"{}\" is not configured", routed.target),
+            },
+            Err(unroutable) => unroutable.to_string(),
+        };
+        let usable = usable(&self.loaded, principal);
+        let next = if usable.is_empty() {
+            "ask whoever keeps the policy for an access entry: none lets you on any target".to_owned()
+        } else {
+            format!("name one of the targets that you may use: {usable}")
+        };
+        let message = format!("pgturnstile refused the connection: {why}. Next: {next}");
+        Err(Turned::new(Fault::Client, "3D000", message))
     }
 
     /// One line for the operator. Who it is stands in the evidence: the log names entries of the configuration only.
@@ -431,6 +454,35 @@ impl Admission {
         drop(registered);
         drop(slot);
     }
+}
+
+/// Names that a refusal lists.
+const NAMES_SHOWN_MAX: usize = 20;
+
+/// The targets that the policy lets a principal on, for its own eyes.
+fn usable(loaded: &Loaded, principal: &Principal) -> String {
+    let lets = |target: &&config::Target| match loaded.policy.access(principal, &target.name, None) {
+        Ok(_) | Err(policy::NoAccess::Ambiguous { .. }) => true,
+        Err(policy::NoAccess::None { .. }) => false,
+    };
+    let mut names = loaded.config.targets.iter().filter(lets).map(|target| target.name.as_str());
+    let shown: Vec<&str> = names.by_ref().take(NAMES_SHOWN_MAX).collect();
+    let more = if names.next().is_some() { " and others" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// How the target was named.
+async fn record_routed(log: &mut SessionLog, routed: &Routed, asked: &Asked<'_>) -> Result<(), Turned> {
+    let by: Vec<v1::Text<'_>> = routed.by.iter().map(|way| v1::Text { text: way.name() }).collect();
+    let entry = v1::Routed {
+        target: &routed.target,
+        by: &by,
+        server_name: asked.server_name,
+        user: asked.user,
+        database: asked.database,
+    };
+    log.append(Entry::Routed(entry), How::QUEUED).await?;
+    Ok(())
 }
 
 /// What the access entry says of waiting for records.

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgturnstile_proto::proxy::Header;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::accept::Place;
+use super::accept::{Place, trusted_proxy};
 use super::admit::Admission;
 use super::gateway::{Loaded, listener_name};
 use super::mapping;
@@ -20,6 +21,7 @@ use crate::config::Listener;
 use crate::evidence::record::v1;
 use crate::evidence::record::{Entry, How};
 use crate::evidence::{AppendError, SessionLog};
+use crate::net::proxy_protocol::{self, Unread};
 use crate::net::stream::Stream;
 use crate::session::greeting::{self, Greeting, Rejected};
 use crate::session::{Fault, Login};
@@ -30,10 +32,22 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Serves one connection to its end.
-pub(super) async fn connection(shard: Arc<Shard>, stream: Stream, peer: Peer, listener: usize, place: Place) {
+pub(super) async fn connection(
+    shard: Arc<Shard>,
+    stream: Stream,
+    mut peer: Peer,
+    listener: usize,
+    mut place: Place,
+) {
     let loaded = shard.gateway.loaded.load_full();
     let deadline = Instant::now() + Duration::from_millis(loaded.config.limits.login_deadline_ms);
-    match timeout_at(deadline, greet(&loaded, stream, listener)).await {
+    let greeted = async {
+        match present(&loaded, stream, listener, &mut peer, &mut place).await? {
+            Some(stream) => greet(&loaded, stream, listener).await,
+            None => Ok(Greeting::Nothing),
+        }
+    };
+    match timeout_at(deadline, greeted).await {
         Ok(Ok(Greeting::Startup { stream, packet })) => {
             let admission = Admission { shard, loaded, peer, listener, deadline };
             Box::pin(admission.run(stream, packet)).await;
@@ -49,7 +63,22 @@ pub(super) async fn connection(shard: Arc<Shard>, stream: Stream, peer: Peer, li
         }
         Ok(Ok(Greeting::Nothing)) => {}
         Ok(Err(rejected)) => {
-            shard.memory.tally().login(Login::Greeting);
+            shard.memory.tally().login(match rejected {
+                Rejected::Untrusted | Rejected::Unpresented(_) => Login::Proxy,
+                Rejected::TooMany
+                | Rejected::Malformed(_)
+                | Rejected::Socket(_)
+                | Rejected::NoTls
+                | Rejected::EarlyBytes
+                | Rejected::DirectTls
+                | Rejected::NoAlpn
+                | Rejected::Handshake(_)
+                | Rejected::Repeats
+                | Rejected::NotAPassword(_)
+                | Rejected::TokenTooLong { .. }
+                | Rejected::Late
+                | Rejected::Closed => Login::Greeting,
+            });
             record_rejected(&shard, &loaded, &peer, listener, &rejected).await;
         }
         Err(_) => {
@@ -58,6 +87,46 @@ pub(super) async fn connection(shard: Arc<Shard>, stream: Stream, peer: Peer, li
         }
     }
     drop(place);
+}
+
+/// Learns whose the connection is, where the listener is reached through load balancers; `None` where it was closed before
+/// it said so.
+async fn present(
+    loaded: &Loaded,
+    mut stream: Stream,
+    listener: usize,
+    peer: &mut Peer,
+    place: &mut Place,
+) -> Result<Option<Stream>, Rejected> {
+    let entry = loaded.config.listeners.get(listener);
+    if entry.and_then(Listener::proxies).is_none() {
+        return Ok(Some(stream));
+    }
+    let trusted = trusted_proxy(&loaded.config, listener, peer);
+    let Some(proxy) = peer.address().filter(|_| trusted.is_some()) else {
+        // Whatever it says of itself is not even read.
+        return reject(stream, Rejected::Untrusted).await;
+    };
+    match proxy_protocol::read(&mut stream).await {
+        Ok(None) => return Ok(None),
+        // A health check of the balancer: its own connection.
+        Ok(Some(Header::Local)) => {}
+        Ok(Some(Header::Proxied { source, destination })) => {
+            *peer = Peer::Proxied { client: source, destination, proxy };
+        }
+        Err(Unread::Malformed(fault)) => return reject(stream, Rejected::Unpresented(fault)).await,
+        Err(Unread::Socket(error)) => return Err(Rejected::Socket(error)),
+    }
+    if place.belongs_to(peer.origin(), loaded.config.limits.connections_per_address_max) {
+        Ok(Some(stream))
+    } else {
+        Err(Rejected::TooMany)
+    }
+}
+
+async fn reject(mut stream: Stream, why: Rejected) -> Result<Option<Stream>, Rejected> {
+    greeting::last_words(&mut stream, &why).await;
+    Err(why)
 }
 
 /// The first words with the client, as its listener speaks them.
@@ -113,10 +182,15 @@ pub(super) async fn open_log(
         return Err(AppendError::Closed);
     }
     let mut log = shard.gateway.evidence.session(&shard.lane, id);
-    let peer = peer.to_string();
+    let client = peer.client();
     let listener = listener_name(&loaded.config, listener);
-    let opened = v1::SessionOpened { peer: &peer, listener: &listener, tls };
+    let opened = v1::SessionOpened { peer: &client, listener: &listener, tls };
     log.append(Entry::SessionOpened(opened), How::QUEUED).await?;
+    if let Peer::Proxied { proxy, destination, .. } = peer {
+        let (proxy, destination) = (proxy.to_string(), destination.to_string());
+        let proxied = v1::Proxied { proxy: &proxy, destination: &destination };
+        log.append(Entry::Proxied(proxied), How::QUEUED).await?;
+    }
     Ok(log)
 }
 

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use super::accept::Connections;
 use super::keys::Keys;
 use super::mapping;
+use super::route::Routes;
 use super::targets::TargetState;
 use crate::backend::catalog::Unavailable;
 use crate::backend::settings::Credential;
@@ -43,6 +44,8 @@ pub struct Loaded {
     pub verifier: Verifier,
     /// Targets by name.
     pub targets: HashMap<String, Arc<TargetState>>,
+    /// Names that lead to targets.
+    pub routes: Routes,
     /// Credentials by name.
     pub credentials: HashMap<String, Credential>,
     /// TLS of each listener, in the order of the file; `None` on a Unix socket.
@@ -115,6 +118,7 @@ pub fn load(
     let verifier = mapping::verifier(&config, control, before.map(|before| &before.verifier), &mut findings);
     match verifier {
         Some(verifier) if findings.is_empty() => Ok(Loaded {
+            routes: Routes::new(&config.targets),
             config,
             policy: Arc::new(policy),
             verifier,

@@ -22,6 +22,7 @@ pub mod keys;
 pub mod mapping;
 pub mod peer;
 mod report;
+pub mod route;
 pub mod shard;
 pub mod targets;
 mod turned;

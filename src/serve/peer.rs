@@ -13,6 +13,15 @@ use tokio::net::unix::UCred;
 pub enum Peer {
     /// Of a TCP connection.
     Address(SocketAddr),
+    /// Of a TCP connection through a load balancer that is believed.
+    Proxied {
+        /// The client, by the balancer's word.
+        client: SocketAddr,
+        /// Where the client connected to, by the same word.
+        destination: SocketAddr,
+        /// The balancer: the peer of the socket.
+        proxy: SocketAddr,
+    },
     /// Of a Unix socket: the process that connected, as the kernel saw it then (`SO_PEERCRED`, unix(7)).
     Process {
         /// Its effective user.
@@ -31,6 +40,9 @@ pub enum Origin {
     Address(IpAddr),
     /// A user of this machine.
     User(u32),
+    /// A load balancer that has not said yet whose connection it brings. All clients come from its address, so that the
+    /// connections of one address are not counted here.
+    Proxy(IpAddr),
 }
 
 impl Peer {
@@ -43,10 +55,28 @@ impl Peer {
         }
     }
 
+    /// The client alone, without who spoke for it.
+    pub fn client(&self) -> String {
+        match self {
+            Peer::Proxied { client, .. } => client.to_string(),
+            Peer::Address(_) | Peer::Process { .. } => self.to_string(),
+        }
+    }
+
+    /// The address of a TCP connection's other end; `None` on a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Peer::Address(address) | Peer::Proxied { proxy: address, .. } => Some(*address),
+            Peer::Process { .. } => None,
+        }
+    }
+
     /// What its connections are counted by.
     pub fn origin(&self) -> Origin {
         match self {
-            Peer::Address(address) => Origin::Address(address.ip().to_canonical()),
+            Peer::Address(address) | Peer::Proxied { client: address, .. } => {
+                Origin::Address(address.ip().to_canonical())
+            }
             Peer::Process { user, .. } => Origin::User(*user),
         }
     }
@@ -56,6 +86,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Address(address) => address.fmt(f),
+            Peer::Proxied { client, proxy, .. } => write!(f, "{client}(by={proxy})"),
             // Without a space: log lines are split at them.
             Peer::Process { user, group, process } => {
                 write!(f, "unix(uid={user},gid={group}")?;
@@ -78,6 +109,13 @@ mod tests {
         let process = |process| Peer::Process { user: 33, group: 34, process };
         assert_eq!(process(Some(1)).origin(), process(None).origin());
         assert_ne!(process(None).origin(), plain.origin());
+        let (client, destination) = ("192.0.2.7:9".parse().unwrap(), "203.0.113.9:5432".parse().unwrap());
+        let proxied = Peer::Proxied { client, destination, proxy: "10.0.0.5:3331".parse().unwrap() };
+        assert_eq!(proxied.origin(), plain.origin());
+        assert_eq!(
+            (proxied.to_string().as_str(), proxied.client().as_str()),
+            ("192.0.2.7:9(by=10.0.0.5:3331)", "192.0.2.7:9")
+        );
         assert_eq!(process(Some(7)).to_string(), "unix(uid=33,gid=34,pid=7)");
         assert_eq!(process(None).to_string(), "unix(uid=33,gid=34)");
     }

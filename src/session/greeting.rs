@@ -40,6 +40,9 @@ use crate::net::tls::{ALPN, ServerTls};
 /// Encryption requests that one connection may make: GSS, then TLS.
 const REQUESTS_MAX: usize = 2;
 
+/// SQLSTATE sqlserver_rejected_establishment_of_sqlconnection: before anything of PostgreSQL is spoken.
+const CONNECTION_REJECTED: &str = "08004";
+
 /// What a connection asked for.
 #[derive(Debug)]
 pub enum Greeting {
@@ -101,6 +104,15 @@ pub enum Rejected {
         /// `token_bytes_max`.
         limit: usize,
     },
+    /// The listener is reached through load balancers, and the peer is none of them.
+    #[error("the peer is none of the listener's trusted load balancers (proxy_protocol.trusted)")]
+    Untrusted,
+    /// A trusted load balancer did not say whose connection it brings.
+    #[error("the load balancer sent no PROXY header that can be read: {0}")]
+    Unpresented(Malformed),
+    /// The client that a load balancer speaks for has all the connections that it may have.
+    #[error("connections_per_address_max is reached by the client behind the load balancer")]
+    TooMany,
     /// It took longer than the login may take.
     #[error("no startup packet came before login_deadline_ms")]
     Late,
@@ -146,8 +158,23 @@ impl Rejected {
                      claims, or have the operator raise the limit"
                 ),
             )),
+            Rejected::Untrusted => Some((
+                CONNECTION_REJECTED,
+                "pgturnstile refused the connection: this address is reached through a load balancer only. Next: connect \
+                 to the load balancer; whether yours should be trusted here, the operator decides (proxy_protocol)"
+                    .to_owned(),
+            )),
+            Rejected::Unpresented(fault) => Some((
+                CONNECTION_REJECTED,
+                format!(
+                    "pgturnstile refused the connection: the load balancer before it sent no PROXY header of version 2 \
+                     ({fault}). Next: have its operator switch that on (HAProxy: send-proxy-v2), or take proxy_protocol \
+                     out of the listener"
+                ),
+            )),
             // TLS was not set up: a message in clear could not be read.
-            Rejected::Handshake(_) | Rejected::Socket(_) | Rejected::Late | Rejected::Closed => None,
+            Rejected::TooMany
+            | Rejected::Handshake(_) | Rejected::Socket(_) | Rejected::Late | Rejected::Closed => None,
         }
     }
 }
@@ -325,7 +352,8 @@ async fn read_exact<S: AsyncReadExt + Unpin>(stream: &mut S, bytes: &mut [u8]) -
     }
 }
 
-async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, rejected: &Rejected) {
+/// Tells a connection that is turned away why, where it is owed that.
+pub async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, rejected: &Rejected) {
     if let Some((sqlstate, message)) = rejected.last_words() {
         say(stream, &denial::fatal(sqlstate, &message)).await;
     }

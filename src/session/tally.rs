@@ -40,6 +40,8 @@ counted! {
         Admitted = "admitted",
         /// Not PostgreSQL, no TLS, a handshake that failed, bytes that cannot be read.
         Greeting = "bad_greeting",
+        /// A listener behind load balancers: a peer that is none of them, or no header that can be read.
+        Proxy = "bad_proxy",
         /// A startup packet that is refused.
         Startup = "bad_startup",
         /// No token, or one that is not believed.

@@ -269,6 +269,14 @@ class Gateway:
     def write(self, name, template):
         (self.folder / name).write_text(Template(template).substitute({k: str(v) for k, v in self.settings.items()}))
 
+    def listener(self, keys, tls=True, address=None) -> int:
+        """One more `[[listener]]` in the file, with these keys; its port."""
+        port = free_port()
+        certificate = 'tls = { certificate = "gateway.crt", key = "gateway.key" }\n' if tls else ""
+        with open(self.folder / "pgturnstile.toml", "a", encoding="utf-8") as toml:
+            toml.write(f'\n[[listener]]\naddress = "{address or "127.0.0.1"}:{port}"\n{certificate}{keys}\n')
+        return port
+
     @property
     def log_path(self) -> Path:
         return self.folder / "gateway.log"

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 import wire
-from harness import HANG_S, Handed, free_port, wait_until
+from harness import HANG_S, Handed, wait_until
 
 NOBODY = "nobody"
 
@@ -25,13 +25,10 @@ def local(own_gate):
     """A factory of gateways with a Unix socket beside their TCP listener; `mode` as the file has it."""
 
     def make(start=True, mode=None, **settings):
-        port = free_port()
         gate = own_gate(start=False, **settings)
-        gate.socket_port = port
-        gate.socket_file = gate.folder / f".s.PGSQL.{port}"
         permissions = f'socket = {{ mode = "{mode}" }}' if mode else ""
-        with open(gate.folder / "pgturnstile.toml", "a", encoding="utf-8") as toml:
-            toml.write(f'\n[[listener]]\naddress = "{gate.folder}:{port}"\n{permissions}\n')
+        gate.socket_port = gate.listener(permissions, tls=False, address=gate.folder)
+        gate.socket_file = gate.folder / f".s.PGSQL.{gate.socket_port}"
         return gate.start() if start else gate
 
     return make

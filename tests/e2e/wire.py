@@ -127,11 +127,15 @@ class Frames:
 
 
 class Client(Frames):
-    """A client of the gateway, inside TLS, logged in unless told otherwise. `tls` may be "direct": without SSLRequest."""
+    """A client of the gateway, inside TLS, logged in unless told otherwise. `tls` may be "direct": without SSLRequest.
+    `first` is sent before anything else, to `port` where it is not the gateway's first."""
 
-    def __init__(self, gate, group="app", database="shop", login=True, tls=True, alpn=None, token=None, **parameters):
-        sock = socket.create_connection(("127.0.0.1", gate.port), TIMEOUT_S)
+    def __init__(
+        self, gate, group="app", database="shop", login=True, tls=True, alpn=None, token=None, port=None, first=b"", **parameters
+    ):
+        sock = socket.create_connection(("127.0.0.1", port or gate.port), TIMEOUT_S)
         super().__init__(sock)
+        self.sock.sendall(first)
         self.parameters = {}
         self.key = None
         self.negotiated = None

@@ -127,6 +127,8 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
         Kind::StatementResult => vec![result(header, fields)],
         Kind::Refusal => vec![refusal(header, fields)],
         Kind::Masked => vec![masked(header, fields)],
+        Kind::Proxied => vec![format!("by load balancer {}, to {}", text("proxy"), text("destination"))],
+        Kind::Routed => vec![format!("to target {} by {}", text("target"), text("by"))],
         Kind::CancelRequested => vec![format!("cancel from {}: {}", text("peer"), text("outcome"))],
         Kind::SettingMoved => vec![format!(
             "SETTING MOVED: {} is {}, must be {} ({})",

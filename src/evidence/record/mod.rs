@@ -141,6 +141,10 @@ kinds! {
     JudgedText(JudgedText) = 27, "judged-text", flags: 0;
     /// What was masked of a statement's result.
     Masked(Masked) = 28, "masked", flags: 0;
+    /// The connection came by a load balancer that said whose it is.
+    Proxied(Proxied) = 29, "proxied", flags: 0;
+    /// How the session's target was named.
+    Routed(Routed) = 30, "routed", flags: 0;
 }
 
 /// Version of every payload that this program writes.
@@ -248,6 +252,8 @@ impl Entry<'_> {
             | Entry::ProtocolViolation(_)
             | Entry::JudgedText(_)
             | Entry::Masked(_)
+            | Entry::Proxied(_)
+            | Entry::Routed(_)
             | Entry::SessionClosed(_) => false,
         }
     }

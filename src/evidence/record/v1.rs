@@ -556,3 +556,34 @@ pub struct Totals {
     /// Bytes read from the server.
     pub server_bytes: u64,
 }
+
+/// The connection came by a load balancer, which said whose it is: the peer of the opening is its word.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Proxied<'a> {
+    /// Address and port of the load balancer: the peer of the socket.
+    #[rkyv(with = InlineAsBox)]
+    pub proxy: &'a str,
+    /// Address and port that the client connected to, by the same word.
+    #[rkyv(with = InlineAsBox)]
+    pub destination: &'a str,
+}
+
+/// How the session's target was named: decided once, before its login there.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Routed<'a> {
+    /// The `[[target]]` entry.
+    #[rkyv(with = InlineAsBox)]
+    pub target: &'a str,
+    /// What named it: `database`, `server-name`, `user-suffix`; several where they agreed.
+    #[rkyv(with = InlineAsBox)]
+    pub by: &'a [Text<'a>],
+    /// The server name of the TLS handshake; `None` without one.
+    #[rkyv(with = Map<InlineAsBox>)]
+    pub server_name: Option<&'a str>,
+    /// The user of the startup packet, as sent.
+    #[rkyv(with = InlineAsBox)]
+    pub user: &'a str,
+    /// The database of the startup packet, as sent; `None` without one.
+    #[rkyv(with = Map<InlineAsBox>)]
+    pub database: Option<&'a str>,
+}

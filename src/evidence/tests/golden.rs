@@ -128,6 +128,24 @@ fn denied(script: &mut Script) {
     script.put(
         2,
         1,
+        &Entry::Proxied(Proxied { proxy: "10.0.0.5:3331", destination: "203.0.113.9:5432" }),
+        How::QUEUED,
+    );
+    script.put(
+        2,
+        2,
+        &Entry::Routed(Routed {
+            target: "crm-prod",
+            by: &[Text { text: "server-name" }, Text { text: "database" }],
+            server_name: Some("crm.db.example.com"),
+            user: "kim",
+            database: None,
+        }),
+        How::QUEUED,
+    );
+    script.put(
+        2,
+        3,
         &Entry::AuthenticationDenied(AuthenticationDenied {
             method: "token-password",
             told: "the token has expired",
@@ -141,7 +159,7 @@ fn denied(script: &mut Script) {
     );
     script.put(
         2,
-        2,
+        4,
         &Entry::ProtocolViolation(ProtocolViolation {
             side: "frontend",
             what: "Query: length 3 is below 4",
@@ -152,7 +170,7 @@ fn denied(script: &mut Script) {
     let totals = Totals::default();
     script.put(
         2,
-        3,
+        5,
         &Entry::SessionClosed(SessionClosed { reason: "denied", by: "client", totals: &totals }),
         How::QUEUED,
     );
@@ -328,7 +346,7 @@ fn version_1_is_written_byte_for_byte_as_it_was_published() {
 fn version_1_reads_as_it_was_published() {
     let report = check(&golden());
     assert_eq!(report.bad, None);
-    assert_eq!((report.sessions_closed, report.records), (2, 22));
+    assert_eq!((report.sessions_closed, report.records), (2, 24));
     let mut told = String::new();
     verify(&golden(), &mut |_, _| {}, &mut |position, record| {
         let (kind, payload) = record::payload(record).unwrap();
