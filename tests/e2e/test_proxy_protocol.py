@@ -101,7 +101,7 @@ def test_the_headers_address_is_the_sessions_and_the_balancers_stands_beside_it(
         assert client.rows("SELECT 40 + 2") == [(b"42",)]
     proxied = recorded(gate, "proxied", lambda p: p["proxy"] == here)
     assert proxied["payload"]["destination"] == "203.0.113.9:5432"
-    opened = next(r for r in gate.records() if r["kind"] == "session-opened" and r["stream"] == proxied["stream"])
+    opened = next(r for r in gate.records() if r["kind"] == "session-opened" and r["session"] == proxied["session"])
     assert opened["payload"]["peer"] == "198.51.100.7:12345"
     assert f"peer=198.51.100.7:12345(by={here})" in gate.log()
 
@@ -215,7 +215,7 @@ def test_a_peer_that_is_not_trusted_is_refused_whatever_it_says(gate, first):
     assert got["C"] == "08004" and "through a load balancer only" in got["M"]
     # By its own address: what it said of itself stands nowhere.
     opened = recorded(gate, "session-opened", lambda p: p["peer"] == here)
-    assert not [r for r in gate.records() if r["kind"] == "proxied" and r["stream"] == opened["stream"]]
+    assert not [r for r in gate.records() if r["kind"] == "proxied" and r["session"] == opened["session"]]
 
 
 def test_a_listener_that_was_not_told_takes_no_header(gate):
