@@ -4,10 +4,11 @@
 //! library. It opens no socket and writes no file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pgturnstile_rules::document::{Diagnostic, Place, Severity};
-use pgturnstile_rules::policy::Policy;
+use pgturnstile_rules::policy::labelled::Finding;
+use pgturnstile_rules::policy::{Labelled, Policy};
 use serde::Serialize;
 
 use crate::config::{
@@ -16,6 +17,7 @@ use crate::config::{
 use crate::identity::IssuerSettings;
 use crate::net::tls::{CertificateFiles, ClientIdentity, ClientTls, ServerCheck, ServerTls};
 
+use super::explain::read_catalog;
 use super::{Exit, Out};
 
 /// Arguments of `check`.
@@ -31,6 +33,7 @@ the evidence folder) are looked at too. Nothing is opened, started or changed.",
 Examples:
   pgturnstile check
   pgturnstile check --config /etc/pgturnstile/pgturnstile.toml
+  pgturnstile check --catalog crm.sql    labels that match nothing, masks that a type cannot take
   pgturnstile check --skip-files    without certificates and passwords at hand
   pgturnstile check --json | jq -r '.findings[] | \"\\(.file):\\(.line) \\(.message)\"'
 
@@ -45,6 +48,9 @@ pub struct Args {
     /// The policy file, instead of the one that the configuration names.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Definitions of a target, as `pg_dump --schema-only` writes them: the labels are held against its columns.
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
     /// Do not look at the files that the configuration names.
     #[arg(long)]
     skip_files: bool,
@@ -116,8 +122,28 @@ impl Checked {
             (Some(config), None, Some(path)) => findings.extend(against_broken_policy(config, path)),
             (Some(_), None, None) | (None, _, _) => {}
         }
+        if let (Some(catalog), Some(policy)) = (&args.catalog, &policy) {
+            findings.extend(against_catalog(catalog, policy));
+        }
         Self { config, policy, findings }
     }
+}
+
+/// What a gateway would say of the labels on a target with these definitions. A label that matches nothing here may be meant
+/// for another target.
+fn against_catalog(path: &Path, policy: &Policy) -> Vec<Diagnostic> {
+    let catalog = match read_catalog(Some(path)) {
+        Ok(catalog) => catalog,
+        Err(fault) => return vec![Diagnostic::of_file(path.display().to_string(), fault)],
+    };
+    let labelled = Labelled::new(&policy.model().labels, &catalog.snapshot);
+    let found = |finding: &Finding| Diagnostic {
+        severity: if finding.unmatched { Severity::Warning } else { Severity::Error },
+        line: usize::try_from(finding.rule.place.line).unwrap_or_default(),
+        key: "label".to_owned(),
+        ..Diagnostic::of_file(&*finding.rule.place.file, finding.message.clone())
+    };
+    labelled.findings().iter().map(found).collect()
 }
 
 /// Issuers that the token verifier would not take.
@@ -211,12 +237,14 @@ fn summary(config: &Config, policy: &Policy) -> Vec<String> {
     }
     let model = policy.model();
     lines.push(format!(
-        "policy    {}: {} groups, {} access entries, {} permits, {} restricts",
+        "policy    {}: {} groups, {} access entries, {} permits, {} restricts, {} labels, {} detector entries",
         config.gateway.policy.display(),
         model.groups.len(),
         model.accesses.len(),
         model.permits.len(),
-        model.restricts.len()
+        model.restricts.len(),
+        model.labels.len(),
+        model.detections.len()
     ));
     lines.push(format!("evidence  {}", config.evidence.directory.display()));
     lines
@@ -317,5 +345,37 @@ mod tests {
         let (exit, text) = check(&["--config", &config.display().to_string(), "--skip-files"]);
         assert_eq!(exit, Exit::Usage, "{text}");
         assert!(text.contains("issuer[corp]"), "{text}");
+    }
+
+    #[test]
+    fn labels_are_held_against_definitions() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        fs::write(
+            path("c.toml"),
+            CONFIG.replace(
+                "version = 1\n",
+                "version = 1\n[gateway]\npolicy = \"p.toml\"\n[evidence]\ndirectory = \"e\"\n",
+            ),
+        )
+        .unwrap();
+        let label =
+            |column: &str| format!("[[label]]\ncolumn = \"{column}\"\ntier = \"secret\"\nmask = \"last4\"\n");
+        let labels = label("crm.people.born") + &label("crm.people.gone") + &label("crm.people.ssn");
+        fs::write(path("p.toml"), format!("{POLICY}{labels}")).unwrap();
+        fs::write(path("crm.sql"), "create schema crm; create table crm.people (ssn text, born date);")
+            .unwrap();
+        let (_, said) = check(&["--config", &path("c.toml"), "--skip-files", "--catalog", &path("crm.sql")]);
+        for part in [
+            "crm.people.born is of a type that holds none",
+            "write mask = \"null\" for it",
+            "the label crm.people.gone matches no column",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        assert!(!said.contains("crm.people.ssn"), "{said}");
+        let (exit, said) =
+            check(&["--config", &path("c.toml"), "--skip-files", "--catalog", &path("none.sql")]);
+        assert!(exit == Exit::Usage && said.contains("none.sql"), "{said}");
     }
 }

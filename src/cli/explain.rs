@@ -248,7 +248,6 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         in_transaction: args.in_transaction,
         now_s: now_s(),
         limits: loaded.limits(&args.target),
-        masker: pgturnstile_rules::policy::MASKER_STANDS,
     };
     let mut notes = catalog.notes.clone();
     if args.catalog.is_none() {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use pgturnstile_rules::catalog::Definitions;
 use pgturnstile_rules::policy::fixture;
 use pgturnstile_rules::policy::offline::{Bench, TextVerdict};
-use pgturnstile_rules::policy::{Policy, Test, TestPrincipal};
+use pgturnstile_rules::policy::{CLEAR, Policy, Test, TestPrincipal};
 use pgturnstile_rules::statement::on_parser_stack;
 use serde::Serialize;
 
@@ -183,7 +183,6 @@ fn judge(test: &Test, loaded: &Loaded, shelf: &mut Shelf) -> Result<TextVerdict,
         in_transaction: test.in_transaction,
         now_s: now_s(),
         limits: loaded.limits(&test.target),
-        masker: pgturnstile_rules::policy::MASKER_STANDS,
     };
     on_parser_stack(|| bench.judge_here(&test.sql))
         .map_err(|fault| refusal_expected(format!("the text has no facts: {fault}")))
@@ -210,8 +209,13 @@ fn compare(test: &Test, verdict: &TextVerdict) -> Vec<String> {
             reasons.push(format!("expected rule {wanted} to speak; those that did: {}", spoke.join(", ")));
         }
     }
-    if test.expect.fields.is_some() {
-        reasons.push("`fields` cannot be checked: masking is not built into this version".into());
+    if let Some(wanted) = &test.expect.fields {
+        let given = judgement.fields.as_ref().map(|fields| fields.words()).unwrap_or_default();
+        // A statement that reaches no label gives clear fields, however many.
+        let far = given.is_empty() && wanted.iter().all(|field| field == CLEAR);
+        if !far && *wanted != given {
+            reasons.push(format!("expected the fields {}, got {}", wanted.join(", "), given.join(", ")));
+        }
     }
     reasons
 }

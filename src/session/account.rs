@@ -8,10 +8,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::frontend::Bind;
-use pgturnstile_rules::mask::{
-    self,
-    tally::{At, By},
-};
 
 use super::denial::{self, Refusal};
 use super::digest::RowDigest;
@@ -385,26 +381,10 @@ impl Account {
     ///
     /// # Errors
     /// As [`Self::result`].
-    pub async fn masked(&mut self, record: Option<u64>, tally: mask::tally::Tally) -> Result<(), End> {
-        if tally.is_empty() {
+    pub async fn masked(&mut self, record: Option<u64>, counts: Vec<v1::MaskCount>) -> Result<(), End> {
+        if counts.is_empty() {
             return Ok(());
         }
-        let counts: Vec<v1::MaskCount> = tally
-            .sorted()
-            .into_iter()
-            .map(|(at, by, count)| v1::MaskCount {
-                place: match at {
-                    At::Column(index) => format!("column {}", u32::from(index) + 1),
-                    At::Text(what) => what.to_owned(),
-                },
-                by: match by {
-                    By::Detector(detector) => format!("detector {}", detector.name()),
-                    By::Label(label) => format!("label {}", label.0),
-                    By::Withheld(why) => format!("withheld: {why}"),
-                },
-                count,
-            })
-            .collect();
         let how = match record.or(self.last_record) {
             Some(record) => How::QUEUED.belonging_to(record),
             None => How::QUEUED,

@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::mask::plan::Plan;
+use pgturnstile_rules::policy::Fields;
 
 use super::denial::Refusal;
 use super::judge::Decision;
@@ -72,6 +73,16 @@ pub struct Run {
 }
 
 impl Run {
+    /// What its running statement gives, as far as labels go.
+    pub fn fields(&self) -> Option<&Fields> {
+        self.decision.fields(self.statement).map(AsRef::as_ref)
+    }
+
+    /// Whether its rows are looked at.
+    pub fn is_looked_at(&self) -> bool {
+        !self.detectors.is_empty() || self.fields().is_some_and(|fields| fields.near)
+    }
+
     /// The text's next statement begins.
     pub fn next_statement(&mut self) {
         self.statement += 1;
@@ -184,10 +195,10 @@ impl Expectation {
         }
     }
 
-    /// The mark that must be durable before any answer to this entry leaves.
-    pub fn mark(&self) -> Option<Mark> {
+    /// The statement in execution that it stands for.
+    pub fn run(&self) -> Option<&Run> {
         match self {
-            Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. } => run.mark,
+            Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. } => Some(run),
             Expectation::Parse { .. }
             | Expectation::DescribeStatement { .. }
             | Expectation::DescribePortal { .. }
@@ -197,6 +208,11 @@ impl Expectation {
             | Expectation::RefusedQuery { .. }
             | Expectation::GuardRead { .. } => None,
         }
+    }
+
+    /// The mark that must be durable before any answer to this entry leaves.
+    pub fn mark(&self) -> Option<Mark> {
+        self.run()?.mark
     }
 
     /// The mark is durable: it need not be looked at again.

@@ -7,6 +7,7 @@
 
 use pgturnstile_proto::backend::{self, Message, TransactionStatus};
 use pgturnstile_proto::{BackendTag, encode};
+use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::mask::side::Report;
 
 use super::copy_in::CopyPhase;
@@ -14,7 +15,7 @@ use super::denial::{self, GUARDED, SYNTAX_ERROR};
 use super::end::End;
 use super::expect::{self, Expectation, Run};
 use super::gate::Step;
-use super::masking;
+use super::masking::{Seen, Told};
 use super::names::Lookup;
 use super::refuse::Skip;
 use super::relay::Relay;
@@ -117,32 +118,21 @@ impl Relay {
         Message::parse(frame).map_err(|fault| End::backend_fault(&fault))
     }
 
-    /// The second witness of labels: what the server says a column is. The text said that none of them is labelled.
-    fn no_label_leaves(&self, message: &Message<'_>) -> Result<(), End> {
-        let ground = &self.judge.ground;
-        let Message::RowDescription(description) = message else { return Ok(()) };
-        let labelled = |field: &backend::FieldDescription<'_>| {
-            ground.labelled.hit(field.table_oid, field.attribute).is_some()
-        };
-        if ground.no_label_leaves && description.iter().any(|field| labelled(&field)) {
-            return Err(End::gateway(
-                "a result holds a labelled column that the statement's text did not show",
-            ));
-        }
-        Ok(())
-    }
-
     fn on_description(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
         let message = Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?;
-        self.no_label_leaves(&message)?;
         let rows = if let Message::RowDescription(rows) = &message { Some(rows) } else { None };
+        let ground = &self.judge.ground;
         match (self.queue.front_mut(), tag) {
             (Some(Expectation::Query(run)), BackendTag::RowDescription) if !run.described => {
                 run.described = true;
-                run.plan = rows
-                    .filter(|_| !run.detectors.is_empty())
-                    .map(|rows| masking::plan_of(rows, run.detectors));
+                let told = Told::of(&run.decision, run.statement, ground);
+                run.plan = match rows {
+                    Some(rows) if run.is_looked_at() || told.has_labels() => {
+                        Some(self.masking.plan(rows.iter().map(Seen::of), &told, run.detectors)?)
+                    }
+                    Some(_) | None => None,
+                };
                 self.down.pass(len);
             }
             (Some(Expectation::GuardRead { .. }), BackendTag::RowDescription) => self.down.swallow(len),
@@ -164,6 +154,10 @@ impl Relay {
                 BackendTag::RowDescription | BackendTag::NoData,
             ) => {
                 if let Some(portal) = portal {
+                    let told = Told::of(&portal.statement.decision, 0, ground);
+                    if let (Some(rows), true) = (rows, told.has_labels()) {
+                        self.masking.plan(rows.iter().map(Seen::of), &told, Detectors::NONE)?;
+                    }
                     portal.described.answered(rows);
                 }
                 let ours = *ours;
@@ -212,12 +206,12 @@ impl Relay {
                 return Ok(());
             }
             Some(Expectation::Query(run)) => {
-                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
+                self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &Outcome::Complete(&tag)).await?;
                 self.names_done_query();
             }
             Some(Expectation::Execute(run)) => {
-                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
+                self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &Outcome::Complete(&tag)).await?;
                 self.names_done_query();
                 self.queue.pop_front();
@@ -253,7 +247,7 @@ impl Relay {
                 self.account.result(run, &outcome).await?;
             }
             Some(Expectation::Execute(run)) => {
-                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
+                self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &outcome).await?;
                 self.queue.pop_front();
             }
@@ -269,17 +263,15 @@ impl Relay {
             return Err(unasked(tag, self.queue.front()));
         };
         let mut masker = None;
-        if let Message::CopyOutResponse(response) = self.checked(len)?
-            && !run.detectors.is_empty()
+        let frame = self.down.unscanned().get(..len).unwrap_or_default();
+        if let Message::CopyOutResponse(response) =
+            Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?
+            && run.is_looked_at()
         {
-            let spelling = run
-                .decision
-                .facts
-                .statements
-                .get(run.statement)
-                .and_then(|facts| facts.copy_spelling.as_ref());
-            let of = masking::copy_of(&response, spelling, run.detectors);
-            masker = Some(of.ok_or_else(|| End::gateway("a COPY whose spelling is not known"))?);
+            let statement = run.decision.facts.statements.get(run.statement);
+            let spelling = statement.and_then(|facts| facts.copy_spelling.as_ref());
+            let told = Told::of(&run.decision, run.statement, &self.judge.ground);
+            masker = Some(self.masking.copy_of(&response, spelling, &told, run.detectors)?);
         }
         let awaited = run.decision.copies_in > 0 && self.gate.copy == CopyPhase::Awaited;
         if tag == BackendTag::CopyInResponse && awaited {
@@ -330,7 +322,14 @@ impl Relay {
             return Err(End::gateway("an ErrorResponse frame that is none"));
         };
         let sqlstate: Vec<u8> = fields.sqlstate().unwrap_or("XX000").into();
-        let masked = self.masking.report(Report::Error, frame, &self.judge.detectors())?;
+        // An error of the gateway's own Describe is the one that the Execute behind it would have met.
+        if let Some(Expectation::DescribePortal { ours: true, .. }) = self.queue.front()
+            && let Some(Expectation::Execute(_)) = self.queue.get(1)
+        {
+            self.queue.pop_front();
+        }
+        let reach = self.reach_of(&fields);
+        let masked = self.masking.report(Report::Error, frame, &self.judge.detectors(), reach)?;
         self.masking.copy = None;
         if matches!(fields.severity(), Some(b"FATAL" | b"PANIC") | None) {
             return self.on_fatal(len, &sqlstate, masked).await;
@@ -339,7 +338,7 @@ impl Relay {
         match self.queue.front_mut() {
             Some(Expectation::Query(run)) => {
                 run.failed = true;
-                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
+                self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &Outcome::Error(&sqlstate)).await?;
                 self.say_or_pass(len, masked);
             }
@@ -378,7 +377,7 @@ impl Relay {
         match &mut front {
             Expectation::Bind { run, .. } | Expectation::Execute(run) => {
                 run.failed = true;
-                self.account.masked(Some(run.record), self.masking.tally.take()).await?;
+                self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &Outcome::Error(sqlstate)).await?;
             }
             Expectation::RefusedParse { refusal, reference } => {
@@ -434,7 +433,7 @@ impl Relay {
             self.queue.front_mut()
         {
             run.failed = true;
-            self.account.masked(Some(run.record), self.masking.tally.take()).await?;
+            self.account.masked(Some(run.record), self.masking.counted()).await?;
             self.account.result(run, &Outcome::Error(sqlstate)).await?;
         }
         if let Some(end) = self.broken_copy(sqlstate) {
@@ -462,10 +461,13 @@ impl Relay {
         self.status = status;
         self.copy_out = false;
         self.gate.copy_broken_by = None;
-        self.account.masked(None, self.masking.tally.take()).await?;
+        self.account.masked(None, self.masking.counted()).await?;
         if status == TransactionStatus::Idle {
             self.names.transaction_ended(batch);
             self.judge.transaction_ended();
+            if self.queue.is_empty() {
+                self.masking.transaction_ended();
+            }
             if self.queue.is_empty() {
                 self.account.portals_ended().await?;
             }

@@ -412,6 +412,7 @@ impl Relay {
         self.raise_fence(&decision, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
         let bound = Portal {
+            cursor: self.cursor_of(&decision),
             statement: Arc::new(statement.judged_again(decision)),
             record,
             described: Described::default(),
@@ -459,23 +460,13 @@ impl Relay {
             self.gate.copies_left = decision.copies_in;
         }
         // Its Bind's record is durable before BindComplete leaves, and every row comes behind that.
-        self.describe_for_masking(&portal, &name);
+        self.describe_for_masking(&decision, &portal, &name);
         let mut run = self.run_of(decision, portal.record, None);
         run.portal = Some(portal);
         self.gate.batch_open = true;
         self.up.pass(len);
         self.queue.push_back(Expectation::Execute(run));
         Ok(Step::Done)
-    }
-
-    /// A portal that was bound in an earlier batch is judged again: policy, catalog and transaction may be others now.
-    async fn judge_execution(&mut self, portal: &Portal) -> Result<Verdict, End> {
-        let decision = &portal.statement.decision;
-        if portal.batch == Some(self.batch) {
-            return Ok(Verdict::Allow(Arc::clone(decision)));
-        }
-        let transaction = self.transaction();
-        self.judge.again(decision, &self.names, self.batch, transaction).await
     }
 
     async fn on_describe(&mut self, len: usize) -> Result<Step, End> {
@@ -565,7 +556,8 @@ impl Relay {
         Ok(Step::Done)
     }
 
-    fn run_of(&self, decision: Arc<Decision>, record: u64, mark: Option<Mark>) -> Box<Run> {
+    fn run_of(&mut self, decision: Arc<Decision>, record: u64, mark: Option<Mark>) -> Box<Run> {
+        self.masking.forwarded(&decision);
         Box::new(Run {
             decision,
             record,
@@ -584,7 +576,7 @@ impl Relay {
     }
 
     /// The transaction as far as it is known: what the last ReadyForQuery said, if nothing has been sent since.
-    fn transaction(&self) -> Option<TransactionStatus> {
+    pub(super) fn transaction(&self) -> Option<TransactionStatus> {
         self.queue.is_empty().then_some(self.status)
     }
 }

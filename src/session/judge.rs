@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_rules::mask::detect::Detectors;
-use pgturnstile_rules::policy::{self, Action};
+use pgturnstile_rules::policy::{self, Action, Fields, Labelled};
 use pgturnstile_rules::statement::Unparsable;
 use pgturnstile_rules::statement::facts::{NamedUse, StatementFacts, TextFacts, TransactionControl};
 
@@ -86,9 +86,23 @@ pub struct Decision {
     pub may_make_temporary: bool,
     /// It makes, uses or drops names: it cannot be decided once for all.
     pub uses_names: bool,
+    /// What each statement gives, as far as labels go; of EXECUTE and FETCH what they carry in. Empty where none reaches a label.
+    pub fields: Box<[Option<Arc<Fields>>]>,
+    /// The labels that it was judged by.
+    pub labelled: Arc<Labelled>,
 }
 
 impl Decision {
+    /// What a statement gives, as far as labels go; `None` where it reaches none.
+    pub fn fields(&self, statement: usize) -> Option<&Arc<Fields>> {
+        self.fields.get(statement)?.as_ref()
+    }
+
+    /// Whether some statement of it reaches a label that is not clear for the subject.
+    pub fn near_labels(&self) -> bool {
+        self.fields.iter().flatten().any(|fields| fields.near)
+    }
+
     /// Whether the text does nothing but end a transaction, or set, release or return to a savepoint: in a failed
     /// transaction the server runs no other, and none of them reads a setting or a name.
     pub fn only_controls_transaction(&self) -> bool {
@@ -101,6 +115,14 @@ impl Decision {
                 ..
             }]
         )
+    }
+
+    /// The cursor that it reads from, where it is a FETCH.
+    pub fn fetches(&self) -> Option<&str> {
+        match self.facts.statements.as_slice() {
+            [StatementFacts { named: Some(NamedUse::Fetch(name)), .. }] => Some(name),
+            _ => None,
+        }
     }
 
     /// Whether the text does nothing but give names up.
@@ -137,6 +159,8 @@ impl Decision {
             makes_temporary: false,
             may_make_temporary: false,
             uses_names: false,
+            fields: Box::default(),
+            labelled: Arc::default(),
         }
     }
 }
@@ -326,7 +350,7 @@ impl Judge {
                     statements: inner.into_iter().collect(),
                     ..TextFacts::clone(&decision.facts)
                 };
-                let prepared = self.carried(facts, record, names);
+                let prepared = self.carried(facts, record, decision, index, names);
                 names.put_statement(name.as_bytes(), Arc::new(prepared));
             }
             Some(NamedUse::Deallocate(Some(name))) => names.drop_statement(name.as_bytes()),
@@ -337,8 +361,9 @@ impl Judge {
                     statements: vec![StatementFacts { named: None, ..statement.clone() }],
                     ..TextFacts::clone(&decision.facts)
                 };
-                let statement = Arc::new(self.carried(facts, record, names));
-                let portal = Portal { statement, record, described: Described::default(), batch: None };
+                let statement = Arc::new(self.carried(facts, record, decision, index, names));
+                let described = Described::default();
+                let portal = Portal { statement, record, described, cursor: None, batch: None };
                 names.put_portal(name.as_bytes(), Arc::new(portal));
             }
             Some(NamedUse::Close(Some(name))) => names.drop_portal(name.as_bytes()),
@@ -350,8 +375,8 @@ impl Judge {
         }
     }
 
-    /// A decision that EXECUTE or FETCH carries in: judged anew at each use, never by itself.
-    fn carried(&self, facts: TextFacts, record: u64, names: &Names) -> Prepared {
+    /// A decision that EXECUTE or FETCH carries in, out of statement `index` of `of`: judged anew at each use, never by itself.
+    fn carried(&self, facts: TextFacts, record: u64, of: &Decision, index: usize, names: &Names) -> Prepared {
         let decision = Decision {
             summary: Vec::new(),
             rule: String::new(),
@@ -370,6 +395,8 @@ impl Judge {
             may_make_temporary: false,
             uses_names: true,
             facts: Arc::new(facts),
+            fields: Box::new([of.fields(index).cloned()]),
+            labelled: Arc::clone(&of.labelled),
         };
         names.prepared(Arc::new(decision), record)
     }

@@ -1,51 +1,65 @@
 //! Masking in its session: which plan holds for which rows, and what is counted of it.
 //!
-//! Owns: the masker, the running COPY, the tally since the last record; the description of a portal's rows. May not: judge, or
-//! release a byte: the backend gate ([`super::flow`]) does. Fails closed: rows that nothing described, rows of another
-//! width, COPY data that cannot be read end the session, and nothing of them is released.
+//! Owns: the masker, the running COPY, the tally since the last record; the description of a portal's rows; how the text's
+//! word on labels and the server's are held against each other ([`Told`]). May not: judge, or release a byte: the backend
+//! gate ([`super::flow`]) does. Fails closed: rows that nothing described, rows of another width, a labelled column where the
+//! text shows none or another, COPY data that cannot be read end the session, and nothing of them is released.
 //!
 //! ```text
 //!  simple:    RowDescription ──────────────────────────────► plan of the run
 //!  extended:  Describe of the portal, the client's or ours ─► described, kept with the portal ─► plan of each Execute
 //!  COPY:      CopyOutResponse and the statement's options ──► CopyMasker
 //! ```
+//!
+//! | the text says | the server says | the field |
+//! |---|---|---|
+//! | a labelled column | that column | leaves by the label's style |
+//! | a labelled column | no column | leaves as NULL |
+//! | a labelled column | another column | the session ends |
+//! | no label | a labelled column that no permit discloses | the session ends |
+//! | no label | any other, or none | goes through the detectors |
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgturnstile_proto::Format;
-use pgturnstile_proto::backend::{CopyResponse, RowDescription};
+use pgturnstile_proto::backend::{CopyResponse, FieldDescription, RowDescription};
+use pgturnstile_rules::catalog::FIRST_USER_OID;
 use pgturnstile_rules::mask::copy::CopyMasker;
 use pgturnstile_rules::mask::detect::Detectors;
-use pgturnstile_rules::mask::plan::{Column, ColumnMask, Plan, Reach};
+use pgturnstile_rules::mask::plan::{Column, ColumnMask, LabelId, Plan, Reach, Style};
 use pgturnstile_rules::mask::row::{Masker, Misfit};
 use pgturnstile_rules::mask::shape::Shape;
 use pgturnstile_rules::mask::side::Report;
 use pgturnstile_rules::mask::style::TokenKey;
-use pgturnstile_rules::mask::tally::Tally;
+use pgturnstile_rules::mask::tally::{At, By, Tally};
+use pgturnstile_rules::policy::{FieldLabel, Fields, Labelled};
 use pgturnstile_rules::statement::facts::CopySpelling;
 
+use super::denial::{self, Refusal};
 use super::end::End;
+use super::judge::Decision;
+use super::world::Ground;
+use crate::evidence::record::v1;
 
-/// What the server last said of a portal's rows. Right before each Execute it is asked again: a cursor may have been
-/// declared anew, under its name, by code that no text names.
-#[derive(Debug, Default)]
-pub struct Described(Mutex<Option<Box<[Shape]>>>);
+/// What the server says of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Oid of the relation that it is a plain column of; 0 where it is none.
+    relation: u32,
+    /// Number of that column; 0 for the whole row.
+    number: i16,
+    type_oid: u32,
+    binary: bool,
+}
 
-impl Described {
-    /// A panic under the lock leaves a value that is whole: it is put in by one assignment.
-    fn shapes(&self) -> MutexGuard<'_, Option<Box<[Shape]>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the server answered; `None`: no rows.
-    pub(super) fn answered(&self, rows: Option<&RowDescription<'_>>) {
-        *self.shapes() = rows
-            .map(|rows| rows.iter().map(|field| Shape::of(field.type_oid, binary(field.format))).collect());
-    }
-
-    /// The plan for its rows; `None` where nothing, or no rows, were described.
-    pub(super) fn plan(&self, detectors: Detectors) -> Option<Plan> {
-        Some(plan(self.shapes().as_deref()?.iter().copied(), detectors))
+impl Seen {
+    pub(super) fn of(field: FieldDescription<'_>) -> Self {
+        Self {
+            relation: field.table_oid,
+            number: field.attribute,
+            type_oid: field.type_oid,
+            binary: binary(field.format),
+        }
     }
 }
 
@@ -56,31 +70,153 @@ fn binary(format: Format) -> bool {
     }
 }
 
-/// No label stands on a column yet: what reaches one is refused by the policy.
-fn plan(shapes: impl Iterator<Item = Shape>, detectors: Detectors) -> Plan {
-    Plan::new(shapes.map(|shape| Column { mask: ColumnMask::Clear, shape }).collect(), detectors)
+/// What the server last said of a portal's rows. Right before each Execute it is asked again: a cursor may have been
+/// declared anew, under its name, by code that no text names.
+#[derive(Debug, Default)]
+pub struct Described(Mutex<Option<Box<[Seen]>>>);
+
+impl Described {
+    /// A panic under the lock leaves a value that is whole: it is put in by one assignment.
+    fn fields(&self) -> MutexGuard<'_, Option<Box<[Seen]>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the server answered; `None`: no rows.
+    pub(super) fn answered(&self, rows: Option<&RowDescription<'_>>) {
+        *self.fields() = rows.map(|rows| rows.iter().map(Seen::of).collect());
+    }
+
+    /// The plan for its rows.
+    ///
+    /// # Errors
+    /// Nothing, or no rows, were described; or text and server do not agree.
+    pub(super) fn plan(
+        &self,
+        masking: &mut Masking,
+        told: &Told<'_>,
+        detectors: Detectors,
+    ) -> Result<Plan, End> {
+        match self.fields().as_deref() {
+            Some(fields) => masking.plan(fields.iter().copied(), told, detectors),
+            None => Err(End::backend(
+                "pgturnstile ended the session: the target sent rows that it had not described, and the policy has rows \
+                 searched or masked. Next: reconnect; if it stays so, report it with the statement",
+            )),
+        }
+    }
 }
 
-/// The plan for rows that this frame describes.
-pub(super) fn plan_of(rows: &RowDescription<'_>, detectors: Detectors) -> Plan {
-    plan(rows.iter().map(|field| Shape::of(field.type_oid, binary(field.format))), detectors)
+/// What the text of a statement says of its fields, and the labels by which the server's word is held against it.
+pub(super) struct Told<'t> {
+    fields: Option<&'t Fields>,
+    /// The labels that the text was judged by.
+    then: &'t Labelled,
+    /// Those of now, which may be stricter.
+    ground: &'t Ground,
 }
 
-/// The masking of a COPY that begins; `None` where the options leave it open how its rows are spelled.
-pub(super) fn copy_of(
-    response: &CopyResponse<'_>,
-    spelling: Option<&CopySpelling>,
-    detectors: Detectors,
-) -> Option<CopyMasker> {
-    let spelling = spelling?;
-    let shape = match (spelling, response.overall()) {
-        (CopySpelling::Binary, Format::Binary) => Shape::UnknownBinary,
-        (CopySpelling::Text { .. } | CopySpelling::Csv { .. }, Format::Text) => Shape::Unknown,
-        (CopySpelling::Binary, Format::Text)
-        | (CopySpelling::Text { .. } | CopySpelling::Csv { .. }, Format::Binary) => return None,
+impl<'t> Told<'t> {
+    pub(super) fn of(decision: &'t Decision, statement: usize, ground: &'t Ground) -> Self {
+        let fields = decision.fields(statement).map(AsRef::as_ref);
+        Self { fields, then: &decision.labelled, ground }
+    }
+
+    /// Whether anything is labelled at all.
+    pub(super) fn has_labels(&self) -> bool {
+        self.fields.is_some() || !self.then.is_empty() || !self.ground.labelled.is_empty()
+    }
+
+    /// The label that the text shows on field `at` of `width`.
+    fn label(&self, at: usize, width: usize) -> Result<Option<&'t FieldLabel>, End> {
+        let Some(fields) = self.fields else { return Ok(None) };
+        if !fields.more && fields.list.len() != width {
+            return Err(disagree("a result of another width than the statement's text shows"));
+        }
+        Ok(fields.list.get(at).and_then(Option::as_ref))
+    }
+
+    /// What becomes of field `at` of `width` by labels; see the module's table.
+    fn given(&self, at: usize, width: usize, seen: Seen) -> Result<Given<'t>, End> {
+        match self.label(at, width)? {
+            Some(label) if (seen.relation, seen.number) == (label.relation, label.number) => {
+                Ok(Given::Label(label))
+            }
+            Some(_) if seen.relation == 0 => Ok(Given::Unproven),
+            Some(_) => Err(disagree("another column than the labelled one that the statement's text shows")),
+            None if self.is_labelled(seen) => {
+                Err(disagree("a labelled column that the statement's text does not show"))
+            }
+            None => Ok(Given::Clear),
+        }
+    }
+
+    /// Whether the server's word is a labelled column that no permit disclosed to the statement.
+    fn is_labelled(&self, seen: Seen) -> bool {
+        let cleared =
+            |number: i16| self.fields.is_some_and(|fields| fields.cleared.contains(&(seen.relation, number)));
+        [self.then, &*self.ground.labelled].into_iter().filter_map(|of| of.columns(seen.relation)).any(
+            |hits| {
+                // Number 0 is the whole row.
+                hits.keys().any(|number| (seen.number == 0 || seen.number == *number) && !cleared(*number))
+            },
+        )
+    }
+
+    /// How values of a labelled column are spelled. What the server calls a type of users may be a string all the same.
+    fn shape(&self, label: &FieldLabel, type_oid: Option<u32>, binary: bool) -> Shape {
+        let column = self.ground.snapshot.relation_by_oid(label.relation).and_then(|relation| {
+            relation.columns.as_deref()?.iter().find(|column| column.number == label.number)
+        });
+        let of_user = type_oid.is_none_or(|oid| oid >= FIRST_USER_OID);
+        match (column, type_oid) {
+            (Some(column), _) if of_user && column.text => Shape::Text,
+            (Some(column), None) => Shape::of(column.type_oid, binary),
+            (_, Some(oid)) => Shape::of(oid, binary),
+            (None, None) => Shape::Opaque,
+        }
+    }
+}
+
+/// What becomes of a field by labels.
+enum Given<'t> {
+    /// Nothing.
+    Clear,
+    /// It leaves by the label's style.
+    Label(&'t FieldLabel),
+    /// The text shows a label, and the server does not say that it is that column.
+    Unproven,
+}
+
+fn disagree(what: &str) -> End {
+    End::gateway(format!(
+        "pgturnstile ended the session: the target describes {what}, so nothing of it was released; the schema may have changed \
+         a moment ago. Next: reconnect and run it again; if it stays so, report it with the statement"
+    ))
+}
+
+/// Whether two judgements of what a portal gives show the same labels in the same fields.
+pub(super) fn give_the_same(then: Option<&Arc<Fields>>, now: Option<&Arc<Fields>>) -> bool {
+    let near = |fields: Option<&Arc<Fields>>| fields.is_some_and(|fields| fields.near);
+    let labels = |fields: Option<&Arc<Fields>>| -> Vec<(usize, u32, i16, bool)> {
+        let list = fields.into_iter().flat_map(|fields| fields.list.iter().enumerate());
+        list.filter_map(|(at, field)| {
+            field.as_ref().map(|field| (at, field.relation, field.number, field.hit.identity))
+        })
+        .collect()
     };
-    let columns = response.columns().iter().count();
-    Some(CopyMasker::new(plan((0..columns).map(|_| shape), detectors), spelling.clone()))
+    near(then) == near(now) && labels(then) == labels(now)
+}
+
+/// The refusal where they do not: what the server planned then, it gives now.
+pub(super) fn gives_other_labels(what: &str) -> Refusal {
+    Refusal::built_in(
+        denial::REFUSED,
+        "built-in: labels-moved",
+        format!(
+            "pgturnstile refused to read on from a {what}: since it was opened, the policy or the catalog has moved which of its \
+             fields are labelled. Next: open it anew"
+        ),
+    )
 }
 
 /// See the module.
@@ -89,12 +225,114 @@ pub(super) struct Masking {
     /// Of the COPY that runs.
     pub(super) copy: Option<CopyMasker>,
     /// Since the last record.
-    pub(super) tally: Tally,
+    tally: Tally,
+    /// Names of the labels that were carried out in this session: a [`LabelId`] is a place in it.
+    labels: Vec<Arc<str>>,
+    /// What was forwarded in this transaction may quote labelled values until it ends: constraints are checked there, and
+    /// cursors run on.
+    near_until_the_end: bool,
 }
 
 impl Masking {
     pub(super) fn new(key: TokenKey) -> Self {
-        Self { masker: Masker::new(key), copy: None, tally: Tally::default() }
+        Self {
+            masker: Masker::new(key),
+            copy: None,
+            tally: Tally::default(),
+            labels: Vec::new(),
+            near_until_the_end: false,
+        }
+    }
+
+    /// A statement goes to the target.
+    pub(super) fn forwarded(&mut self, decision: &Decision) {
+        self.near_until_the_end |= decision.near_labels() && !decision.proven;
+    }
+
+    /// No transaction is open, and nothing is in flight.
+    pub(super) fn transaction_ended(&mut self) {
+        self.near_until_the_end = false;
+    }
+
+    pub(super) fn is_near_until_the_end(&self) -> bool {
+        self.near_until_the_end
+    }
+
+    fn label(&mut self, label: &FieldLabel, of: &Labelled, style: Style) -> ColumnMask {
+        let unknown = || Arc::from("label");
+        let name = of.fact(label.hit).map_or_else(unknown, |fact| Arc::clone(&fact.rule.id));
+        let known = self.labels.iter().position(|known| *known == name);
+        let at = known.unwrap_or_else(|| {
+            self.labels.push(name);
+            self.labels.len() - 1
+        });
+        ColumnMask::Label { label: LabelId(u32::try_from(at).unwrap_or(u32::MAX)), style }
+    }
+
+    /// The plan for rows that the server describes so.
+    ///
+    /// # Errors
+    /// Text and server do not agree: nothing of the rows may be released.
+    pub(super) fn plan(
+        &mut self,
+        fields: impl Iterator<Item = Seen> + Clone,
+        told: &Told<'_>,
+        detectors: Detectors,
+    ) -> Result<Plan, End> {
+        let width = fields.clone().count();
+        let mut columns = Vec::with_capacity(width);
+        for (at, seen) in fields.enumerate() {
+            let shape = Shape::of(seen.type_oid, seen.binary);
+            columns.push(match told.given(at, width, seen)? {
+                Given::Clear => Column { mask: ColumnMask::Clear, shape },
+                Given::Label(label) => Column {
+                    mask: self.label(label, told.then, label.style),
+                    shape: told.shape(label, Some(seen.type_oid), seen.binary),
+                },
+                Given::Unproven => Column {
+                    mask: ColumnMask::Null { why: "the server does not say that it is the labelled column" },
+                    shape,
+                },
+            });
+        }
+        Ok(Plan::new(columns, detectors))
+    }
+
+    /// The masking of a COPY that begins. No server's word stands against the text's here, so every column must be told.
+    ///
+    /// # Errors
+    /// The options leave it open how its rows are spelled, or the width is another.
+    pub(super) fn copy_of(
+        &mut self,
+        response: &CopyResponse<'_>,
+        spelling: Option<&CopySpelling>,
+        told: &Told<'_>,
+        detectors: Detectors,
+    ) -> Result<CopyMasker, End> {
+        let spelling = spelling.ok_or_else(|| End::gateway("a COPY whose spelling is not known"))?;
+        let unknown = match (spelling, response.overall()) {
+            (CopySpelling::Binary, Format::Binary) => Shape::UnknownBinary,
+            (CopySpelling::Text { .. } | CopySpelling::Csv { .. }, Format::Text) => Shape::Unknown,
+            (CopySpelling::Binary, Format::Text)
+            | (CopySpelling::Text { .. } | CopySpelling::Csv { .. }, Format::Binary) => {
+                return Err(End::gateway("a COPY that is spelled otherwise than its text says"));
+            }
+        };
+        // Who chooses what NULL is written as could ask which values are written so (copyto.c quotes such a value in CSV
+        // alone): all values of a labelled column are then written alike.
+        let own_null = matches!(spelling, CopySpelling::Text { null, .. } if **null != *b"\\N");
+        let width = response.columns().iter().count();
+        let mut columns = Vec::with_capacity(width);
+        for at in 0..width {
+            columns.push(match told.label(at, width)? {
+                None => Column { mask: ColumnMask::Clear, shape: unknown },
+                Some(label) => Column {
+                    mask: self.label(label, told.then, if own_null { Style::Null } else { label.style }),
+                    shape: told.shape(label, None, *spelling == CopySpelling::Binary),
+                },
+            });
+        }
+        Ok(CopyMasker::new(Plan::new(columns, detectors), spelling.clone()))
     }
 
     /// What leaves in the stead of checked rows.
@@ -124,13 +362,45 @@ impl Masking {
         report: Report,
         frame: &[u8],
         detectors: &Detectors,
+        reach: Reach,
     ) -> Result<Option<Vec<u8>>, End> {
-        self.masker.report(report, frame, detectors, Reach::NoLabel, &mut self.tally).map_err(misfit)
+        self.masker.report(report, frame, detectors, reach, &mut self.tally).map_err(misfit)
     }
 
     /// What stands in for a text of the server.
     pub(super) fn text(&mut self, what: &'static str, text: &[u8], detectors: &Detectors) -> Option<Vec<u8>> {
         self.masker.plain(what, text, detectors, &mut self.tally)
+    }
+
+    /// What stands in for a payload that may hold anything.
+    pub(super) fn withheld_notification(&mut self) -> Vec<u8> {
+        self.tally.add(At::Text("notification"), By::Withheld("its payload may hold a labelled value"));
+        Vec::new()
+    }
+
+    /// What was masked since this was asked last.
+    pub(super) fn counted(&mut self) -> Vec<v1::MaskCount> {
+        if self.tally.is_empty() {
+            return Vec::new();
+        }
+        let name = |label: LabelId| {
+            usize::try_from(label.0).ok().and_then(|at| self.labels.get(at)).map_or("label", |name| name)
+        };
+        let counts = self.tally.take().sorted().into_iter();
+        counts
+            .map(|(at, by, count)| v1::MaskCount {
+                place: match at {
+                    At::Column(index) => format!("column {}", u32::from(index) + 1),
+                    At::Text(what) => what.to_owned(),
+                },
+                by: match by {
+                    By::Detector(detector) => format!("detector {}", detector.name()),
+                    By::Label(label) => name(label).to_owned(),
+                    By::Withheld(why) => format!("withheld: {why}"),
+                },
+                count,
+            })
+            .collect()
     }
 }
 

@@ -14,6 +14,7 @@
 //! | [`relay`] | the loop, back-pressure, last words |
 //! | [`gate`], `copy_in`, `fence`, `refuse` | what a client's frame does, and when it may go on |
 //! | [`flow`] | what a backend's frame closes, and when it may go on |
+//! | `portals` | whether a portal still gives what its Bind was judged by |
 //! | `rows` | rows, COPY data, texts that quote data |
 //! | `masking` | which plan holds for which rows |
 //! | [`expect`] | what the backend owes |
@@ -40,6 +41,7 @@ mod masking;
 pub mod names;
 mod oversized;
 pub mod pinned;
+mod portals;
 mod refuse;
 pub mod relay;
 mod rows;

@@ -10,8 +10,8 @@
 //! Keys are at most 63 bytes: SQL cuts longer names there, so the gateway refuses longer ones on the protocol's side.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::judge::Decision;
 use super::masking::Described;
@@ -68,6 +68,8 @@ pub struct Portal {
     pub record: u64,
     /// What is known of its rows.
     pub described: Described,
+    /// Of a FETCH: the cursor that its name meant at the Bind.
+    pub cursor: Option<Weak<Portal>>,
     /// Batch of its Bind: protocol portals end with their transaction. `None`: a SQL cursor.
     pub batch: Option<Batch>,
 }
@@ -263,7 +265,13 @@ mod tests {
         let first = Arc::new(names.prepared(Arc::new(decision), 1));
         assert!(names.full());
         let again = Arc::new(first.judged_again(Arc::clone(&first.decision)));
-        let portal = Portal { statement: again, record: 2, described: Described::default(), batch: Some(1) };
+        let portal = Portal {
+            statement: again,
+            record: 2,
+            described: Described::default(),
+            cursor: None,
+            batch: Some(1),
+        };
         let parse = names.set_statement(b"", Some(first), 1);
         let bind = names.set_portal(b"p", Some(Arc::new(portal)), 1);
         let next = names.set_statement(b"", Some(prepared(3)), 1);

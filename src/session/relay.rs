@@ -342,6 +342,12 @@ impl Relay {
         if tokio::time::timeout(limit, farewell).await.is_err() {
             tracing::debug!("a peer did not take the last words in time");
         }
+        // What was masked of a result that did not come to its end.
+        let running = self.queue.front().and_then(Expectation::run).map(|run| run.record);
+        let counts = self.masking.counted();
+        if let Err(unrecorded) = self.account.masked(running, counts).await {
+            tracing::debug!(reason = %unrecorded.reason(), "what was masked last is not recorded");
+        }
         let Self { mut client, mut backend, account, queue, client_closed, .. } = self;
         account.close(&end, queue.iter()).await;
         close::end_our_half(&mut backend, limit).await;

@@ -6,29 +6,36 @@
 
 use std::sync::Arc;
 
-use pgturnstile_proto::backend::{self, Message};
+use pgturnstile_proto::backend::{self, Fields, Message, field};
 use pgturnstile_proto::frontend::ObjectKind;
 use pgturnstile_proto::{BackendTag, encode};
+use pgturnstile_rules::mask::plan::Reach;
 use pgturnstile_rules::mask::side::Report;
 
 use super::end::End;
 use super::expect::{Expectation, Run};
 use super::flow::unasked;
 use super::gate::Step;
+use super::judge::Decision;
+use super::masking::Told;
 use super::names::Portal;
 use super::relay::Relay;
+use super::world::Ground;
 use crate::net::conduit::CAPACITY_BULK_BYTES;
 
 impl Relay {
     /// Rows are masked by their description: unless the client asks for it right before, the gateway does.
-    pub(super) fn describe_for_masking(&mut self, portal: &Arc<Portal>, name: &[u8]) {
+    pub(super) fn describe_for_masking(&mut self, decision: &Decision, portal: &Arc<Portal>, name: &[u8]) {
+        if self.judge.detectors().is_empty() && !decision.near_labels() {
+            return;
+        }
         let described = match self.queue.back() {
             Some(Expectation::DescribePortal { portal: Some(described), .. }) => {
                 Arc::ptr_eq(described, portal)
             }
             Some(_) | None => false,
         };
-        if self.judge.detectors().is_empty() || described {
+        if described {
             return;
         }
         let mut frame = Vec::with_capacity(8 + name.len());
@@ -55,8 +62,12 @@ impl Relay {
             }
             other => return Err(unasked(tag, other.as_deref())),
         };
-        if tag == BackendTag::DataRow {
-            plan_run(run)?;
+        if tag == BackendTag::DataRow && run.plan.is_none() && run.is_looked_at() {
+            let told = Told::of(&run.decision, run.statement, &self.judge.ground);
+            run.plan = Some(match &run.portal {
+                Some(portal) => portal.described.plan(&mut self.masking, &told, run.detectors)?,
+                None => return Err(End::gateway("rows of an Execute without a portal")),
+            });
         }
         let width = run.plan.as_ref().map(|plan| plan.columns().len());
         let masks = match (tag, &run.plan, &self.masking.copy) {
@@ -142,7 +153,46 @@ impl Relay {
     pub(super) fn masked_report(&mut self, report: Report, len: usize) -> Result<Option<Vec<u8>>, End> {
         let detectors = self.judge.detectors();
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
-        self.masking.report(report, frame, &detectors)
+        let fields = Fields::parse_notice(frame).map_err(|fault| End::backend_fault(&fault))?;
+        self.masking.report(report, frame, &detectors, self.reach_of(&fields))
+    }
+
+    /// Whether a report may quote a labelled value: it comes of a statement near labels, or of what such a one left to the end
+    /// of the transaction, or it names a relation with labels (a foreign key leads there without a text that says so).
+    pub(super) fn reach_of(&self, fields: &Fields<'_>) -> Reach {
+        let ground = &self.judge.ground;
+        let front = self.queue.front().and_then(Expectation::run);
+        let near = front.is_some_and(|run| run.decision.near_labels());
+        if near || self.masking.is_near_until_the_end() || self.names_a_labelled_relation(ground, fields) {
+            Reach::Labels
+        } else {
+            Reach::NoLabel
+        }
+    }
+
+    fn names_a_labelled_relation(&self, ground: &Ground, fields: &Fields<'_>) -> bool {
+        if ground.labelled.is_empty() {
+            return false;
+        }
+        let named = |code: u8| {
+            let text = fields.iter().find(|(of, _)| *of == code)?.1;
+            std::str::from_utf8(text).ok()
+        };
+        let constraint = fields.sqlstate().is_some_and(|sqlstate| sqlstate.starts_with("23"));
+        let (Some(schema), Some(table)) = (named(field::SCHEMA), named(field::TABLE)) else {
+            return constraint;
+        };
+        let front = self.queue.front().and_then(Expectation::run).and_then(Run::fields);
+        let cleared = |oid: u32| {
+            front.is_some_and(|fields| fields.cleared.iter().any(|(relation, _)| *relation == oid))
+        };
+        match ground.snapshot.relation(schema, table) {
+            Some(relation) => {
+                let labelled = ground.labelled.columns(relation.oid).is_some_and(|hits| !hits.is_empty());
+                (labelled || ground.labelled.closed(relation.oid).is_some()) && !cleared(relation.oid)
+            }
+            None => ground.labelled.named(schema, table).is_some(),
+        }
     }
 
     pub(super) fn on_notification(&mut self, len: usize) -> Result<(), End> {
@@ -153,28 +203,20 @@ impl Relay {
             return Err(End::gateway("a NotificationResponse frame that is none"));
         };
         let detectors = self.judge.detectors();
-        let masked = self.masking.text("notification", note.payload(), &detectors).map(|payload| {
+        // Sent by code that nobody may have read: a trigger that tells of a row's change, in another session.
+        let replaced = if self.judge.ground.hears_in_clear || note.payload().is_empty() {
+            self.masking.text("notification", note.payload(), &detectors)
+        } else {
+            Some(self.masking.withheld_notification())
+        };
+        let masked = replaced.map(|payload| {
             let mut out = Vec::with_capacity(len);
-            let encoded = encode::notification_response(&mut out, note.process_id(), note.channel(), payload);
+            let encoded =
+                encode::notification_response(&mut out, note.process_id(), note.channel(), &payload);
             debug_assert!(encoded.is_ok());
             out
         });
         self.say_or_pass(len, masked);
         Ok(())
-    }
-}
-
-/// The plan for the rows of a run, where anything looks at them: rows that nobody described do not pass.
-fn plan_run(run: &mut Run) -> Result<(), End> {
-    if run.detectors.is_empty() || run.plan.is_some() {
-        return Ok(());
-    }
-    run.plan = run.portal.as_ref().and_then(|portal| portal.described.plan(run.detectors));
-    match &run.plan {
-        Some(_) => Ok(()),
-        None => Err(End::backend(
-            "pgturnstile ended the session: the target sent rows that it had not described, and the policy has rows searched. \
-             Next: reconnect; if it stays so, report it with the statement",
-        )),
     }
 }

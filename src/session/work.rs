@@ -8,12 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_rules::class::Class;
-use pgturnstile_rules::policy;
+use pgturnstile_rules::policy::{self, Fields};
 use pgturnstile_rules::resolve::{Code, Resolution, SessionView, resolve, resolve_carrying};
 use pgturnstile_rules::statement::facts::{CopyUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
 
 use super::denial::{self, Refusal};
 use super::judge::{Decision, Fence, Judge};
+use super::masking;
 use super::names::{Batch, Lookup, Names, Prepared};
 use super::refuse::{bad_name, too_many_names};
 use super::summary;
@@ -48,6 +49,7 @@ pub(super) struct Work<'w> {
     makes_temporary: bool,
     may_make_temporary: bool,
     uses_names: bool,
+    fields: Vec<Option<Arc<Fields>>>,
 }
 
 impl<'w> Work<'w> {
@@ -78,12 +80,12 @@ impl<'w> Work<'w> {
             makes_temporary: false,
             may_make_temporary: false,
             uses_names: false,
+            fields: Vec::new(),
         }
     }
 
     pub(super) fn statement(&mut self, statement: &StatementFacts) -> Result<policy::Judgement, Stop> {
         self.check_new_name(statement)?;
-        check_spelling(statement, !self.judge.detectors().is_empty())?;
         let carried = self.carried(statement)?;
         self.check_order(statement)?;
         let ground = &self.judge.ground;
@@ -94,16 +96,22 @@ impl<'w> Work<'w> {
             parameter_types: self.types,
         };
         let mut judgement: Option<policy::Judgement> = None;
+        let mut fields = None;
         match &carried {
             None => {
                 let resolution = resolve(statement, &ground.snapshot, &ground.path, &view);
-                judgement = Some(self.judged(statement, &resolution));
+                let judged = self.judged(statement, &resolution);
+                fields.clone_from(&judged.fields);
+                judgement = Some(judged);
             }
             Some(prepared) => {
                 for inner in &prepared.decision.facts.statements {
                     let resolution =
                         resolve_carrying(statement, inner, &ground.snapshot, &ground.path, &view);
-                    let both = self.judged(statement, &resolution).and(self.judged(inner, &resolution));
+                    let carrying = self.judged(statement, &resolution);
+                    let judged = self.judged(inner, &resolution);
+                    fields.clone_from(&judged.fields);
+                    let both = carrying.and(judged);
                     judgement = Some(match judgement {
                         None => both,
                         Some(earlier) => earlier.and(both),
@@ -112,6 +120,15 @@ impl<'w> Work<'w> {
                 self.proven = false;
             }
         }
+        if let (Some(NamedUse::Fetch(_)), Some(declared)) = (&statement.named, &carried)
+            && !masking::give_the_same(declared.decision.fields(0), fields.as_ref())
+        {
+            return Err(Stop::Refuse(masking::gives_other_labels("cursor")));
+        }
+        let looked_at =
+            !self.judge.detectors().is_empty() || fields.as_ref().is_some_and(|fields| fields.near);
+        check_spelling(statement, looked_at)?;
+        self.fields.push(fields);
         self.uses_names |= statement.named.is_some();
         self.copies_in += usize::from(statement.copy == Some(CopyUse::In));
         self.copies_out |= statement.copy == Some(CopyUse::Out);
@@ -186,7 +203,6 @@ impl<'w> Work<'w> {
             path: &ground.path,
             temp_possible: self.judge.temp_possible,
             private_catalog: self.judge.private_ddl.is_some() || self.ddl_before,
-            masker: policy::MASKER_STANDS,
         };
         let judge = |in_transaction| {
             let context = policy::Context {
@@ -252,6 +268,7 @@ impl<'w> Work<'w> {
 
     pub(super) fn conclude(self, facts: Arc<TextFacts>, rule: String) -> Decision {
         let ground = &self.judge.ground;
+        let near = self.fields.iter().any(Option::is_some);
         Decision {
             facts,
             summary: self.summary,
@@ -269,6 +286,8 @@ impl<'w> Work<'w> {
             makes_temporary: self.makes_temporary,
             may_make_temporary: self.may_make_temporary,
             uses_names: self.uses_names,
+            fields: if near { self.fields.into() } else { Box::default() },
+            labelled: Arc::clone(&ground.labelled),
         }
     }
 }
@@ -310,14 +329,14 @@ fn unknown(sqlstate: &'static str, what: &str, name: &str) -> Refusal {
     )
 }
 
-/// Where detectors look at what leaves, COPY must say how its rows are spelled.
+/// Where detectors or labels look at what leaves, COPY must say how its rows are spelled.
 fn check_spelling(statement: &StatementFacts, looked_at: bool) -> Result<(), Stop> {
     if looked_at && statement.copy == Some(CopyUse::Out) && statement.copy_spelling.is_none() {
         return Err(Stop::Refuse(Refusal::built_in(
             denial::REFUSED,
             "built-in: copy-spelling",
             "pgturnstile refused a COPY to the client: an option of it, or an encoding other than UTF8, leaves it open how its \
-             rows are spelled, and the policy has them searched. Next: use FORMAT text, csv or binary in UTF8",
+             rows are spelled, and the policy has them searched or masked. Next: use FORMAT text, csv or binary in UTF8",
         )));
     }
     Ok(())

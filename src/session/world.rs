@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::policy::condition::Condition;
 use pgturnstile_rules::policy::principal::Principal;
-use pgturnstile_rules::policy::{Labelled, MASKER_STANDS, Policy, Subject};
+use pgturnstile_rules::policy::{Labelled, Policy, Subject};
 use pgturnstile_rules::resolve::SearchPath;
 use pgturnstile_rules::statement::facts::TextFacts;
 use pgturnstile_rules::statement::{Done, Unparsable};
@@ -29,8 +29,8 @@ pub struct Ground {
     pub snapshot: Arc<Snapshot>,
     /// What is labelled on the target.
     pub labelled: Arc<Labelled>,
-    /// No labelled column may be in any result: this version does not mask, and no permit of the subject discloses one.
-    pub no_label_leaves: bool,
+    /// Payloads of notifications pass: nothing is labelled, or a permit discloses all of it where the session listens.
+    pub hears_in_clear: bool,
     /// Which policy it is; counts up.
     pub generation: u64,
     /// The search path of the session.
@@ -141,14 +141,14 @@ impl World {
         for finding in labelled.findings_once() {
             tracing::warn!(target_name = %self.target, rule = %finding.rule.id, place = %finding.rule.place, "{}", finding.message);
         }
-        let no_label_leaves = !MASKER_STANDS && !labelled.is_empty() && !subject.sees_in_clear(&policy);
+        let hears_in_clear = subject.hears_in_clear(&policy, &labelled);
         Ok(Ground {
             number,
             policy,
             subject,
             snapshot,
             labelled,
-            no_label_leaves,
+            hears_in_clear,
             generation,
             path,
             moves_by_itself,

@@ -144,3 +144,75 @@ class Hostile:
 
     def statement(self):
         return self.select({}, [])[0]
+
+
+class Bare(Hostile):
+    """The same, with `labelled` columns as plain outputs alone: through aliases, stars, sub-selects, WITH and joins. What it makes
+    is to pass; everything else stands on columns that are not labelled."""
+
+    def __init__(self, tables, labelled, seed):
+        super().__init__(tables, seed)
+        self.labelled, self.count = labelled, 0
+
+    def fresh(self):
+        self.count += 1
+        return f"n{self.count}"
+
+    def source(self, ctes):
+        """An item of FROM: (text, alias, [(name, labelled)])."""
+        alias, chance = self.fresh(), self.random.random()
+        if self.depth > 3 or chance < 0.5:
+            name = self.random.choice(list(self.tables) + list(ctes) * 2)
+            if name in ctes:
+                return f"{name} as {alias}", alias, ctes[name]
+            columns = [(column, (name, column) in self.labelled) for column in self.tables[name]]
+            if self.random.random() < 0.2:
+                columns = [(self.fresh(), secret) for _, secret in columns]
+                return f"{name} as {alias} ({', '.join(c for c, _ in columns)})", alias, columns
+            return f"{name} as {alias}", alias, columns
+        query, columns = self.deeper(self.bare, ctes)
+        return f"{'lateral ' if chance > 0.9 else ''}({query}) as {alias}", alias, columns
+
+    def bare(self, ctes):
+        """A SELECT and its outputs, each with whether it is labelled."""
+        head, ctes = "", dict(ctes)
+        if self.random.random() < 0.25:
+            name, (query, columns) = self.fresh(), self.deeper(self.bare, ctes)
+            head, ctes[name] = f"with {name} as ({query}) ", columns
+        text, alias, columns = self.source(ctes)
+        scope = [(alias, columns)]
+        if self.random.random() < 0.4:
+            other, second, seconds = self.source(ctes)
+            one, two = self.clean(scope), self.clean([(second, seconds)])
+            kind = self.random.choice(["join", "left join", "right join", "full join"])
+            text += f" {kind} {other} on " + (f"{one}::text = {two}::text" if one and two and kind != "full join" else "true")
+            scope.append((second, seconds))
+        if self.random.random() < 0.1:
+            outputs, given = ["*"], [column for _, columns in scope for column in columns]
+            if len({name for name, _ in given}) < len(given):
+                outputs, given = [f"{scope[0][0]}.*"], list(scope[0][1])
+        else:
+            outputs, given = [], []
+            for _ in range(self.random.choice([1, 2, 3, 4])):
+                alias, columns = self.random.choice(scope)
+                (name, secret), made = self.random.choice(columns), self.fresh()
+                outputs.append(f"{alias}.{name} as {made}")
+                given.append((made, secret))
+            if self.clean(scope) and self.random.random() < 0.3:
+                made = self.fresh()
+                outputs.append(f"coalesce({self.clean(scope)}::text, 'k') as {made}")
+                given.append((made, False))
+        text = f"{head}select {', '.join(outputs)} from {text}"
+        if self.clean(scope) and self.random.random() < 0.4:
+            text += f" where {self.clean(scope)}::text > 'a'"
+        if self.clean(scope) and self.random.random() < 0.3:
+            text += f" order by {self.clean(scope)}"
+        return text + (" limit 40" if self.random.random() < 0.2 else ""), given
+
+    def clean(self, scope):
+        """A column that is not labelled, or None."""
+        found = [f"{alias}.{name}" for alias, columns in scope for name, secret in columns if not secret]
+        return self.random.choice(found) if found else None
+
+    def statement(self):
+        return self.bare({})[0]

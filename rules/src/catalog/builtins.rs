@@ -201,6 +201,34 @@ impl Category {
         }
     }
 
+    /// Whether a call can tell of stored data that the statement does not name as a relation: what is refused near labels.
+    /// Counters of relations tell how many rows were touched, never what they hold.
+    #[must_use]
+    pub const fn tells_stored_data(self) -> bool {
+        match self {
+            Self::Pure
+            | Self::Catalog
+            | Self::Session
+            | Self::Clock
+            | Self::Random
+            | Self::Sequence
+            | Self::Lock
+            | Self::Unlock
+            | Self::Notify
+            | Self::Sleep
+            | Self::Effect
+            | Self::Admin
+            | Self::Monitoring => false,
+            Self::TextSearch
+            | Self::LargeObject
+            | Self::ServerFiles
+            | Self::Replication
+            | Self::DataBearing
+            | Self::Dynamic
+            | Self::Setting => true,
+        }
+    }
+
     /// Whether a call can run code that no text names, or move a setting: a full barrier.
     #[must_use]
     pub const fn barrier(self) -> bool {

@@ -10,7 +10,7 @@ use super::detect::Detectors;
 use super::plan::Reach;
 use super::row::{Masker, Misfit};
 use super::style::Masked;
-use super::tally::{At, Hits, Tally};
+use super::tally::{At, By, Hits, Tally};
 use super::value::Look;
 
 /// An error or a notice.
@@ -58,20 +58,25 @@ impl Masker {
         };
         let fields = fields.map_err(|_| Misfit)?;
         let sqlstate = fields.sqlstate().unwrap_or("XX000");
+        let telling = match report {
+            Report::Error => quotes_nothing(&fields, sqlstate),
+            Report::Notice => Quotes::Anything,
+        };
         let mut changed = false;
         let mut kept: Vec<(u8, Vec<u8>)> = Vec::new();
         for (code, text) in fields.iter() {
             let text = match (place(code), reach) {
                 (Place::Code, _) => text.to_vec(),
-                (Place::Message, Reach::Labels) => {
+                (Place::Message, Reach::Labels) if telling == Quotes::Anything => {
                     changed = true;
+                    tally.add(at, By::Withheld(WITHHELD));
                     withheld(sqlstate).into_bytes()
                 }
-                (Place::Detail | Place::Name, Reach::Labels) => {
+                (Place::Detail | Place::Name, Reach::Labels) if telling != Quotes::Names => {
                     changed = true;
                     continue;
                 }
-                (Place::Message | Place::Detail | Place::Name, Reach::NoLabel) => {
+                (Place::Message | Place::Detail | Place::Name, Reach::NoLabel | Reach::Labels) => {
                     match self.side_text(detectors, text, at, tally) {
                         Some(masked) => {
                             changed = true;
@@ -104,6 +109,36 @@ impl Masker {
         tally: &mut Tally,
     ) -> Option<Vec<u8>> {
         if detectors.is_empty() { None } else { self.side_text(detectors, text, At::Text(what), tally) }
+    }
+}
+
+/// Why a text near a label is not told, for the record.
+const WITHHELD: &str = "text of the server near a label";
+
+/// What the texts of an error can quote, where a label is near.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    /// Names of the statement and the catalog alone: parse analysis raised it, and that reads no row.
+    Names,
+    /// Nothing in its message; the rest may.
+    NothingInMessage,
+    /// Stored values.
+    Anything,
+}
+
+/// By its code. Parse analysis gives a place in the client's own text (`parser_errposition`, src/backend/parser), which nothing
+/// gives that runs, and no context, which all gives that runs inside a function. The messages of the other classes named here
+/// are constants of the server (src/backend/utils/errcodes.txt; `ProcessInterrupts`, `PreventCommandIfReadOnly`).
+fn quotes_nothing(fields: &Fields<'_>, sqlstate: &str) -> Quotes {
+    let has = |code: u8| fields.iter().any(|(of, _)| of == code);
+    let inside = has(field::WHERE) || has(field::INTERNAL_QUERY) || has(field::INTERNAL_POSITION);
+    match (sqlstate.get(..2), sqlstate) {
+        (Some("42"), _) if has(field::POSITION) && !inside => Quotes::Names,
+        (
+            _,
+            "25006" | "25P02" | "40001" | "40P01" | "53300" | "55P03" | "57014" | "57P01" | "57P02" | "57P03",
+        ) if !inside => Quotes::NothingInMessage,
+        _ => Quotes::Anything,
     }
 }
 

@@ -132,11 +132,6 @@ impl Index {
         }
     }
 
-    /// Every rule in it; some more than once.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &usize> {
-        self.every.iter().flatten()
-    }
-
     /// Adds the rules that speak of labels of one of these tiers.
     pub(crate) fn on_labels<R: Indexed>(
         &self,

@@ -12,7 +12,8 @@ use crate::class::Class;
 use crate::policy::Policy;
 use crate::policy::atoms::{Atom, atoms};
 use crate::policy::condition::{Condition, Situation};
-use crate::policy::labels::{self, Fields, Near, Outcome, Sight};
+use crate::policy::fields::{self, Fields};
+use crate::policy::labels::{self, Near, Outcome, Sight};
 use crate::policy::message;
 use crate::policy::model::{Observe, Permit, Restrict, Rule, Then};
 use crate::policy::object::{Object, Tier};
@@ -381,7 +382,7 @@ impl<'j> Judge<'j> {
             Outcome::Far => return,
             Outcome::Near(fields) => {
                 if let (Some(tree), Some(sight)) = (tree, self.context.sight) {
-                    tree.fields = labels::describe(&fields, sight);
+                    tree.fields = fields::describe(&fields, sight);
                 }
                 self.verdict.fields = Some(Arc::new(fields));
                 return;

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::catalog::system::{self, Carries};
 use crate::catalog::{Column, Event, Kind, Relation, Snapshot};
+use crate::mask::plan::{self, Style};
 use crate::policy::Policy;
 use crate::policy::model::{Canonical, Label, Mask, Rule};
 use crate::policy::object::Tier;
@@ -38,6 +39,29 @@ pub struct LabelFact {
     pub mask: Mask,
     /// How values are brought to one form.
     pub canonical: Option<Canonical>,
+}
+
+impl LabelFact {
+    /// What stands in for values of a column that it stands on.
+    #[must_use]
+    pub fn style(&self) -> Style {
+        match self.mask {
+            Mask::Null => Style::Null,
+            Mask::Last4 => Style::Last(4),
+            Mask::Domain => Style::Domain,
+            Mask::Token => Style::Token(self.canonical()),
+        }
+    }
+
+    /// How its values are brought to one form before they become tokens.
+    #[must_use]
+    pub fn canonical(&self) -> plan::Canonical {
+        match self.canonical {
+            None => plan::Canonical::AsIs,
+            Some(Canonical::Lower) => plan::Canonical::Lower,
+            Some(Canonical::Digits) => plan::Canonical::Digits,
+        }
+    }
 }
 
 /// A label on a column.

@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use crate::catalog::{Event, Snapshot};
 use crate::class::Class;
+use crate::mask::plan::Style;
 use crate::policy::atoms::Atom;
+use crate::policy::fields::{FieldLabel, Fields, column_name};
 use crate::policy::follow::{Follow, LOOKS_MAX};
 use crate::policy::labelled::{Hit, LabelFact, Labelled, RULE_LABELS};
 use crate::policy::model::{Disclose, Label, Permit, Rule};
@@ -28,9 +30,6 @@ use crate::policy::subject::Subject;
 use crate::resolve::{Reach, Resolution, SearchPath, event};
 use crate::statement::facts::{NamedUse, ObjectKind, StatementFacts};
 use crate::statement::outline::{Outline, Place};
-
-/// Whether this version masks what leaves: while it does not, no labelled column leaves at all.
-pub const MASKER_STANDS: bool = false;
 
 /// What the labels are seen by: the target's catalog and the session's names.
 #[derive(Clone, Copy, Debug)]
@@ -45,35 +44,13 @@ pub struct Sight<'s> {
     pub temp_possible: bool,
     /// The session's own DDL is not in the snapshot yet: what is not known may be what it made, which holds nothing labelled.
     pub private_catalog: bool,
-    /// Whether rows go through the masker: without it no labelled column leaves.
-    pub masker: bool,
-}
-
-/// A field of a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FieldLabel {
-    /// Oid of the relation that the labelled column belongs to (of the view, where it is a view's).
-    pub relation: u32,
-    /// Number of the column.
-    pub number: i16,
-    /// The label.
-    pub hit: Hit,
-}
-
-/// What a statement near a label gives, field by field.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields {
-    /// In order; `None` for a field that holds nothing labelled.
-    pub list: Vec<Option<FieldLabel>>,
-    /// There may be more fields, all of them clean.
-    pub more: bool,
 }
 
 /// What became of a statement.
 pub(crate) enum Outcome {
-    /// It reaches no label that is not clear for the subject.
+    /// It reaches no label.
     Far,
-    /// It reaches labels, and gives them as bare outputs alone.
+    /// It reaches labels, and gives those that are not clear for the subject as bare outputs alone.
     Near(Fields),
     /// It is refused.
     Refused(Reached),
@@ -98,6 +75,11 @@ pub(crate) struct Near<'n> {
     pub(crate) statement: &'n StatementFacts,
     pub(crate) resolution: &'n Resolution,
 }
+
+/// How much a permit keeps back; see [`Disclose`].
+const TOKEN: u8 = 0;
+const MASKED: u8 = 1;
+const WITHHELD: u8 = 2;
 
 const NEXT_CODE: &str =
     "leave it out of the statement, or ask whoever keeps the policy to disclose in clear what it reads";
@@ -124,34 +106,32 @@ impl Near<'_> {
             return Outcome::Refused(reached);
         }
         let Some(first) = self.first_label() else {
-            return match self.copied() {
-                Some(reached) => Outcome::Refused(reached),
-                None => Outcome::Far,
+            return match (self.copied(), self.all_cleared()) {
+                (Some(reached), _) => Outcome::Refused(reached),
+                (None, cleared) if cleared.is_empty() => Outcome::Far,
+                (None, cleared) => Outcome::Near(Fields { more: true, cleared, ..Fields::default() }),
             };
         };
-        if let Some(reached) = self.writes(&first) {
-            return Outcome::Refused(reached);
-        }
         match self.follow(self.statement, &first) {
-            Ok(fields) => self.released(fields),
+            Ok(fields) => Outcome::Near(Fields { near: true, cleared: self.all_cleared(), ..fields }),
             Err(reached) => Outcome::Refused(*reached),
         }
     }
 
-    /// Fields that would leave labelled need the masker.
-    fn released(&self, fields: Fields) -> Outcome {
-        let labelled = fields.list.iter().flatten().next();
-        match labelled {
-            Some(field) if !self.sight.masker => {
-                let column = Column { relation: field.relation, number: field.number, hit: field.hit };
-                let (rule, name) = self.words(column);
-                let why =
-                    format!("{name}, and masking is not built into this version: nothing labelled leaves");
-                let next = "leave the column out of the outputs; everything beside it may stay".into();
-                Outcome::Refused(Reached { rule, why, next })
+    /// Labelled columns of what it reaches that leave in clear.
+    fn all_cleared(&self) -> Vec<(u32, i16)> {
+        let mut cleared = Vec::new();
+        for relation in &self.resolution.relations {
+            let Some(found) = self.sight.snapshot.relation(&relation.schema, &relation.name) else {
+                continue;
+            };
+            for (number, hit) in self.sight.labelled.columns(found.oid).into_iter().flatten() {
+                if self.cleared(found.oid, *hit) && !cleared.contains(&(found.oid, *number)) {
+                    cleared.push((found.oid, *number));
+                }
             }
-            Some(_) | None => Outcome::Near(fields),
         }
+        cleared
     }
 
     /// Whether all that is labelled on the target is clear for the subject in calls of code that may read anything.
@@ -171,23 +151,41 @@ impl Near<'_> {
 
     /// Whether a label on a relation leaves in clear: every atom on the relation must say so.
     fn cleared(&self, relation: u32, hit: Hit) -> bool {
-        let (Some(relation), Some(fact)) =
-            (self.sight.snapshot.relation_by_oid(relation), self.sight.labelled.fact(hit))
-        else {
-            return false;
-        };
-        let mut any = false;
-        for atom in self.atoms {
-            let Object::Relation { schema, name, reach: _ } = atom.object else { continue };
-            if schema != &*relation.schema || name != &*relation.name {
-                continue;
-            }
-            any = true;
-            if self.clear_up_to(atom.class, &atom.object).is_none_or(|tier| tier < fact.tier) {
-                return false;
-            }
+        let Some(fact) = self.sight.labelled.fact(hit) else { return false };
+        self.least_generous(relation, |atom| {
+            u8::from(self.clear_up_to(atom.class, &atom.object).is_none_or(|tier| tier < fact.tier))
+        }) == Some(0)
+    }
+
+    /// What stands in for a labelled column of a relation: of the permits on an atom the most generous counts, of the atoms
+    /// the least generous.
+    fn style(&self, relation: u32, hit: Hit) -> Style {
+        let Some(fact) = self.sight.labelled.fact(hit).filter(|_| hit.identity) else { return Style::Null };
+        let reserve = self.least_generous(relation, |atom| {
+            let covering = self.subject.permits.all_covering(self.permits, atom.class, &atom.object);
+            let reserves = covering.into_iter().filter_map(|at| match self.permits.get(at)?.disclose {
+                Disclose::Token => Some(TOKEN),
+                // Not up to this tier, or the column would be clear.
+                Disclose::ClearUpTo(_) | Disclose::Masked => Some(MASKED),
+                Disclose::Withheld => Some(WITHHELD),
+            });
+            reserves.min().unwrap_or(WITHHELD)
+        });
+        match reserve {
+            Some(TOKEN) => Style::Token(fact.canonical()),
+            Some(MASKED) => fact.style(),
+            Some(_) | None => Style::Null,
         }
-        any
+    }
+
+    /// The largest of what `reserve` says of the atoms on a relation; `None` where there is none.
+    fn least_generous(&self, relation: u32, reserve: impl Fn(&Atom<'_>) -> u8) -> Option<u8> {
+        let relation = self.sight.snapshot.relation_by_oid(relation)?;
+        let on = |atom: &&Atom<'_>| {
+            matches!(atom.object, Object::Relation { schema, name, reach: _ }
+                if schema == &*relation.schema && name == &*relation.name)
+        };
+        self.atoms.iter().filter(on).map(reserve).max()
     }
 
     /// A relation that a label names and nobody knows: it may be there by the time the server looks.
@@ -205,24 +203,6 @@ impl Near<'_> {
             }
         }
         None
-    }
-
-    /// Errors of writes quote whole rows and keys: without the masker, which replaces them, nothing is written near a label.
-    fn writes(&self, first: &Column) -> Option<Reached> {
-        let atom = self.atoms.iter().find(|atom| {
-            let writes = atom.class.covered_by("write") || atom.class == Class::ImportCopyIn;
-            writes && atom.class != Class::WriteTruncate && matches!(atom.object, Object::Relation { .. })
-        });
-        let class = atom.filter(|_| !self.sight.masker)?.class;
-        let why = format!(
-            "the errors of {} quote whole rows, and masking is not built into this version",
-            class.name()
-        );
-        Some(self.near(
-            *first,
-            &why,
-            "write it with an identity that a permit lets see these columns in clear",
-        ))
     }
 
     /// Who reads in clear must not make unlabelled copies unnoticed (lineage.md 1.7).
@@ -292,10 +272,15 @@ impl Near<'_> {
         if let Some(reached) = self.defines_code() {
             return Some(reached);
         }
-        for atom in self.atoms {
-            if matches!(atom.object, Object::Function { .. }) && !self.code_is_clear(atom.class, &atom.object)
-            {
-                let why = format!("{} may read a labelled column", atom.object);
+        for function in &self.resolution.functions {
+            let object = Object::Function {
+                schema: &function.schema,
+                name: &function.name,
+                arguments: &function.arguments,
+            };
+            let harmless = function.category.is_some_and(|category| !category.tells_stored_data());
+            if !harmless && !self.code_is_clear(function.class, &object) {
+                let why = format!("{object} may read a labelled column");
                 return Some(feared(why, NEXT_CODE));
             }
         }
@@ -440,8 +425,9 @@ impl Near<'_> {
         };
         match outs {
             Ok(outs) => Ok(Fields {
-                list: outs.list.iter().map(|out| out.column.map(FieldLabel::of)).collect(),
+                list: outs.list.iter().map(|out| out.column.map(|column| self.field(column))).collect(),
                 more: outs.more,
+                ..Fields::default()
             }),
             Err(Trouble::Used(column, place)) => {
                 let (rule, name) = self.words(column);
@@ -460,10 +446,15 @@ impl Near<'_> {
         match (&statement.named, statement.prepared.as_deref()) {
             (Some(NamedUse::Prepare(_)), Some(inner)) => self.follow(inner, first),
             (Some(NamedUse::Execute(_) | NamedUse::Fetch(_)), None) if statement.relations.is_empty() => {
-                Ok(Fields { list: Vec::new(), more: true })
+                Ok(Fields { more: true, ..Fields::default() })
             }
             _ => Err(Box::new(self.near(*first, "what it carries is not known", NEXT_BARE))),
         }
+    }
+
+    fn field(&self, column: Column) -> FieldLabel {
+        let Column { relation, number, hit } = column;
+        FieldLabel { relation, number, hit, style: self.style(relation, hit) }
     }
 
     fn near(&self, column: Column, why: &str, next: &str) -> Reached {
@@ -473,23 +464,11 @@ impl Near<'_> {
 
     /// A label's rule, and "crm.customers.ssn is labelled restricted".
     fn words(&self, column: Column) -> (Rule, String) {
-        let relation = self.sight.snapshot.relation_by_oid(column.relation);
-        let name = relation.map_or_else(
-            || format!("column {} of relation {}", column.number, column.relation),
-            |relation| {
-                let found =
-                    relation.columns.iter().flat_map(|all| all.iter()).find(|of| of.number == column.number);
-                let last = found.map_or_else(|| column.number.to_string(), |of| of.name.to_string());
-                format!("{}.{}.{last}", relation.schema, relation.name)
-            },
-        );
+        let name = column_name(self.sight, column.relation, column.number);
         let unknown = || Rule { id: RULE_LABELS.into(), place: RulePlace::built_in() };
         let fact: Option<&LabelFact> = self.sight.labelled.fact(column.hit);
         let tier = fact.map_or("secret", |fact| fact.tier.name());
-        (
-            fact.map_or_else(unknown, |fact| fact.rule.clone()),
-            format!("{} is labelled {tier}", printed(&name)),
-        )
+        (fact.map_or_else(unknown, |fact| fact.rule.clone()), format!("{name} is labelled {tier}"))
     }
 }
 
@@ -519,46 +498,5 @@ pub(crate) fn unseen(labels: &[Label], atoms: &[Atom<'_>]) -> Outcome {
             Outcome::Refused(feared(why, "ask the operator: the gateway lacks the target's catalog"))
         }
         None => Outcome::Far,
-    }
-}
-
-/// One line for each field, for the reason tree.
-pub(crate) fn describe(fields: &Fields, sight: &Sight<'_>) -> Vec<String> {
-    let one = |(at, field): (usize, &Option<FieldLabel>)| {
-        let number = at + 1;
-        let Some(field) = field else { return format!("field {number}  clear of labels") };
-        let fact = sight.labelled.fact(field.hit);
-        let style = match (field.hit.identity, fact) {
-            (true, Some(fact)) => fact.mask.word(),
-            (false, _) | (_, None) => "null",
-        };
-        let rule = fact
-            .map_or_else(|| "a label".to_owned(), |fact| format!("{} ({})", fact.rule.id, fact.rule.place));
-        let derived = if field.hit.identity { "" } else { ", computed from labelled values" };
-        format!("field {number}  masked:{style} by {rule}{derived}")
-    };
-    let mut lines: Vec<String> = fields.list.iter().enumerate().map(one).collect();
-    if fields.more {
-        lines.push("any further field  clear of labels".into());
-    }
-    lines
-}
-
-/// A name without control characters.
-fn printed(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for character in name.chars() {
-        if character.is_control() {
-            out.extend(character.escape_unicode());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}
-
-impl FieldLabel {
-    fn of(column: Column) -> Self {
-        Self { relation: column.relation, number: column.number, hit: column.hit }
     }
 }

@@ -34,13 +34,6 @@ pub(crate) fn check(draft: &Draft, diagnostics: &Diagnostics) {
         }
         check_restrict(restrict, places, diagnostics);
     }
-    for place in &draft.label_places {
-        diagnostics.warn(
-            place,
-            "masking is not built into this version: a labelled column leaves in no form, and a statement that gives or uses \
-             one, or runs code that may, is refused",
-        );
-    }
 }
 
 /// A pattern that no class of its rule ever meets.

@@ -13,6 +13,7 @@
 
 pub mod atoms;
 pub mod condition;
+mod fields;
 pub mod fixture;
 mod follow;
 pub mod group;
@@ -42,9 +43,10 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
+pub use fields::{CLEAR, FieldLabel, Fields};
 pub use judge::{Action, Context, Judgement, Observed, SQLSTATE_REFUSED};
 pub use labelled::Labelled;
-pub use labels::{FieldLabel, Fields, MASKER_STANDS, Sight};
+pub use labels::Sight;
 pub use model::{Access, Durability, Guards, Mode, Model, Record, Rule, Test, TestPrincipal};
 pub use place::Place;
 pub use principal::Principal;

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use crate::catalog::Snapshot;
 use crate::class::Class;
+use crate::mask::detect::Detector;
+use crate::policy::fields;
 use crate::policy::{Action, Context, Judgement, Labelled, Policy, Sight, StatementTree, Subject};
 use crate::resolve::{Resolution, SearchPath, SessionView, resolve};
 use crate::statement::facts::{NamedUse, StatementFacts};
@@ -58,8 +60,6 @@ pub struct Bench<'b> {
     pub now_s: i64,
     /// Bounds of the text.
     pub limits: Limits,
-    /// Whether what leaves is masked.
-    pub masker: bool,
 }
 
 impl Bench<'_> {
@@ -85,9 +85,21 @@ impl Bench<'_> {
         for (index, statement) in facts.statements.iter().enumerate() {
             walk.statement(index + 1, statement);
         }
+        walk.notes.extend(self.looked_at());
         let judgement = walk.verdict.unwrap_or_else(Judgement::allow);
         let digest = format!("blake3:{}", blake3::Hash::from_bytes(facts.digest).to_hex());
         Ok(TextVerdict { judgement, statements: walk.statements, digest, notes: walk.notes })
+    }
+}
+
+impl Bench<'_> {
+    /// What detectors look for in what bears no label.
+    fn looked_at(&self) -> Option<String> {
+        let detectors = self.subject.detectors();
+        let each = Detector::ALL.iter().filter_map(|detector| Some((detector, detectors.style(*detector)?)));
+        let words: Vec<String> =
+            each.map(|(detector, style)| format!("{} ({})", detector.name(), fields::word(style))).collect();
+        (!words.is_empty()).then(|| format!("fields without a label are searched for {}", words.join(", ")))
     }
 }
 
@@ -161,7 +173,6 @@ impl<'w> Walk<'w> {
                 path: &self.path,
                 temp_possible: self.temp_possible,
                 private_catalog: self.changed,
-                masker: self.bench.masker,
             }),
         };
         let mut judgement = self.bench.policy.explain(self.bench.subject, statement, &resolution, &context);

@@ -64,7 +64,6 @@ pub(crate) struct Draft {
     pub(crate) model: Model,
     pub(crate) permit_places: Vec<RulePlaces>,
     pub(crate) restrict_places: Vec<RulePlaces>,
-    pub(crate) label_places: Vec<DocumentPlace>,
 }
 
 /// Where the parts of a rule stand.
@@ -269,7 +268,6 @@ impl<'d> Reader<'d> {
         });
         let (Some(column), Some(parts), Some(tier), Some(mask)) = (column, parts, tier, mask) else { return };
         let place = table.place_of("column");
-        self.draft.label_places.push(place.clone());
         let place = origin.place(&place);
         self.draft.model.labels.push(Label { place, column, parts, tier, mask, entropy_bits, canonical });
     }

@@ -190,7 +190,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         header: "[[label]]",
-        meaning: "What is sensitive. Masking is not built: a statement that gives or uses a labelled column, writes to its relation, or runs code that may read it, is refused, and `check` warns. See Labels.",
+        meaning: "What is sensitive. A labelled column leaves as a plain output alone, masked; every other use of it, and code that may read it, is refused. See Labels.",
         keys: &[
             required("column", "schema.relation.column", "globs never cross a dot"),
             required("tier", "\"internal\", \"personal\", \"restricted\", \"secret\"", "how sensitive"),
@@ -241,7 +241,7 @@ pub const SECTIONS: &[Section] = &[
                 "disclose",
                 "\"token\", \"masked\", \"withheld\", or { clear_up_to = TIER }",
                 "\"masked\"",
-                "how labelled columns leave, once masking is built",
+                "how labelled columns leave: as a keyed token, by their label's mask, as NULL, or in clear; of several permits the most generous counts",
             ),
         ],
     },

@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
+use crate::class::Class;
 use crate::mask::detect::Detectors;
 use crate::mask::plan::Style;
 use crate::policy::Policy;
 use crate::policy::group::Member;
 use crate::policy::index::Index;
+use crate::policy::labelled::Labelled;
 use crate::policy::model::{Access, DETECTOR_STYLES, Disclose, Groups};
+use crate::policy::object::Object;
 use crate::policy::principal::Principal;
 
 /// What [`Policy::judge`] needs to know of a session.
@@ -48,16 +51,15 @@ impl Subject {
         self.groups.iter().map(AsRef::as_ref)
     }
 
-    /// Whether some permit lets it see labelled columns in clear.
-    pub fn sees_in_clear(&self, policy: &Policy) -> bool {
-        let clear = |at: &usize| {
-            policy
-                .model
-                .permits
-                .get(*at)
-                .is_some_and(|permit| matches!(permit.disclose, Disclose::ClearUpTo(_)))
-        };
-        self.permits.all().any(clear)
+    /// Whether a permit discloses every label of the target to it where it listens: payloads of notifications come from code
+    /// that may have read anything.
+    pub fn hears_in_clear(&self, policy: &Policy, labelled: &Labelled) -> bool {
+        let (class, object) = (Class::SessionListen, Object::Whole);
+        let covering = self.permits.all_covering(&policy.model.permits, class, &object);
+        labelled.is_empty()
+            || covering.into_iter().filter_map(|at| policy.model.permits.get(at)).any(
+                |permit| matches!(permit.disclose, Disclose::ClearUpTo(tier) if tier >= labelled.strictest()),
+            )
     }
 
     /// Groups whose membership the token does not tell, and the claim that is missing or unclear.

@@ -153,7 +153,7 @@ impl Resolver<'_> {
         }
         self.unproven(format!("{schema}.{name} {}", category.says()));
         if !(called && category.judged_by_facts()) {
-            self.permit(schema, name, "", category.class());
+            self.permit_of(schema, name, "", category.class(), Some(category));
         }
         if category.barrier() {
             self.named(format!("{schema}.{name} {}", category.says()));
@@ -176,14 +176,36 @@ impl Resolver<'_> {
     }
 
     pub(super) fn permit(&mut self, schema: &Arc<str>, name: &str, arguments: &str, class: Class) {
-        let function = ResolvedFunction {
-            schema: schema.clone(),
-            name: name.into(),
-            arguments: arguments.into(),
-            class,
+        self.permit_of(schema, name, arguments, class, None);
+    }
+
+    /// One entry for each function and class, with the worst of what a call of it may do.
+    fn permit_of(
+        &mut self,
+        schema: &Arc<str>,
+        name: &str,
+        arguments: &str,
+        class: Class,
+        category: Option<Category>,
+    ) {
+        let same = |function: &&mut ResolvedFunction| {
+            function.schema == *schema
+                && &*function.name == name
+                && &*function.arguments == arguments
+                && function.class == class
         };
-        if !self.functions.contains(&function) {
-            self.functions.push(function);
+        match self.functions.iter_mut().find(same) {
+            Some(known) if known.category.is_some_and(|category| !category.tells_stored_data()) => {
+                known.category = category;
+            }
+            Some(_) => {}
+            None => self.functions.push(ResolvedFunction {
+                schema: schema.clone(),
+                name: name.into(),
+                arguments: arguments.into(),
+                class,
+                category,
+            }),
         }
     }
 

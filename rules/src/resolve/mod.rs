@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 pub(crate) use self::names::event;
 use crate::catalog::Snapshot;
+use crate::catalog::builtins::Category;
 use crate::class::Class;
 use crate::statement::facts::{Predicate, StatementFacts};
 
@@ -156,6 +157,8 @@ pub struct ResolvedFunction {
     pub arguments: Arc<str>,
     /// Class of the call: [`Class::CallFunction`] or [`Class::CallProcedure`], or a stricter one for server files etc.
     pub class: Class,
+    /// What a call can do, where it certainly is a built-in of the table; `None` for code of users, and for what is not known.
+    pub category: Option<Category>,
 }
 
 impl fmt::Display for ResolvedFunction {

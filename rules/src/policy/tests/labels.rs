@@ -49,7 +49,7 @@ fn policy(extra: &str) -> Policy {
     Policy::from_text("policy.toml", &rules, None).unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
-fn judged(policy: &Policy, sql: &str, masker: bool) -> TextVerdict {
+fn judged(policy: &Policy, sql: &str) -> TextVerdict {
     let catalog = Definitions::from_text(CATALOG, Path::new("crm.sql")).expect("the fixture");
     let claims = json!({ "issuer": "corp", "groups": ["agents"] });
     let who = principal(claims.as_object().expect("an object"), &[]).expect("an identity");
@@ -61,14 +61,15 @@ fn judged(policy: &Policy, sql: &str, masker: bool) -> TextVerdict {
         in_transaction: false,
         now_s: 1_800_000_000,
         limits: Limits::default(),
-        masker,
     };
     on_parser_stack(|| bench.judge_here(sql)).unwrap_or_else(|fault| panic!("{sql}: {fault}"))
 }
 
 /// One letter a field: `-` clean, `m` masked by its label, `n` derived.
 fn fields(verdict: &TextVerdict) -> String {
-    let Some(fields) = &verdict.judgement.fields else { return "far".into() };
+    let Some(fields) = verdict.judgement.fields.as_ref().filter(|fields| fields.near) else {
+        return "far".into();
+    };
     let letter = |field: &Option<crate::policy::FieldLabel>| match field {
         None => '-',
         Some(field) if field.hit.identity => 'm',
@@ -129,7 +130,7 @@ fn bare_outputs_pass_masked_however_they_are_reached() {
         ("create domain mart.short as text check (length(value) < 9)", "far"),
         ("create index on mart.plain (id)", "far"),
     ] {
-        let verdict = judged(&policy, sql, true);
+        let verdict = judged(&policy, sql);
         assert_eq!(verdict.judgement.action, Action::Allow, "{sql}\n{}", verdict.render());
         assert_eq!(fields(&verdict), expected, "{sql}\n{}", verdict.render());
     }
@@ -250,7 +251,7 @@ const REFUSED: &[&str] = &[
 fn every_other_use_is_refused() {
     let policy = policy("");
     for sql in REFUSED {
-        let verdict = judged(&policy, sql, true);
+        let verdict = judged(&policy, sql);
         assert_eq!(verdict.judgement.action, Action::Refuse, "{sql}\n{}", verdict.render());
         assert_eq!(verdict.judgement.sqlstate, "42501");
     }
@@ -259,7 +260,7 @@ fn every_other_use_is_refused() {
 #[test]
 fn a_refusal_names_column_label_line_and_what_would_pass() {
     let policy = policy("");
-    let verdict = judged(&policy, "select id from customers where ssn = '123-45-6789'", true);
+    let verdict = judged(&policy, "select id from customers where ssn = '123-45-6789'");
     let message = &verdict.judgement.message;
     for part in [
         "crm.customers.ssn is labelled restricted",
@@ -270,34 +271,12 @@ fn a_refusal_names_column_label_line_and_what_would_pass() {
         assert!(message.contains(part), "{part} in {message}");
     }
     assert!(!message.contains("123-45"), "{message}");
-    let verdict = judged(&policy, "select id, ssn from customers", true);
+    let verdict = judged(&policy, "select id, ssn from customers");
     assert!(
         verdict.render().contains("field 2  masked:last4 by label crm.customers.ssn (policy.toml:"),
         "{}",
         verdict.render()
     );
-}
-
-#[test]
-fn without_a_masker_nothing_labelled_leaves() {
-    let policy = policy("");
-    for (sql, action) in [
-        ("select ssn from customers", Action::Refuse),
-        ("select * from customers", Action::Refuse),
-        ("copy customers to stdout", Action::Refuse),
-        ("update customers set name = 'x' where id = 1 returning ssn", Action::Refuse),
-        ("select id, name from customers where id = 1", Action::Allow),
-        ("select count(*) from customers", Action::Allow),
-        ("update customers set ssn = 'x' where id = 1", Action::Refuse),
-        ("insert into customers (id) values (1)", Action::Refuse),
-        ("copy customers from stdin", Action::Refuse),
-        ("insert into orders (id, name) select id, name from customers", Action::Refuse),
-        ("insert into orders (id) values (1)", Action::Allow),
-        ("truncate customers", Action::Allow),
-    ] {
-        let verdict = judged(&policy, sql, false);
-        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
-    }
 }
 
 #[test]
@@ -314,9 +293,72 @@ fn who_reads_in_clear_reads_and_makes_no_copies() {
         ("insert into mart.plain select id, email from parts", Action::Refuse, "far"),
         ("select crm.f(1)", Action::Refuse, "far"),
     ] {
-        let verdict = judged(&policy, sql, true);
+        let verdict = judged(&policy, sql);
         assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
         assert_eq!(fields(&verdict), expected, "{sql}");
+    }
+}
+
+#[test]
+fn permits_say_how_a_labelled_column_leaves() {
+    let permit = |disclose: &str| {
+        format!(
+            "[[permit]]\nid = \"more\"\ngroups = [\"agents\"]\ntargets = [\"*\"]\nclasses = [\"read\"]\non = [\"crm.*\"]\n\
+             disclose = {disclose}\n"
+        )
+    };
+    let words = |rules: &str, sql: &str| {
+        let verdict = judged(&policy(rules), sql);
+        let fields = verdict.judgement.fields.as_ref().map(|fields| fields.words()).unwrap_or_default();
+        fields.join(" ")
+    };
+    let sql = "select id, ssn, email from customers";
+    assert_eq!(words("", sql), "clear masked:last4 masked:domain");
+    assert_eq!(words(&permit("\"token\""), sql), "clear masked:token masked:token");
+    // The other permit, on everything, is the more generous.
+    assert_eq!(words(&permit("\"withheld\""), sql), "clear masked:last4 masked:domain");
+    assert_eq!(words(&permit("{ clear_up_to = \"personal\" }"), sql), "clear masked:last4 clear");
+    assert_eq!(words(&permit("\"token\""), "select id, seen from people"), "clear masked:null");
+    // A write is another atom on the relation, and the permit on it discloses less.
+    let returning = "update customers set note = 'x' where id = 1 returning ssn";
+    assert_eq!(words(&permit("\"token\""), returning), "masked:last4");
+}
+
+#[test]
+fn what_is_clear_for_the_subject_is_told_to_the_session() {
+    let rules = "[[permit]]\nid = \"dba\"\ngroups = [\"agents\"]\ntargets = [\"*\"]\nclasses = [\"*\"]\non = [\"*\"]\n\
+                 disclose = { clear_up_to = \"personal\" }\n";
+    let policy = policy(rules);
+    let cleared = |sql: &str| {
+        let fields = judged(&policy, sql).judgement.fields;
+        fields
+            .map(|fields| (fields.near, fields.cleared.iter().map(|(_, number)| *number).collect::<Vec<_>>()))
+    };
+    assert_eq!(cleared("select email from parts"), Some((false, vec![2])));
+    assert_eq!(cleared("select * from customers"), Some((true, vec![4])));
+    assert_eq!(cleared("select id from orders"), None);
+}
+
+#[test]
+fn built_ins_that_tell_no_stored_data_pass_beside_labels() {
+    let policy = policy("");
+    for (sql, action) in [
+        ("select pg_sleep(0)", Action::Allow),
+        (
+            "select pg_notify('a', 'b'), pg_advisory_lock(1), txid_current(), pg_stat_get_numscans(1)",
+            Action::Allow,
+        ),
+        ("select ssn, pg_advisory_xact_lock(id) from customers", Action::Allow),
+        ("select pg_notify('a', ssn) from customers", Action::Refuse),
+        ("select query_to_xml('select 1', true, true, '')", Action::Refuse),
+        ("select lo_get(1)", Action::Refuse),
+        ("select pg_read_file('x')", Action::Refuse),
+        ("select * from pg_stat_get_activity(null)", Action::Refuse),
+        ("select crm.f(1)", Action::Refuse),
+        ("select pg_catalog.not_in_the_table()", Action::Refuse),
+    ] {
+        let verdict = judged(&policy, sql);
+        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
     }
 }
 
@@ -330,7 +372,7 @@ fn a_restrict_on_a_tier_touches_what_reaches_it() {
         ("select email from parts", Action::Allow),
         ("select id from orders", Action::Allow),
     ] {
-        let verdict = judged(&policy, sql, true);
+        let verdict = judged(&policy, sql);
         assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
     }
 }
@@ -344,7 +386,7 @@ fn a_label_that_matches_nothing_and_a_style_that_does_not_fit_close_their_relati
     ] {
         let rules = format!("[[label]]\ncolumn = \"{label}\"\ntier = \"secret\"\nmask = \"last4\"\n");
         let policy = policy(&rules);
-        let verdict = judged(&policy, sql, true);
+        let verdict = judged(&policy, sql);
         assert_eq!(verdict.judgement.action, Action::Refuse, "{label}\n{}", verdict.render());
         let catalog = Definitions::from_text(CATALOG, Path::new("crm.sql")).expect("the fixture");
         let labelled = crate::policy::Labelled::new(&policy.model().labels, &catalog.snapshot);

@@ -47,7 +47,6 @@ fn the_policy_of_the_design_loads_but_for_what_is_not_built() {
         "`plan` is not built",
         "`outside` is not built",
         "holds are not built",
-        "masking is not built",
         "under observe",
     ] {
         assert!(warnings.iter().any(|line| line.contains(needle)), "{needle} in {warnings:#?}");

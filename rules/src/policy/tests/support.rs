@@ -100,6 +100,7 @@ pub(super) fn function(name: &str, arguments: &str) -> ResolvedFunction {
         name: name.into(),
         arguments: Arc::from(arguments),
         class: Class::CallFunction,
+        category: None,
     }
 }
 

@@ -1,0 +1,54 @@
+//! Whether a portal still gives what its Bind was judged by.
+//!
+//! Owns: the judgement at Execute. May not: forward a frame, or change a name. Fails closed: a portal of an earlier batch is
+//! judged again, by the policy and the catalog of now; one whose fields bear other labels now, or whose FETCH means another
+//! cursor now, is refused: the server goes by what they were at the Bind (`PortalRun`, src/backend/tcop/pquery.c).
+
+use std::sync::{Arc, Weak};
+
+use super::denial::Refusal;
+use super::end::End;
+use super::judge::{Decision, Verdict};
+use super::masking;
+use super::names::{Lookup, Portal};
+use super::relay::Relay;
+
+impl Relay {
+    /// The cursor that a FETCH means now.
+    pub(super) fn cursor_of(&self, decision: &Decision) -> Option<Weak<Portal>> {
+        match self.names.portal(decision.fetches()?.as_bytes(), self.batch) {
+            Lookup::Known(cursor) => Some(Arc::downgrade(&cursor)),
+            Lookup::Absent | Lookup::Pending => None,
+        }
+    }
+
+    pub(super) async fn judge_execution(&mut self, portal: &Portal) -> Result<Verdict, End> {
+        let decision = &portal.statement.decision;
+        let verdict = if portal.batch == Some(self.batch) {
+            Verdict::Allow(Arc::clone(decision))
+        } else {
+            let transaction = self.transaction();
+            self.judge.again(decision, &self.names, self.batch, transaction).await?
+        };
+        let Verdict::Allow(now) = verdict else { return Ok(verdict) };
+        if !masking::give_the_same(decision.fields(0), now.fields(0)) {
+            return Ok(Verdict::Refuse(masking::gives_other_labels("portal"), Some(now)));
+        }
+        let same = match (&portal.cursor, self.cursor_of(decision)) {
+            (Some(then), Some(now)) => Weak::ptr_eq(then, &now),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        Ok(if same { Verdict::Allow(now) } else { Verdict::Refuse(declared_anew(), Some(now)) })
+    }
+}
+
+/// The server would print the rows of the new cursor by the types of the old one.
+fn declared_anew() -> Refusal {
+    Refusal::built_in(
+        "34000",
+        "built-in: cursor-moved",
+        "pgturnstile refused to execute a portal that is bound to a FETCH: its cursor was closed or declared anew since the Bind. \
+         Next: bind the FETCH again",
+    )
+}
