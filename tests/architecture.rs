@@ -38,6 +38,8 @@ const GATEWAY: &[Part] = &[
     Part { modules: &["net::tls"], uses: &["net::stream"] },
     // The linear buffer of one direction: knows bytes and positions, nothing of sockets or sessions.
     Part { modules: &["net::conduit"], uses: &[] },
+    // The file of a Unix socket that listens.
+    Part { modules: &["net::local"], uses: &["config"] },
     // The end of a connection, for any stream.
     Part { modules: &["net::close"], uses: &[] },
     Part { modules: &["config"], uses: &[] },
@@ -61,6 +63,7 @@ const GATEWAY: &[Part] = &[
         modules: &["net"],
         uses: &[
             "config",
+            "net::local",
             "net::stream",
             "net::tls",
             "net::conduit",
@@ -73,13 +76,14 @@ const GATEWAY: &[Part] = &[
     },
     Part {
         modules: &["operate"],
-        uses: &["config", "net::stream", "net::tls", "evidence", "identity", "session"],
+        uses: &["config", "net::stream", "net::tls", "net::local", "evidence", "identity", "session"],
     },
     Part {
         modules: &["serve"],
         uses: &[
             "operate",
             "config",
+            "net::local",
             "net::stream",
             "net::tls",
             "net::conduit",

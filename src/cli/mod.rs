@@ -15,6 +15,7 @@ pub mod out;
 pub mod serve;
 pub mod test;
 pub mod token;
+pub mod top;
 pub mod verify;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ Examples:
   pgturnstile check                            every error of both files, with file and line
   pgturnstile check --json | jq '.findings[]'  the same for programs
   pgturnstile test                             the tests that stand in the policy
+  pgturnstile top                              the live sessions of a running gateway
   pgturnstile verify evidence                  prove a folder of evidence, without the gateway
   pgturnstile evidence show evidence           read it
 
@@ -81,6 +83,8 @@ enum Command {
     Explain(explain::Args),
     /// Run the policy's own tests, offline.
     Test(test::Args),
+    /// Show the live sessions of a running gateway.
+    Top(top::Args),
     /// Print a token of the development identity provider. For development ONLY.
     Token(token::Args),
 }
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Test(args) => test::run(&args, &mut out),
         Command::Token(args) => token::run(&args, &mut out),
+        Command::Top(args) => top::run(&args, &mut out),
     };
     ExitCode::from(out.finish(outcome))
 }

@@ -36,8 +36,15 @@ pub(super) fn check(config: &Config, diagnostics: &Diagnostics) {
                 certificates(&tls.certificate, &listener.place, "tls.certificate", diagnostics);
                 private_key(&tls.key, &listener.place, diagnostics);
             }
-            ListenerAt::Unix(socket) => socket_directory(&socket.path, &listener.place, diagnostics),
+            ListenerAt::Unix(socket) => {
+                socket_directory(&socket.path, &at(&listener.place, "address"), diagnostics);
+            }
         }
+    }
+    if let Some(control) = &config.control
+        && let Some(socket) = &control.socket
+    {
+        socket_directory(socket, &at(&control.place, "socket"), diagnostics);
     }
     if let Some(control) = &config.control
         && let Some(tls) = &control.tls
@@ -190,14 +197,14 @@ fn socket_directory(socket: &Path, place: &Place, diagnostics: &Diagnostics) {
     let shown = folder.display();
     match fs::metadata(folder) {
         Err(error) => diagnostics.error(
-            &at(place, "address"),
+            place,
             format!("{shown} cannot be used: {error}; create it, writable for the gateway's user only"),
         ),
         Ok(metadata) if !metadata.is_dir() => {
-            diagnostics.error(&at(place, "address"), format!("{shown} is not a folder"));
+            diagnostics.error(place, format!("{shown} is not a folder"));
         }
         Ok(metadata) if metadata.mode() & WORLD_WRITE != 0 => diagnostics.error(
-            &at(place, "address"),
+            place,
             format!(
                 "{shown} is writable by everybody (mode {:04o}): any user could put a socket there while the gateway is \
                  down, and clients would tell it their tokens; use a folder of the gateway's own",
@@ -205,7 +212,7 @@ fn socket_directory(socket: &Path, place: &Place, diagnostics: &Diagnostics) {
             ),
         ),
         Ok(metadata) if metadata.mode() & OTHERS_WRITE != 0 => diagnostics.warn(
-            &at(place, "address"),
+            place,
             format!(
                 "{shown} is writable by its group (mode {:04o}), whose members could stand in for the gateway while it is \
                  down; chmod g-w unless they are trusted with that",

@@ -4,11 +4,12 @@
 //! one place, the reference.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::files;
 use super::keys::Reader;
 use super::model::{Control, Evidence, Gateway, Limits, ListenerTls};
-use super::reference;
+use super::{reference, socket};
 
 /// Name of the digest key in the state folder.
 const DIGEST_KEY_FILE: &str = "digest.key";
@@ -55,10 +56,16 @@ pub(super) fn control(root: &Reader<'_>) -> Option<Control> {
             ),
         );
     }
-    let control =
-        Control { address: address.ok()?, metrics: section.boolean("metrics"), tls, place: section.place() };
+    let (metrics, place) = (section.boolean("metrics"), section.place());
+    let control = Control { address: address.ok()?, socket: control_socket(&section), metrics, tls, place };
     section.done();
     Some(control)
+}
+
+/// The control socket; `None` without one, or after a report.
+fn control_socket(section: &Reader<'_>) -> Option<PathBuf> {
+    let path = section.path("socket")?;
+    socket::fits(&path).map_err(|fault| section.table.error("socket", fault)).ok().map(|()| path)
 }
 
 pub(super) fn limits(root: &Reader<'_>) -> Limits {

@@ -246,6 +246,8 @@ pub struct ListenerTls {
 pub struct Control {
     /// Where it listens: loopback, or any address with TLS.
     pub address: SocketAddr,
+    /// The control socket, which tells of live sessions too; `None`: nothing does.
+    pub socket: Option<PathBuf>,
     /// Whether metrics are offered there.
     pub metrics: bool,
     /// Its certificate and key.

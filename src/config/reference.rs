@@ -195,6 +195,11 @@ pub const CONTROL: Section = Section {
         ),
         key("metrics", Kind::Boolean { default: true }, "Whether `/metrics` is offered."),
         key(
+            "socket",
+            Kind::Path(Absent::Optional),
+            "The control socket, a Unix socket of mode 0600: the same pages for the gateway's own user and root, and `/sessions`, which `pgturnstile top` shows. Absent: nobody is told of live sessions.",
+        ),
+        key(
             "tls",
             Kind::Table(Absent::Optional),
             "`certificate` and `key` as in `listener.tls`: HTTPS, mandatory where the address is not loopback.",

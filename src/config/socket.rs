@@ -40,13 +40,18 @@ fn directory_and_port(text: &str) -> Result<(PathBuf, u16), String> {
     )?;
     let port = port.parse().ok().filter(|port| *port != 0).ok_or("the port must be 1 to 65535")?;
     let directory = PathBuf::from(directory);
-    let bytes = socket_path(&directory, port).as_os_str().len();
-    if bytes > SOCKET_PATH_BYTES_MAX {
-        return Err(format!(
-            "the socket's path is {bytes} bytes long; the system allows {SOCKET_PATH_BYTES_MAX}"
-        ));
-    }
+    fits(&socket_path(&directory, port))?;
     Ok((directory, port))
+}
+
+/// Whether a socket can have this path.
+pub(super) fn fits(path: &Path) -> Result<(), String> {
+    match path.as_os_str().len() {
+        ..=SOCKET_PATH_BYTES_MAX => Ok(()),
+        bytes => {
+            Err(format!("the socket's path is {bytes} bytes long; the system allows {SOCKET_PATH_BYTES_MAX}"))
+        }
+    }
 }
 
 /// The socket of a listener in `directory`, with the permissions that `listener.socket` gives it.

@@ -278,6 +278,16 @@ fn routes_and_server_names_belong_together_and_collide_with_none() {
 }
 
 #[test]
+fn live_sessions_are_told_to_nobody_unless_a_control_socket_is_named() {
+    let control = |rest: &str| format!("{LEAST}[control]\n{rest}\n");
+    assert_eq!(parse(&control("")).unwrap().control.unwrap().socket, None);
+    let named = parse(&control("socket = \"run/control\"")).unwrap().control.unwrap();
+    assert_eq!(named.socket.as_deref(), Some(Path::new("/etc/pgturnstile/run/control")));
+    let long = control(&format!("socket = \"/{}\"", "d".repeat(107)));
+    assert_fault(&long, 23, "control.socket", "108 bytes");
+}
+
+#[test]
 fn a_socket_in_a_folder_that_is_open_to_everybody_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let shown = folder.path().display();

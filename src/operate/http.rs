@@ -1,13 +1,14 @@
-//! The admin listener: three pages over HTTP/1.1, nothing else.
+//! The admin listener and the control socket: a few pages over HTTP/1.1, nothing else.
 //!
 //! Owns: the listener, its bounds (connections, seconds; no body is ever read) and the routing. May not: change anything,
 //! or be reached in clear from another machine: the configuration refuses an address that is not loopback without TLS.
 //! Fails alone, in the log.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -16,11 +17,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Source, text};
+use super::{Source, sessions, text};
+use crate::net::local::Held;
 use crate::net::stream::Stream;
 
 /// Connections at a time; one more is closed.
@@ -34,8 +36,32 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 type Page = Response<Full<Bytes>>;
 
+/// Where pages are asked for.
+#[derive(Debug)]
+pub enum Door {
+    /// The admin listener.
+    Network(TcpListener),
+    /// The control socket: its file lets in the gateway's own user and root alone.
+    Local(UnixListener, Held),
+}
+
+/// Who asks.
+enum Caller {
+    Network(TcpStream, SocketAddr),
+    Local(UnixStream),
+}
+
+impl Door {
+    async fn accept(&self) -> io::Result<Caller> {
+        match self {
+            Door::Network(listener) => listener.accept().await.map(|(tcp, peer)| Caller::Network(tcp, peer)),
+            Door::Local(listener, _held) => listener.accept().await.map(|(unix, _)| Caller::Local(unix)),
+        }
+    }
+}
+
 /// Serves until the sender of `end` is gone; no page is being made behind that.
-pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, mut end: oneshot::Receiver<()>) {
+pub async fn serve<S: Source>(door: Door, source: Arc<S>, mut end: oneshot::Receiver<()>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -43,18 +69,18 @@ pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, mut end: on
         let accepted = tokio::select! {
             biased;
             _ = &mut end => return connections.shutdown().await,
-            accepted = listener.accept() => accepted,
+            accepted = door.accept() => accepted,
         };
         match accepted {
-            Ok((tcp, peer)) => {
+            Ok(caller) => {
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::debug!(%peer, "the admin listener has all the connections that it may have");
+                    tracing::debug!("the admin listener has all the connections that it may have");
                     continue;
                 };
                 let source = Arc::clone(&source);
                 connections.spawn(async move {
                     // A client that breaks off or dawdles is its own affair.
-                    drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection(tcp, peer, source)).await);
+                    drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection(caller, source)).await);
                     drop(place);
                 });
             }
@@ -66,20 +92,24 @@ pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, mut end: on
     }
 }
 
-async fn connection<S: Source>(tcp: TcpStream, peer: SocketAddr, source: Arc<S>) {
-    let stream = match source.tls() {
-        None => Stream::Plain(tcp),
-        Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(tcp)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(%peer, %error, "TLS of the admin listener failed");
-                return;
+async fn connection<S: Source>(caller: Caller, source: Arc<S>) {
+    let local = matches!(caller, Caller::Local(_));
+    let stream = match (caller, source.tls()) {
+        (Caller::Local(unix), _) => Stream::Unix(unix),
+        (Caller::Network(tcp, _), None) => Stream::Plain(tcp),
+        (Caller::Network(tcp, peer), Some(tls)) => {
+            match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(tcp)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "TLS of the admin listener failed");
+                    return;
+                }
+                Err(_) => return,
             }
-            Err(_) => return,
-        },
+        }
     };
     let service = service_fn(move |request| {
-        let page = page(source.as_ref(), &request);
+        let page = page(source.as_ref(), &request, local);
         async move { Ok::<_, Infallible>(page) }
     });
     let served = hyper::server::conn::http1::Builder::new()
@@ -88,11 +118,11 @@ async fn connection<S: Source>(tcp: TcpStream, peer: SocketAddr, source: Arc<S>)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%peer, %error, "a connection of the admin listener ended");
+        tracing::debug!(%error, "a connection of the admin listener ended");
     }
 }
 
-fn page<S: Source>(source: &S, request: &Request<Incoming>) -> Page {
+fn page<S: Source>(source: &S, request: &Request<Incoming>, local: bool) -> Page {
     if request.headers().contains_key(ORIGIN) {
         return say(StatusCode::FORBIDDEN, "requests that a browser makes for a page are not answered");
     }
@@ -114,8 +144,21 @@ fn page<S: Source>(source: &S, request: &Request<Incoming>) -> Page {
             Some(figures) => answer(StatusCode::OK, text::CONTENT_TYPE, figures.render()),
             None => say(StatusCode::NOT_FOUND, "metrics are not offered here: [control] metrics is false"),
         },
+        "/sessions" if local => {
+            let page = sessions::page(&source.sessions(), now_ms());
+            json_page(StatusCode::OK, &page)
+        }
+        "/sessions" => say(
+            StatusCode::NOT_FOUND,
+            "the live sessions are told on the control socket only: [control] socket",
+        ),
         _ => say(StatusCode::NOT_FOUND, "there are /live, /ready and /metrics"),
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn status(good: bool) -> StatusCode {

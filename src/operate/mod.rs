@@ -1,6 +1,6 @@
 //! What the operator's machinery sees of a running gateway: health, metrics, readiness told to the service manager.
 //!
-//! Owns: the admin listener and its three pages, the text of metrics, the judgement whether the gateway is ready and alive,
+//! Owns: the admin listener, the control socket and their pages, the text of metrics, the judgement whether the gateway is ready and alive,
 //! the messages to systemd. May not: know how a gateway is built (it is told by [`Source`]), change anything, or show
 //! what is secret: pages hold numbers, states and names of the configuration. Fails alone: nothing that happens here
 //! touches a session.
@@ -10,6 +10,7 @@
 //! | `/live` | 200 while every shard's thread moves; a supervisor restarts what is not alive |
 //! | `/ready` | 200 while new sessions can be served; 503 names the part that is missing, and why |
 //! | `/metrics` | the numbers, in Prometheus' text format 0.0.4 |
+//! | `/sessions` | the live sessions; on the control socket only, since it names people |
 
 pub mod figures;
 pub mod health;
@@ -17,6 +18,7 @@ pub mod http;
 pub mod notify;
 pub mod process;
 pub mod pulse;
+pub mod sessions;
 mod text;
 
 use std::sync::Arc;
@@ -29,6 +31,8 @@ pub trait Source: Send + Sync + 'static {
     fn health(&self) -> health::Health;
     /// Its numbers; `None` where the configuration offers no metrics.
     fn figures(&self) -> Option<figures::Figures>;
+    /// The live sessions.
+    fn sessions(&self) -> Vec<sessions::Session>;
     /// TLS of the admin listener in force; `None` for plain HTTP on loopback.
     fn tls(&self) -> Option<Arc<ServerTls>>;
 }

@@ -32,6 +32,8 @@ use crate::evidence::record::v1;
 use crate::evidence::record::{Entry, How};
 use crate::evidence::{AppendError, SessionLog};
 use crate::net::stream::Stream;
+use crate::operate::process;
+use crate::operate::sessions::Who;
 use crate::session::greeting;
 use crate::session::{
     Account, Control, Durability, End, Fault, Ground, Judge, Login, Parts, Pinned, Relay, World, denial,
@@ -156,7 +158,7 @@ impl Admission {
         };
         let registered = self.shard.gateway.keys.register(protocol, cancellable);
         let registered = registered.map_err(|error| at(Login::Priming)(gone(&error)))?;
-        self.shard.gateway.enrol(&control);
+        self.shard.gateway.enrol(&control, self.who(log, &world, &ground));
         let durability = durability(&ground);
         let admitted =
             Admitted { connected, world, ground, state, pinned, durability, control, registered, slot };
@@ -187,6 +189,22 @@ impl Admission {
         };
         let message = format!("pgturnstile refused the connection: {why}. Next: {next}");
         Err(Turned::new(Fault::Client, "3D000", message))
+    }
+
+    /// What an operator who looks at the live sessions is told of this one.
+    fn who(&self, log: &SessionLog, world: &World, ground: &Ground) -> Who {
+        let principal = world.principal();
+        Who {
+            session: mapping::hex(&log.id()),
+            issuer: principal.issuer.clone(),
+            subject: principal.subject.clone(),
+            person: principal.person.clone(),
+            target: ground.subject.target().to_owned(),
+            access: ground.subject.access().id.to_string(),
+            peer: self.peer.to_string(),
+            listener: listener_name(&self.loaded.config, self.listener),
+            began_s: process::now_s(),
+        }
     }
 
     /// One line for the operator. Who it is stands in the evidence: the log names entries of the configuration only.

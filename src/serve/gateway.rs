@@ -32,6 +32,7 @@ use crate::identity::Verifier;
 use crate::net::tls::ServerTls;
 use crate::operate::process;
 use crate::operate::pulse::Pulse;
+use crate::operate::sessions::{Session, Who};
 use crate::session::{Control, Order, Phase, Tally};
 
 /// One configuration in force.
@@ -94,7 +95,7 @@ pub struct Gateway {
 
 /// The sessions that live, and what they have been told.
 struct Enrolled {
-    sessions: Vec<Weak<Control>>,
+    sessions: Vec<(Weak<Control>, Arc<Who>)>,
     /// The strongest order so far: who comes later is told it too.
     standing: Order,
 }
@@ -232,14 +233,14 @@ impl Gateway {
     }
 
     /// A session began. One that was logging in while the others were told to end is told now.
-    pub fn enrol(&self, control: &Arc<Control>) {
+    pub fn enrol(&self, control: &Arc<Control>, who: Who) {
         let mut enrolled = self.enrolled();
         let sessions = &mut enrolled.sessions;
         // Swept when it would grow: the list stays within twice the live sessions.
         if sessions.len() == sessions.capacity() {
-            sessions.retain(|session| session.strong_count() > 0);
+            sessions.retain(|(session, _)| session.strong_count() > 0);
         }
-        sessions.push(Arc::downgrade(control));
+        sessions.push((Arc::downgrade(control), Arc::new(who)));
         if enrolled.standing != Order::None {
             control.tell(enrolled.standing);
         }
@@ -249,25 +250,36 @@ impl Gateway {
     pub fn tell(&self, order: Order) {
         let mut enrolled = self.enrolled();
         enrolled.standing = enrolled.standing.max(order);
-        for control in enrolled.sessions.iter().filter_map(Weak::upgrade) {
+        for control in enrolled.sessions.iter().filter_map(|(control, _)| control.upgrade()) {
             control.tell(order);
         }
     }
 
     /// Sessions that live.
     pub fn sessions(&self) -> usize {
-        self.enrolled().sessions.iter().filter(|session| session.strong_count() > 0).count()
+        self.enrolled().sessions.iter().filter(|(session, _)| session.strong_count() > 0).count()
     }
 
     /// Sessions by what they do, in the order of [`Phase::ALL`].
     pub fn phases(&self) -> [u64; Phase::ALL.len()] {
         let mut counts = [0; Phase::ALL.len()];
-        for control in self.enrolled().sessions.iter().filter_map(Weak::upgrade) {
+        for (control, _) in self.enrolled().sessions.iter() {
+            let Some(control) = control.upgrade() else { continue };
             if let Some(count) = counts.get_mut(control.phase() as usize) {
                 *count += 1;
             }
         }
         counts
+    }
+
+    /// The sessions that live, as an operator may see them.
+    pub fn live(&self) -> Vec<Session> {
+        let enrolled = self.enrolled();
+        let seen = |(control, who): &(Weak<Control>, Arc<Who>)| {
+            let seen = control.upgrade()?.seen();
+            Some(Session { who: Arc::clone(who), seen })
+        };
+        enrolled.sessions.iter().filter_map(seen).collect()
     }
 
     /// Ends the watching of catalogs.

@@ -216,10 +216,11 @@ pub fn needs_restart(before: &Config, next: &Config) -> Vec<Diagnostic> {
     } else if sockets(before) != sockets(next) {
         refuse("listener.socket");
     }
-    let control =
-        |config: &Config| config.control.as_ref().map(|control| (control.address, control.tls.is_some()));
+    let control = |config: &Config| {
+        config.control.clone().map(|control| (control.address, control.tls.is_some(), control.socket))
+    };
     if control(before) != control(next) {
-        refuse("control.address, and whether it has TLS,");
+        refuse("control.address, control.socket, and whether there is TLS,");
     }
     if before.gateway.shards != next.gateway.shards {
         refuse("gateway.shards");

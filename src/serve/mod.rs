@@ -37,16 +37,17 @@ use std::time::Duration;
 use pgturnstile_rules::document::Diagnostic;
 use pgturnstile_rules::statement::{Limits as TextLimits, Parser, PoolSettings};
 use secrecy::ExposeSecret;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use pgturnstile_rules::mask::style::TokenKey;
 
-use crate::config::{ListenAddress, load_or_create_digest_key};
+use crate::config::{ListenAddress, SocketFile, load_or_create_digest_key};
 use crate::evidence::record::v1;
 use crate::evidence::{self, Run, Settings};
+use crate::net::local;
+use crate::operate::http::Door;
 use crate::operate::notify::{Manager, Notice};
 use crate::operate::{http, process};
 use crate::session::Order;
@@ -148,7 +149,7 @@ struct Listeners {
     /// Of each `[[listener]]`, in the order of the file.
     clients: Vec<Listening>,
     /// Of `[control]`.
-    control: Option<TcpListener>,
+    control: Vec<Door>,
 }
 
 /// Listens everywhere, or nowhere. A connection that arrives before the shards run waits in the kernel.
@@ -157,9 +158,26 @@ fn listen(loaded: &Loaded, inherited: &mut Inherited, control: &Runtime) -> Resu
     let config = &loaded.config;
     let clients = config.listeners.iter().map(|listener| inherited.listen(listener));
     let clients = clients.collect::<Result<_, _>>()?;
-    let control = config.control.as_ref().map(|control| inherited.tcp(control.address)).transpose()?;
+    let mut control = Vec::new();
+    if let Some(wanted) = &config.control {
+        control.push(Door::Network(inherited.tcp(wanted.address)?));
+        control.extend(wanted.socket.as_ref().map(|path| control_socket(path)).transpose()?);
+    }
     Ok(Listeners { clients, control })
 }
+
+/// The control socket: the gateway's own user's.
+fn control_socket(path: &Path) -> Result<Door, ServeError> {
+    let file = SocketFile { path: path.to_path_buf(), mode: CONTROL_SOCKET_MODE, group: None };
+    let listening = local::listen(&file).and_then(|(socket, held)| {
+        socket.set_nonblocking(true)?;
+        Ok(Door::Local(tokio::net::UnixListener::from_std(socket)?, held))
+    });
+    listening.map_err(|error| ServeError::Listen { address: ListenAddress::Unix(file.path), error })
+}
+
+/// Permissions of the control socket: it names people.
+const CONTROL_SOCKET_MODE: u32 = 0o600;
 
 /// Descriptors that are kept for what is no client's connection: evidence segments, readings of keys, password commands,
 /// cancel requests.
@@ -170,7 +188,10 @@ const DESCRIPTORS_RESERVED: u64 = 24;
 fn bound_connections(gateway: &Gateway, descriptors_max: Option<u64>) -> Result<(), ServeError> {
     let loaded = gateway.loaded.load();
     let open = process::open_descriptors().unwrap_or(0);
-    let control = loaded.config.control.as_ref().map_or(0, |_| http::CONNECTIONS_MAX as u64);
+    let control = loaded.config.control.as_ref().map_or(0, |control| {
+        let doors = 1 + u64::from(control.socket.is_some());
+        doors * http::CONNECTIONS_MAX as u64
+    });
     let aside = open + loaded.config.targets.len() as u64 + control + DESCRIPTORS_RESERVED;
     let wanted = loaded.config.limits.connections_max;
     match gateway.connections.bound_by_descriptors(descriptors_max, aside) {

@@ -20,6 +20,7 @@ use crate::operate::health::{Health, TargetHealth};
 use crate::operate::notify::{Manager, Notice};
 use crate::operate::process::Process;
 use crate::operate::pulse::BEAT;
+use crate::operate::sessions::Session;
 use crate::operate::{Source, http};
 use crate::session::tally::Sums;
 
@@ -115,6 +116,10 @@ impl Source for Report {
         })
     }
 
+    fn sessions(&self) -> Vec<Session> {
+        self.gateway.upgrade().map(|gateway| gateway.live()).unwrap_or_default()
+    }
+
     fn tls(&self) -> Option<Arc<ServerTls>> {
         self.gateway.upgrade().and_then(|gateway| gateway.loaded.load().control_tls.clone())
     }
@@ -123,23 +128,24 @@ impl Source for Report {
 /// What runs beside the sessions for the operator's sake; ended before the gateway is.
 pub(super) struct Beside {
     watching: JoinHandle<()>,
-    serving: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
+    serving: Vec<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
 
 impl Beside {
-    /// Watches the shards, tells the service manager that they move, and serves the admin pages on `listener`.
+    /// Watches the shards, tells the service manager that they move, and serves the admin pages at the doors.
     pub(super) fn start(
         gateway: &Arc<Gateway>,
-        listener: Option<tokio::net::TcpListener>,
+        doors: Vec<http::Door>,
         manager: &Arc<Manager>,
         control: &Handle,
     ) -> Self {
         let watching = control.spawn(watch(Arc::downgrade(gateway), Arc::clone(manager)));
         let report = Arc::new(Report::of(gateway));
-        let serving = listener.map(|listener| {
+        let serve = |door| {
             let (end, ended) = oneshot::channel();
-            (control.spawn(http::serve(listener, report, ended)), end)
-        });
+            (control.spawn(http::serve(door, Arc::clone(&report), ended)), end)
+        };
+        let serving = doors.into_iter().map(serve).collect();
         Self { watching, serving }
     }
 
@@ -148,7 +154,7 @@ impl Beside {
         self.watching.abort();
         // Ended is ended, whatever it came to.
         drop(self.watching.await);
-        if let Some((serving, end)) = self.serving {
+        for (serving, end) in self.serving {
             drop(end);
             drop(serving.await);
         }

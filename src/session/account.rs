@@ -105,6 +105,11 @@ impl Account {
         }
     }
 
+    /// What the session has come to.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
     /// The lane, to wait on.
     pub fn lane(&self) -> &Lane {
         self.log.lane()

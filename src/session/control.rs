@@ -1,12 +1,14 @@
 //! Orders to a running session from outside its task.
 //!
-//! Owns: one atomic word and one waker for each session. May not: carry data. An order is never lost: the waker is
+//! Owns: one atomic word and one waker for each session; beside them the numbers that the session shows. May not: carry data in. An order is never lost: the waker is
 //! registered before the word is read.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::Context;
 
 use atomic_waker::AtomicWaker;
+
+use super::live::{Live, Seen};
 
 /// What a session is told to do. Orders only get stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +66,7 @@ pub struct Control {
     order: AtomicU8,
     seen: AtomicU8,
     busy: AtomicBool,
-    phase: AtomicU8,
+    live: Live,
     waker: AtomicWaker,
 }
 
@@ -92,12 +94,16 @@ impl Control {
 
     /// What it does now.
     pub fn phase(&self) -> Phase {
-        let phase = usize::from(self.phase.load(Ordering::Relaxed));
-        Phase::ALL.get(phase).copied().unwrap_or(Phase::Idle)
+        self.live.phase()
     }
 
-    pub(super) fn set_phase(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
+    /// Its numbers now.
+    pub fn seen(&self) -> Seen {
+        self.live.seen()
+    }
+
+    pub(super) fn live(&self) -> &Live {
+        &self.live
     }
 
     pub(super) fn set_busy(&self, busy: bool) {

@@ -29,6 +29,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use pgturnstile_rules::class::Class;
 use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::mask::plan::Plan;
 use pgturnstile_rules::policy::Fields;
@@ -81,6 +82,11 @@ impl Run {
     /// Whether its rows are looked at.
     pub fn is_looked_at(&self) -> bool {
         !self.detectors.is_empty() || self.fields().is_some_and(|fields| fields.near)
+    }
+
+    /// The class of the statement that runs; `None` for a text without any.
+    pub fn class(&self) -> Option<Class> {
+        self.decision.facts.statements.get(self.statement).map(|statement| statement.class)
     }
 
     /// The text's next statement begins.

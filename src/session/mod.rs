@@ -22,7 +22,7 @@
 //! | [`judge`], [`world`], [`decisions`] | the verdict on a text |
 //! | [`pinned`], [`denial`] | what may not move, and how it is said |
 //! | [`account`], [`summary`] | what is recorded |
-//! | [`tally`] | what is counted |
+//! | [`tally`], `live` | what is counted, and what is shown of one session |
 
 pub mod account;
 pub mod control;
@@ -37,6 +37,7 @@ pub mod flow;
 pub mod gate;
 pub mod greeting;
 pub mod judge;
+mod live;
 mod masking;
 pub mod names;
 mod oversized;
@@ -55,6 +56,7 @@ pub use control::{Control, Order, Phase};
 pub use decisions::ShardMemory;
 pub use end::{End, Fault};
 pub use judge::Judge;
+pub use live::{Seen, Waits};
 pub use pinned::Pinned;
 pub use relay::{Parts, Relay};
 pub use tally::{Login, Tally};

@@ -32,6 +32,7 @@ use super::end::{End, Fault};
 use super::expect::Expectation;
 use super::gate::Gate;
 use super::judge::Judge;
+use super::live::{Turn, Waits};
 use super::masking::Masking;
 use super::names::{Batch, Names};
 use super::pinned::Pinned;
@@ -174,7 +175,7 @@ impl Relay {
         let ours = |entry: &Expectation| matches!(entry, Expectation::GuardRead { .. });
         self.control.set_busy(!self.queue.iter().all(ours));
         let wait = self.waits_for()?;
-        self.control.set_phase(self.phase(&wait));
+        self.show(&wait);
         match wait {
             Wait::Over => Ok(()),
             Wait::Sockets => match self.drained_at {
@@ -193,6 +194,24 @@ impl Relay {
                 .await
             }
         }
+    }
+
+    /// Shows those who may look what the session does.
+    fn show(&self, wait: &Wait) {
+        let running = self.queue.iter().find_map(Expectation::run);
+        let waits = match wait {
+            Wait::Durable(_) => Waits::Evidence,
+            Wait::Sockets | Wait::Over if self.queue.is_empty() => Waits::Client,
+            Wait::Sockets | Wait::Over if self.blocked && !self.up.unscanned().is_empty() => Waits::Barrier,
+            Wait::Sockets | Wait::Over => Waits::Target,
+        };
+        let turn = Turn {
+            phase: self.phase(wait),
+            waits,
+            running: running.map(|run| (run.class(), run.started_ns, run.rows)),
+            totals: self.account.totals(),
+        };
+        self.control.live().show(&turn, || self.account.now_ns() / 1_000_000);
     }
 
     fn phase(&self, wait: &Wait) -> Phase {
