@@ -264,7 +264,7 @@ mod tests {
     fn every_record_is_one_json_line_and_statements_bring_their_text() {
         let said = shown(None, true);
         let records: Vec<Json> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(records.len(), 22);
+        assert_eq!(records.len(), 24);
         assert!((0..).zip(&records).all(|(at, record)| record["sequence"].as_u64() == Some(at)));
         let statement = records.iter().find(|record| record["kind"] == "statement").unwrap();
         assert_eq!(statement["payload"]["text"]["lifted"], "select name from crm.customers where id = $1");

@@ -233,7 +233,7 @@ mod tests {
     fn sound_evidence_is_told_with_what_cannot_be_known() {
         let (exit, said, complained) = ran(golden(), false);
         assert_eq!((exit, complained.as_str()), (Exit::Yes, ""));
-        assert!(said.starts_with("OK: ") && said.contains("22 in 1 segment(s)"), "{said}");
+        assert!(said.starts_with("OK: ") && said.contains("24 in 1 segment(s)"), "{said}");
         assert!(said.contains("2 opened, 2 complete") && said.contains(Report::TAIL), "{said}");
         let (exit, said, _) = ran(golden(), true);
         let report: Value = serde_json::from_str(&said).unwrap();

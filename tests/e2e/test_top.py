@@ -9,6 +9,7 @@ import stat
 import subprocess
 import threading
 
+import psycopg
 import pytest
 
 from harness import HANG_S, binary, wait_until
@@ -64,8 +65,12 @@ def test_a_session_is_shown_from_its_login_to_its_end(gate):
 
 def test_a_running_statement_shows_its_class_and_never_its_text(gate, world):
     with gate.connect() as db:
-        running = threading.Thread(target=lambda: db.execute(f"SELECT pg_sleep(600), '{SECRET}'"))
-        running.daemon = True
+
+        def run():
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                db.execute(f"SELECT pg_sleep(600), '{SECRET}'")
+
+        running = threading.Thread(target=run, daemon=True)
         running.start()
         session = wait_until("it runs", lambda: (s := mine(gate, db)) and s["state"] == "active" and s)
         assert session["waits_for"] == "target" and session["class"]
