@@ -43,8 +43,8 @@ mod values;
 pub use format::{Format, Formats};
 pub use header::{HEADER_BYTES, Header};
 pub use limits::{
-    CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN, Limits, PROXY_HEADER_BYTES_MAX, STARTUP_BYTES_MAX,
-    STARTUP_PARAMETERS_MAX,
+    CANCEL_KEY_BYTES_MAX, CANCEL_KEY_BYTES_MIN, Limits, PROXY_HEADER_BYTES_MAX, SERVER_BYTES_MAX,
+    STARTUP_BYTES_MAX, STARTUP_PARAMETERS_MAX,
 };
 pub use malformed::{Malformed, Reason};
 pub use tag::{BackendTag, FrontendTag};

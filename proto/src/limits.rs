@@ -8,6 +8,10 @@ use crate::{BackendTag, FrontendTag};
 /// Bytes behind the length word of a startup packet, `MAX_STARTUP_PACKET_LENGTH` of the server (pqcomm.h).
 pub const STARTUP_BYTES_MAX: usize = 10_000;
 
+/// Bytes behind the length word of the largest message that a server takes (`PQ_LARGE_MESSAGE_LIMIT`, pqcomm.h: what fits
+/// `palloc`, less the length word itself).
+pub const SERVER_BYTES_MAX: usize = 0x3FFF_FFFE - 4;
+
 /// Parameters read from one startup packet. The server has no such limit; no driver sends more than a dozen.
 pub const STARTUP_PARAMETERS_MAX: usize = 128;
 
@@ -37,12 +41,12 @@ pub struct Limits {
     pub password_bytes_max: usize,
     /// FunctionCall. It is always refused, so it needs no more room than to be refused in order.
     pub function_call_bytes_max: usize,
-    /// CopyData, either direction.
-    pub copy_data_bytes_max: usize,
+    /// CopyData of a client. It streams and nothing judges it: by default what a server takes.
+    pub copy_in_bytes_max: usize,
     /// Describe, Execute, Close, Flush, Sync, Terminate, CopyDone, CopyFail and the short replies
     /// (`PQ_SMALL_MESSAGE_LIMIT` of the server).
     pub control_bytes_max: usize,
-    /// DataRow and FunctionCallResponse.
+    /// DataRow, CopyData of a server, and FunctionCallResponse.
     pub row_bytes_max: usize,
     /// RowDescription, ParameterDescription and the three Copy responses.
     pub description_bytes_max: usize,
@@ -58,7 +62,7 @@ impl Default for Limits {
             bind_bytes_max: 16_777_216,
             password_bytes_max: 65_536,
             function_call_bytes_max: 65_536,
-            copy_data_bytes_max: 67_108_864,
+            copy_in_bytes_max: SERVER_BYTES_MAX,
             control_bytes_max: 10_000,
             row_bytes_max: 67_108_864,
             description_bytes_max: 1_048_576,
@@ -75,7 +79,7 @@ impl Limits {
             FrontendTag::Query => self.statement_bytes_max.saturating_add(1),
             FrontendTag::Parse => self.statement_bytes_max.saturating_add(PARSE_OVERHEAD_BYTES),
             FrontendTag::Bind => self.bind_bytes_max,
-            FrontendTag::CopyData => self.copy_data_bytes_max,
+            FrontendTag::CopyData => self.copy_in_bytes_max,
             FrontendTag::FunctionCall => self.function_call_bytes_max,
             FrontendTag::Password => self.password_bytes_max.saturating_add(1),
             FrontendTag::Describe
@@ -93,8 +97,9 @@ impl Limits {
     #[inline]
     pub fn backend(&self, tag: BackendTag) -> usize {
         match tag {
-            BackendTag::DataRow | BackendTag::FunctionCallResponse => self.row_bytes_max,
-            BackendTag::CopyData => self.copy_data_bytes_max,
+            BackendTag::DataRow | BackendTag::CopyData | BackendTag::FunctionCallResponse => {
+                self.row_bytes_max
+            }
             BackendTag::RowDescription
             | BackendTag::ParameterDescription
             | BackendTag::CopyInResponse

@@ -329,7 +329,7 @@ proptest! {
             bind_bytes_max: most,
             password_bytes_max: most,
             function_call_bytes_max: most,
-            copy_data_bytes_max: most,
+            copy_in_bytes_max: most,
             control_bytes_max: most,
             ..Limits::default()
         };

@@ -38,7 +38,6 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Frames<'s, S> {
             row_bytes_max: share.bytes,
             description_bytes_max: share.bytes,
             report_bytes_max: share.bytes,
-            copy_data_bytes_max: share.bytes,
             ..Limits::default()
         };
         Self { stream, frame: Vec::new(), limits, share, left: share, step }

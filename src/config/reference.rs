@@ -220,7 +220,8 @@ pub const CONTROL_TLS: Section = Section {
 /// `[limits]`.
 pub const LIMITS: Section = Section {
     header: "[limits]",
-    meaning: "Bounds of everything a peer can make the gateway hold or wait for.",
+    meaning: "Bounds of everything a peer can make the gateway hold or wait for. COPY data streams: a message of it may be as long as \
+              the server takes, 1 GiB.",
     keys: &[
         key("connections_max", integer(1, 1_000_000, 5_000), "Client connections of the whole gateway."),
         key(
@@ -244,7 +245,11 @@ pub const LIMITS: Section = Section {
             integer(1_024, 64 * MIB, 262_144),
             "Longest SQL text; a target may set its own.",
         ),
-        key("row_bytes_max", integer(8_192, GIB, 64 * MIB), "Longest row of a result."),
+        key(
+            "row_bytes_max",
+            integer(8_192, GIB, 64 * MIB),
+            "Longest row of a result or of COPY TO STDOUT; a longer one ends the session.",
+        ),
         key(
             "held_bytes_max",
             integer(65_536, GIB, 16 * MIB),

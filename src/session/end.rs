@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use pgturnstile_proto::{Malformed, Reason};
+use pgturnstile_proto::{BackendTag, Malformed, Reason};
 
 use super::denial::PROTOCOL_VIOLATION;
 
@@ -67,10 +67,7 @@ impl End {
         if let Reason::OverLimit { .. } = fault.what {
             return End::client(
                 "54000",
-                format!(
-                    "pgturnstile ended the session: {fault}. Next: send it in parts, use COPY for data, or have the limit \
-                     raised ([limits] statement_bytes_max, row_bytes_max; statement_bytes_max of the target)"
-                ),
+                format!("pgturnstile ended the session: {fault}. Next: send less in one message"),
             );
         }
         End::client(
@@ -89,6 +86,14 @@ impl End {
 
     /// A frame of the target that cannot be read.
     pub fn backend_fault(fault: &Malformed) -> Self {
+        if let Reason::OverLimit { .. } = fault.what
+            && [BackendTag::DataRow.name(), BackendTag::CopyData.name()].contains(&fault.frame)
+        {
+            return End::backend(format!(
+                "pgturnstile ended the session: the target's row is too long: {fault}. Next: ask for less in one row, or \
+                 have the limit raised ([limits] row_bytes_max)"
+            ));
+        }
         End::backend(format!(
             "pgturnstile ended the session: malformed frame from the target: {fault}. Next: check what stands between \
              the gateway and PostgreSQL"

@@ -1,7 +1,7 @@
 //! The backend gate: what a backend's frame closes, and when it may go on to the client.
 //!
-//! Owns: the order record of the result → release, the reading of the guarded settings, the rewriting of the errors of
-//! substituted frames. May not: write to a socket, or judge. Fails closed: a frame that nothing asked for, an
+//! Owns: the order record of the result → release, and the rewriting of the errors of substituted frames. May not: write to
+//! a socket, or judge. Fails closed: a frame that nothing asked for, an
 //! authentication request after login, a second BackendKeyData, CopyBoth, or a guarded setting that moved ends the
 //! session.
 
@@ -11,12 +11,13 @@ use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::mask::side::Report;
 
 use super::copy_in::CopyPhase;
-use super::denial::{self, GUARDED, SYNTAX_ERROR};
+use super::denial::{self, SYNTAX_ERROR};
 use super::end::End;
 use super::expect::{self, Expectation, Run};
 use super::gate::Step;
 use super::masking::{Seen, Told};
-use super::names::Lookup;
+use super::names::Batch;
+use super::reading::moved_setting;
 use super::refuse::Skip;
 use super::relay::Relay;
 
@@ -70,12 +71,14 @@ impl Relay {
             front.release();
         }
         if matches!(header.tag, BackendTag::DataRow | BackendTag::CopyData) {
+            self.gate.copy_syncs.answered(header.tag);
             return self.on_rows(header.tag, header.len);
         }
         if self.down.unscanned().len() < header.len {
             self.down.make_room(header.len);
             return Ok(Step::NeedBytes);
         }
+        self.gate.copy_syncs.answered(header.tag);
         self.answer(header.tag, header.len).await?;
         Ok(Step::Done)
     }
@@ -448,6 +451,9 @@ impl Relay {
         let Message::ReadyForQuery { status } = self.checked(len)? else {
             return Err(End::gateway("a ReadyForQuery frame that is none"));
         };
+        if self.on_copy_sync_answered(len, status).await? {
+            return Ok(());
+        }
         let batch = match self.queue.pop_front() {
             Some(Expectation::Query(_) | Expectation::RefusedQuery { .. }) => self.batch.saturating_sub(1),
             Some(Expectation::Sync { batch }) => batch,
@@ -458,6 +464,16 @@ impl Relay {
             }
             front => return Err(unasked(BackendTag::ReadyForQuery, front.as_ref())),
         };
+        self.ready_behind(batch, status, len).await
+    }
+
+    /// The server stands ready behind this batch.
+    pub(super) async fn ready_behind(
+        &mut self,
+        batch: Batch,
+        status: TransactionStatus,
+        len: usize,
+    ) -> Result<(), End> {
         self.status = status;
         self.copy_out = false;
         self.gate.copy_broken_by = None;
@@ -474,72 +490,6 @@ impl Relay {
         }
         self.down.pass(len);
         self.read_guards_if_due()
-    }
-
-    /// Asks for the guarded settings behind the last answer to what may have moved them.
-    pub(super) fn read_guards_if_due(&mut self) -> Result<(), End> {
-        // Behind the last answer only: a frame that is still owed, or held until its record is durable, stands before
-        // the reading, and its answers must not be taken for the reading's.
-        let quiet = self.queue.is_empty() && self.gate.held.is_none();
-        // A failed COPY is answered while the rest of a frame of its data is still to come. The reading stands behind
-        // that rest: within the frame, the target would take it for data, and the frame's end for a frame of its own.
-        let due = quiet && self.gate.at_frame_boundary();
-        if due && (self.gate.fence_closed() || self.gate.guard_read_owed) {
-            self.read_guards()?;
-        }
-        Ok(())
-    }
-
-    /// Asks for the guarded settings where a statement can run; remembers it where the transaction has failed.
-    ///
-    /// Called behind the last answer, with no frame held or half sent: what is inserted here would take a held frame
-    /// with it, or stand inside the other.
-    fn read_guards(&mut self) -> Result<(), End> {
-        if !self.queue.is_empty() || self.gate.held.is_some() || !self.gate.at_frame_boundary() {
-            return Err(End::gateway("the guarded settings asked for while answers are owed"));
-        }
-        if self.status == TransactionStatus::Failed {
-            self.gate.guard_read_owed = true;
-            self.gate.fence = None;
-            return Ok(());
-        }
-        let unnamed = !matches!(self.names.statement(b"", self.batch), Lookup::Absent)
-            || !matches!(self.names.portal(b"", self.batch), Lookup::Absent);
-        let temporary = self.judge.temp_unread;
-        self.up.insert(if unnamed {
-            denial::guard_read_beside_unnamed(temporary)
-        } else {
-            denial::guard_read(temporary)
-        });
-        self.queue.push_back(Expectation::GuardRead {
-            values: Vec::with_capacity(GUARDED.len() + 1),
-            failed: false,
-        });
-        self.gate.fence = self.gate.fence.take().or_else(|| Some(super::fence::Fence::reading()));
-        Ok(())
-    }
-
-    async fn on_guards(&mut self, values: &[Option<Box<[u8]>>], failed: bool) -> Result<(), End> {
-        if failed {
-            return Err(End::gateway(
-                "pgturnstile ended the session: the guarded settings could not be read behind a statement that may \
-                 have moved them. Next: reconnect",
-            ));
-        }
-        let (settings, temporary) = match (self.judge.temp_unread, values.split_last()) {
-            (true, Some((schema, settings))) => (settings, Some(schema)),
-            (true, None) | (false, _) => (values, None),
-        };
-        if let Some(name) = self.pinned.moved_unreported(settings) {
-            self.account.moved(name, "re-read").await;
-            return Err(moved_setting(name));
-        }
-        if let Some(schema) = temporary {
-            self.judge.temporary_schema(schema.as_deref());
-        }
-        self.gate.fence = None;
-        self.gate.guard_read_owed = false;
-        Ok(())
     }
 }
 
@@ -576,14 +526,4 @@ pub(super) fn unasked(tag: BackendTag, front: Option<&Expectation>) -> End {
         tag.name(),
         front.map_or("nothing", Expectation::name)
     ))
-}
-
-fn moved_setting(name: &str) -> End {
-    End::client(
-        denial::REFUSED,
-        format!(
-            "pgturnstile ended the session: the guarded setting {name} was moved, and what follows would be judged by \
-             another reading than the server's. Next: have the access entry set it, and reconnect"
-        ),
-    )
 }

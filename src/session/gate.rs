@@ -22,7 +22,7 @@ use pgturnstile_proto::frontend::{self, Message, ObjectKind};
 use pgturnstile_proto::{FrontendTag, backend::TransactionStatus, encode};
 
 use super::account::Unrecorded;
-use super::copy_in::CopyPhase;
+use super::copy_in::{CopyPhase, CopySyncs};
 use super::denial::{self, PROTOCOL_VIOLATION, Refusal};
 use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
@@ -30,7 +30,7 @@ use super::fence::{Fence, behind_the_fence, fence_admits_text, names_behind_the_
 use super::judge::{Decision, Fence as FenceKind, Verdict};
 use super::masking::Described;
 use super::names::{Lookup, Portal};
-use super::refuse::{Skip, Stand, absent, bad_name, too_many_names};
+use super::refuse::{Skip, Stand, absent, bad_formats, bad_name, too_many_names};
 use super::relay::Relay;
 use crate::evidence::Mark;
 
@@ -57,6 +57,7 @@ pub(super) struct Gate {
     pub(super) copy: CopyPhase,
     /// COPY statements of the running text that are still to ask for data.
     pub(super) copies_left: usize,
+    pub(super) copy_syncs: CopySyncs,
     /// The frame that had no place in a running copy, until the server says that it is ready.
     pub(super) copy_broken_by: Option<FrontendTag>,
     pub(super) fence: Option<Fence>,
@@ -78,6 +79,7 @@ impl Gate {
             skip: Skip::No,
             copy: CopyPhase::None,
             copies_left: 0,
+            copy_syncs: CopySyncs::default(),
             copy_broken_by: None,
             fence: None,
             held: None,
@@ -166,6 +168,9 @@ impl Relay {
         {
             return Ok(Step::Blocked);
         }
+        if self.waits_for_copy(header.tag)? {
+            return Ok(Step::Blocked);
+        }
         if header.tag == FrontendTag::CopyData {
             return self.on_copy_data(header.len);
         }
@@ -177,7 +182,12 @@ impl Relay {
         if self.gate.skip != Skip::No && !matches!(header.tag, FrontendTag::Sync | FrontendTag::Terminate) {
             // Still read: what cannot be read is a fault even where nobody would act on it.
             let frame = self.up.unscanned().get(..header.len).unwrap_or_default();
-            Message::parse(frame).map_err(|fault| End::client_fault(&fault))?;
+            if let Err(fault) = Message::parse(frame)
+                && bad_formats(&fault).is_none()
+            {
+                return Err(End::client_fault(&fault));
+            }
+            self.gate.copy_syncs.batch_skipped();
             self.up.swallow(header.len);
             return Ok(Step::Done);
         }
@@ -197,7 +207,9 @@ impl Relay {
             FrontendTag::CopyDone | FrontendTag::CopyFail => self.on_copy_end(len),
             FrontendTag::FunctionCall => {
                 let frame = self.up.unscanned().get(..len).unwrap_or_default();
-                Message::parse(frame).map_err(|fault| End::client_fault(&fault))?;
+                if let Err(fault) = Message::parse(frame) {
+                    return self.unreadable(len, Stand::Query, &fault).await;
+                }
                 let refusal = Refusal::built_in(
                     denial::REFUSED,
                     "built-in: function-call",
@@ -358,8 +370,10 @@ impl Relay {
 
     async fn on_bind(&mut self, len: usize) -> Result<Step, End> {
         let frame = self.up.unscanned().get(..len).unwrap_or_default();
-        let Message::Bind(bind) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))? else {
-            return Err(End::gateway("a Bind frame that is none"));
+        let bind = match Message::parse(frame) {
+            Ok(Message::Bind(bind)) => bind,
+            Ok(_) => return Err(End::gateway("a Bind frame that is none")),
+            Err(fault) => return self.unreadable(len, Stand::Extended, &fault).await,
         };
         if let Some(refusal) =
             bad_name(bind.portal(), "portal").or_else(|| bad_name(bind.statement(), "statement"))
@@ -536,7 +550,8 @@ impl Relay {
         }
         self.up.pass(len);
         if self.gate.copy == CopyPhase::Active {
-            // The server ignores it (`CopyGetData`, src/backend/commands/copyfromparse.c): nothing is owed.
+            // The server ignores it (`CopyGetData`, src/backend/commands/copyfromparse.c), unless it has failed the copy.
+            self.gate.copy_syncs.sent();
             return Ok(Step::Done);
         }
         self.gate.skip = Skip::No;

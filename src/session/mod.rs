@@ -13,7 +13,7 @@
 //! | [`greeting`] | the bytes before the client is known |
 //! | [`relay`] | the loop, back-pressure, last words |
 //! | [`gate`], `copy_in`, `fence`, `refuse` | what a client's frame does, and when it may go on |
-//! | [`flow`] | what a backend's frame closes, and when it may go on |
+//! | [`flow`], `reading` | what a backend's frame closes, and when it may go on |
 //! | `portals` | whether a portal still gives what its Bind was judged by |
 //! | `rows` | rows, COPY data, texts that quote data |
 //! | `masking` | which plan holds for which rows |
@@ -43,6 +43,7 @@ pub mod names;
 mod oversized;
 pub mod pinned;
 mod portals;
+mod reading;
 mod refuse;
 pub mod relay;
 mod rows;

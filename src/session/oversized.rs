@@ -5,7 +5,7 @@
 //! is read where it stands. May not: send any of it on. Fails by ending the session: a length that no server takes, or a
 //! kind that has no business being large.
 
-use pgturnstile_proto::{FrontendTag, Limits, Malformed, Reason, frontend};
+use pgturnstile_proto::{FrontendTag, Limits, Malformed, Reason, SERVER_BYTES_MAX, frontend};
 
 use super::copy_in::CopyPhase;
 use super::denial::Refusal;
@@ -13,10 +13,6 @@ use super::end::End;
 use super::gate::Step;
 use super::refuse::{Skip, Stand};
 use super::relay::Relay;
-
-/// Most bytes behind the length word that a server takes (`PQ_LARGE_MESSAGE_LIMIT`, src/include/libpq/libpq.h: what fits
-/// `palloc`, less the length word itself).
-const SERVER_BYTES_MAX: usize = 0x3FFF_FFFE - 4;
 
 impl Relay {
     /// A frame whose header is over its limit, or cannot be read at all.

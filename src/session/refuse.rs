@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use pgturnstile_proto::backend::TransactionStatus;
-use pgturnstile_proto::encode;
 use pgturnstile_proto::frontend::Message;
+use pgturnstile_proto::{Malformed, Reason, encode};
 
-use super::denial::{self, Refusal};
+use super::denial::{self, PROTOCOL_VIOLATION, Refusal};
 use super::end::End;
 use super::expect::Expectation;
 use super::gate::Step;
@@ -36,6 +36,19 @@ pub(super) enum Stand {
 }
 
 impl Relay {
+    /// A frame that cannot be read: refused where a server would go on behind it, else the end.
+    pub(super) async fn unreadable(
+        &mut self,
+        len: usize,
+        stand: Stand,
+        fault: &Malformed,
+    ) -> Result<Step, End> {
+        match bad_formats(fault) {
+            Some(refusal) => self.refuse(len, stand, refusal, None).await,
+            None => Err(End::client_fault(fault)),
+        }
+    }
+
     /// Answers here where the server stands idle and owes nothing; substitutes everywhere else.
     pub(super) async fn refuse(
         &mut self,
@@ -44,7 +57,10 @@ impl Relay {
         refusal: Refusal,
         decision: Option<Arc<Decision>>,
     ) -> Result<Step, End> {
-        let idle = self.queue.is_empty() && !self.gate.batch_open && self.status == TransactionStatus::Idle;
+        let idle = self.queue.is_empty()
+            && !self.gate.batch_open
+            && !self.gate.copy_syncs.may_be_answered()
+            && self.status == TransactionStatus::Idle;
         let frame = self.up.unscanned().get(..len).unwrap_or_default();
         let text = match Message::parse(frame) {
             Ok(Message::Query(query)) => Some(query.text()),
@@ -87,6 +103,25 @@ impl Relay {
         }
         Ok(Step::Done)
     }
+}
+
+/// Format codes that a server answers with an ERROR, and the session goes on (`exec_bind_message`,
+/// src/backend/tcop/postgres.c). It finds those of results later, when rows are sent.
+pub(super) fn bad_formats(fault: &Malformed) -> Option<Refusal> {
+    let sqlstate = if let Reason::UnknownFormat { .. } = fault.what {
+        "22023"
+    } else if let Reason::FormatCountMismatch { .. } = fault.what {
+        PROTOCOL_VIOLATION
+    } else {
+        return None;
+    };
+    Some(Refusal::built_in(
+        sqlstate,
+        "built-in: formats",
+        format!(
+            "pgturnstile refused a {fault}. Next: ask for text (0) or binary (1), once for all or once for each"
+        ),
+    ))
 }
 
 pub(super) fn bad_name(name: &[u8], what: &str) -> Option<Refusal> {

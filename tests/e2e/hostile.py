@@ -93,7 +93,7 @@ FRONTEND = {
                         ("a value beyond the frame", b"\0\0" + u16(0) + u16(1) + u32(1000) + b"x" + u16(0), FATAL),
                         ("a value of 2 GiB", b"\0\0" + u16(0) + u16(1) + u32(0x7FFFFFFF) + b"x" + u16(0), FATAL),
                         ("formats that do not come", b"\0\0" + u16(9), FATAL), ("result formats that do not come", b"\0\0" + u16(0) + u16(1) + u32(1) + b"x" + u16(3), FATAL),
-                        ("a format of 7", b"\0\0" + u16(1) + u16(7) + u16(1) + u32(1) + b"x" + u16(0), FATAL),
+                        ("a format of 7", b"\0\0" + u16(1) + u16(7) + u16(1) + u32(1) + b"x" + u16(0), "ERROR 22023"),
                         ("no values", bind()[5:], "ERROR 08P01")),
                 order=(("of no statement", bind("x", statement="none") + SYNC, "ERROR 26000"), ("during COPY", COPY_IN + bind("x"), FATAL))),
     "Describe": Row("D", b"S\0", parse("SELECT 1"), after=SYNC, counts=(("neither S nor P", b"X\0", FATAL), ("no name", b"S", FATAL), ("nothing", b"", FATAL)),

@@ -186,6 +186,25 @@ def test_parameters_over_their_limit_are_refused_and_the_session_goes_on(own_gat
         assert client.rows("SELECT 1") == [(b"1",)]
 
 
+@pytest.mark.parametrize("sql", ["SELECT repeat('r', 1_100_000)", "COPY (SELECT repeat('r', 1_100_000)) TO STDOUT"], ids=["select", "copy"])
+def test_a_row_over_its_limit_ends_the_session_and_names_the_limit(own_gate, sql):
+    gate = own_gate(extra_limits="row_bytes_max = 1_048_576")
+    with Client(gate) as client:
+        assert client.rows("SELECT length(repeat('r', 1000000))") == [(b"1000000",)]
+        client.send(query(sql.replace("1_100_000", "1100000")))
+        got = client.fatal()
+        assert got["C"] == "08006" and "row_bytes_max" in got["M"] and "1048576" in got["M"], got
+
+
+def test_copy_data_longer_than_any_server_takes_ends_the_session(gate):
+    with Client(gate, group="power") as client:
+        client.send(query("COPY notes (test) FROM STDIN"))
+        assert client.read()[0] == "G"
+        client.send(b"d" + (0x3FFF_FFFE + 1).to_bytes(4, "big"))
+        got = client.fatal()
+        assert got["C"] == "54000" and "limit of 1073741818 bytes" in got["M"], got
+
+
 def test_a_text_over_the_cap_one_piece_at_a_time(gate):
     """Its answer may come before its end: the rest is dropped, and the next frame is read where it stands."""
     whole = query(OVER)

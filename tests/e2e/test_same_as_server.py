@@ -19,9 +19,10 @@ from wire import (
 )
 
 SETUP = (
-    "DROP TABLE IF EXISTS shop.same; CREATE TABLE shop.same (id int PRIMARY KEY, body text);"
+    "DROP VIEW IF EXISTS shop.same_view; DROP TABLE IF EXISTS shop.same; CREATE TABLE shop.same (id int PRIMARY KEY, body text);"
     "INSERT INTO shop.same SELECT n, 'row ' || n FROM generate_series(1, 12) n;"
-    "DROP TABLE IF EXISTS shop.late; CREATE TABLE shop.late (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+    "DROP TABLE IF EXISTS shop.late; CREATE TABLE shop.late (id int UNIQUE DEFERRABLE INITIALLY DEFERRED);"
+    "CREATE VIEW shop.same_view AS SELECT id, count(*) FROM shop.same GROUP BY id"
 )
 LONGEST = "n" * 63
 
@@ -363,6 +364,46 @@ def stray_copy_frames_behind_a_failed_copy(play):
     play.ask(copy_data(b"no number\n"), *[copy_data(b"1\tx\n")] * 20, COPY_DONE, query("SELECT 'served'"), ready=2)
     play.send(query("COPY same FROM STDIN")).read(1)
     play.ask(copy_data(b"no number\n"), copy_data(b"x" * 200_000), copy_fail("late"), query("SELECT 'served'"), ready=2)
+
+
+BAD_LINE = copy_data(b"no number\n")
+
+
+@case
+def syncs_among_the_data_of_a_failed_copy(play):
+    """A server that copies ignores them; one that has failed the copy answers each."""
+    play.send(query("COPY same FROM STDIN")).read(1).ask(BAD_LINE, SYNC, copy_data(b"1\tx\n"), SYNC, COPY_DONE, SYNC, ready=4)
+    play.send(query("COPY same FROM STDIN")).read(1).ask(SYNC, copy_data(b"400\tx\n"), SYNC, BAD_LINE, SYNC, COPY_DONE, query("SELECT 'served'"), ready=3)
+    play.send(query("COPY same FROM STDIN")).read(1).ask(BAD_LINE, SYNC, query("SELECT 'served'"), query("SELECT 'again'"), ready=4)
+    play.send(query("COPY same FROM STDIN")).read(1).ask(SYNC, SYNC, copy_fail("no"), parse("SELECT 1"), bind(), execute(), SYNC, ready=2)
+    play.send(query("BEGIN; COPY same FROM STDIN")).read(2).ask(BAD_LINE, SYNC, COPY_DONE, query("SELECT 1"), query("ROLLBACK"), SYNC, ready=5)
+    # Nothing the gateway says itself comes before what the server still owes.
+    play.send(query("COPY same FROM STDIN")).read(1).ask(BAD_LINE, SYNC, SYNC, query("SELECT 1/0"), query(""), ready=5)
+    play.ask(query("SELECT count(*) FROM same WHERE id > 199"))
+
+
+@case
+def syncs_among_the_data_of_a_failed_copy_in_a_batch(play):
+    copying = (parse("COPY same FROM STDIN"), bind(), execute())
+    # As libpq sends it: the Sync behind the Execute is ignored, the batch goes on to the one behind the data.
+    play.send(*copying, SYNC).read(3).ask(BAD_LINE, COPY_DONE, SYNC)
+    play.send(*copying, SYNC).read(3).ask(BAD_LINE, COPY_DONE, parse("SELECT 'skipped'"), bind(), execute(), SYNC, query("SELECT 1"), ready=2)
+    play.send(*copying, SYNC).read(3).ask(copy_data(b"401\tx\n"), copy_fail("no"), SYNC, query("SELECT 'served'"), ready=2)
+    # Behind the failure a Sync ends it, and stray data is dropped.
+    play.send(*copying, FLUSH).read(3).ask(BAD_LINE, SYNC).ask(copy_data(b"1\tx\n"), COPY_DONE, SYNC)
+    play.send(*copying, FLUSH).read(3).ask(BAD_LINE, SYNC, copy_data(b"1\tx\n"), SYNC, COPY_DONE, SYNC, ready=3).ask(query("SELECT 'served'"))
+    play.send(*copying, FLUSH).read(3).ask(BAD_LINE, SYNC).ask(parse("SELECT 'served'"), bind(), execute(), SYNC)
+    # Asked for its data, and failed before any of it is read.
+    play.ask(parse("COPY same_view FROM STDIN"), bind(), execute(), SYNC).ask(copy_data(b"1\t1\n"), COPY_DONE, SYNC)
+    play.ask(query("BEGIN")).send(*copying, SYNC).read(3).ask(BAD_LINE, SYNC, COPY_DONE, SYNC, ready=2).ask(query("ROLLBACK"))
+    play.ask(query("SELECT count(*) FROM same WHERE id > 199"))
+
+
+@case
+def copy_data_of_more_than_64_mib_in_one_message(play):
+    play.send(query("COPY same FROM STDIN")).read(1)
+    play.ask(copy_data(b"".join(b"%d\t%s\n" % (n, b"d" * 1_000_000) for n in range(500, 570))), COPY_DONE)
+    play.ask(query("SELECT count(*), sum(length(body)) FROM same WHERE id > 199"), query("DELETE FROM same WHERE id > 199"), ready=2)
 
 
 # --- reports ------------------------------------------------------------------------------------------------------

@@ -486,6 +486,35 @@ def test_parameters_of_every_size(gate):
             assert value(out) == str(size).encode()
 
 
+def with_formats(parameters=(), results=(), values=()):
+    def codes(list_):
+        return struct.pack(f"!H{len(list_)}h", len(list_), *list_)
+
+    return frame("B", b"\0\0" + codes(parameters) + struct.pack("!H", len(values)) + b"".join(struct.pack("!i", len(v)) + v for v in values) + codes(results))
+
+
+@pytest.mark.parametrize(
+    "formats, values, code",
+    [(((2,), ()), (b"1", b"2"), "22023"), (((0, -1), ()), (b"1", b"2"), "22023"), (((), (7,)), (b"1", b"2"), "22023"),
+     (((0, 1, 0), ()), (b"1", b"2"), "08P01"), (((0, 0), ()), (b"1",), "08P01")],
+)
+def test_formats_that_no_server_takes_are_an_error_and_the_session_goes_on(gate, formats, values, code):
+    """A server's own codes. It finds an unknown format of a result only when it sends the row: here it is the Bind."""
+    wrong = with_formats(*formats, values)
+    text = parse("SELECT $1::text, $2::text")
+    with Client(gate) as client:
+        for before in ("", "BEGIN"):
+            client.ask(query(before))
+            out = client.ask(text, wrong, execute(), SYNC)
+            assert errors(out)[0]["C"] == code and tags(out) in ("1EZ", "EZ"), out
+        assert client.ask(query("ROLLBACK"))[-1][1] == b"I"
+        # Skipped behind an error, as anything else.
+        out = client.ask(parse("SELECT no_such_column"), wrong, SYNC)
+        assert errors(out)[0]["C"] == "42703"
+        assert errors(client.ask(frame("F", struct.pack("!IHhHh", 1598, 1, 7, 0, 9))))[0]["C"] == "22023"
+        assert client.rows("SELECT 1") == [(b"1",)]
+
+
 def test_notifications_and_reports_at_any_time(gate):
     with Client(gate) as client:
         out = client.ask(query("SET application_name = 'renamed'"))

@@ -268,7 +268,8 @@ fn frame(op: u8, x: u8, y: u8, z: u8, conversation: &Conversation) -> Frame {
 fn in_copy(op: u8, x: u8) -> Option<Frame> {
     match op % 16 {
         0..=8 => Some(Frame::CopyData(copy_data(x))),
-        9..=12 => Some(Frame::CopyDone),
+        9..=11 => Some(Frame::CopyDone),
+        12 => Some(Frame::Sync),
         13 => Some(Frame::CopyFail),
         _ => None,
     }
@@ -316,7 +317,8 @@ impl Pipeline {
         if conversation.gate.copy_over && !conversation.server.dead {
             steps.push(Step { frame: Frame::CopyDone, pause: false });
         }
-        steps.push(Step { frame: Frame::Sync, pause: false });
+        // Which of the answers to Syncs in a COPY is the last is not on the wire: a Terminate could come before it.
+        steps.push(Step { frame: Frame::Sync, pause: conversation.gate.syncs_in_copy() });
         let piece = [0, 0, 1, 3, 7, 16, 64, 0][usize::from(mode >> 1 & 7)];
         Self { steps, lockstep: mode & 1 == 1, piece, seed: u64::from(seed) }
     }

@@ -47,24 +47,63 @@ pub struct Gate {
     pub copy_over: bool,
     /// That COPY stood behind a barrier.
     copy_fenced: bool,
+    /// Syncs among the data of the COPY that was last begun.
+    syncs: CopySyncs,
+}
+
+/// What the gateway knows of Syncs in a COPY only by the answers to them.
+#[derive(Clone, Copy, Debug)]
+struct CopySyncs {
+    /// The COPY was begun by an Execute: a Sync may end its batch.
+    extended: bool,
+    /// Some were sent before its CopyDone or CopyFail.
+    among_data: bool,
+    /// One of them came when the COPY had failed, and none behind the data yet.
+    answered: bool,
+    /// CopyDone or CopyFail was sent, or a frame that is none of a COPY.
+    data_over: bool,
+}
+
+impl Default for CopySyncs {
+    fn default() -> Self {
+        Self { extended: false, among_data: false, answered: false, data_over: true }
+    }
+}
+
+impl CopySyncs {
+    /// Whether the gateway ends the session over a frame that has no place among the data: a batch that is sent behind
+    /// such a Sync before its answer is here.
+    fn in_doubt(self) -> bool {
+        self.extended && if self.data_over { self.answered } else { self.among_data }
+    }
+
+    fn sent(&mut self, server: &Server, frame: &Frame) {
+        match frame {
+            Frame::Sync if self.data_over => self.answered = false,
+            Frame::Sync => {
+                self.among_data = true;
+                self.answered |= server.copy.is_none();
+            }
+            Frame::CopyData(_) | Frame::Flush | Frame::CancelIdle => {}
+            _ => self.data_over = true,
+        }
+    }
 }
 
 impl Gate {
+    /// Whether Syncs went among the data of the last COPY.
+    pub fn syncs_in_copy(&self) -> bool {
+        self.syncs.among_data
+    }
+
     /// Whether the model knows what the gateway does.
     pub fn supports(&self, server: &Server, frame: &Frame) -> bool {
-        if let Some(copy) = &server.copy {
-            // Whether the server still copies when it reads this Sync is not on the wire. Behind a barrier the gateway
-            // itself ends the session over a frame that has no place in the copy, and the server says nothing.
-            let fenced = self.fence.is_some() && !frame.belongs_in_copy();
-            let ignored = *frame == Frame::Sync && copy.begun;
-            return !fenced && !ignored;
+        // Behind a barrier the gateway itself ends the session over a frame that has no place in the copy, and the server
+        // says nothing. Behind a Sync in a batch's copy, too.
+        if server.copy.is_some() {
+            return frame.belongs_in_copy() || !(self.fence.is_some() || self.syncs.in_doubt());
         }
-        // While the copy's error is on its way, the gateway takes a Sync for one that the copy ignores.
-        if self.copy_over && *frame == Frame::Sync {
-            return false;
-        }
-        // The same, and behind a barrier it ends the session.
-        if self.copy_over && self.copy_fenced && !frame.belongs_in_copy() {
+        if !frame.belongs_in_copy() && (self.copy_over && self.copy_fenced || self.syncs.in_doubt()) {
             return false;
         }
         if self.ended && fetches_lost_portal(server, frame) {
@@ -237,8 +276,14 @@ impl Gate {
                 let found = server.portals.get(*portal);
                 self.copy_over = failed && found.is_some_and(|found| found.sql == Sql::CopyIn);
             }
-            Frame::Flush => {}
+            Frame::Flush | Frame::Sync => {}
             _ => self.copy_over = false,
+        }
+        if replies.contains(&Reply::CopyIn) {
+            let extended = matches!(frame, Frame::Execute { .. });
+            self.syncs = CopySyncs { extended, data_over: false, ..CopySyncs::default() };
+        } else {
+            self.syncs.sent(server, frame);
         }
         // The barrier may fall with this frame.
         self.copy_fenced = self.copy_over && (self.copy_fenced || self.fence.is_some());

@@ -13,8 +13,6 @@ use super::transaction::Block;
 pub struct Copy {
     /// What has come.
     pub received: Vec<u8>,
-    /// Frames of data have come.
-    pub begun: bool,
     /// Lines that are read.
     staged: Vec<(i32, Option<String>)>,
     /// The rest of a simple query, and whether it is a list.
@@ -27,7 +25,7 @@ impl Copy {
     /// Begun by an Execute.
     pub(super) fn extended(portal: &str) -> Self {
         let portal = Some(portal.into());
-        Self { received: Vec::new(), begun: false, staged: Vec::new(), rest: None, portal }
+        Self { received: Vec::new(), staged: Vec::new(), rest: None, portal }
     }
 }
 
@@ -304,7 +302,6 @@ impl Server {
         let Some(mut copy) = self.copy.take() else { return };
         let done = match frame {
             Frame::CopyData(data) => {
-                copy.begun = true;
                 copy.received.extend_from_slice(data);
                 match copy.lines() {
                     Ok(()) => {

@@ -1,0 +1,92 @@
+//! The reading of the guarded settings behind a barrier (README decision 6).
+//!
+//! Owns: when it may be inserted, what came of it, and that the fence falls with it. May not: decide which statements need
+//! it (that is [`super::judge`]), or pass its answers to the client. Fails closed: a setting that moved, or that cannot be
+//! read, ends the session.
+
+use pgturnstile_proto::backend::TransactionStatus;
+
+use super::denial::{self, GUARDED};
+use super::end::End;
+use super::expect::Expectation;
+use super::fence::Fence;
+use super::names::Lookup;
+use super::relay::Relay;
+
+impl Relay {
+    /// Asks for the guarded settings behind the last answer to what may have moved them.
+    pub(super) fn read_guards_if_due(&mut self) -> Result<(), End> {
+        // Behind the last answer only: a frame that is still owed, or held until its record is durable, stands before
+        // the reading, and its answers must not be taken for the reading's.
+        let quiet = self.queue.is_empty() && self.gate.held.is_none();
+        // A failed COPY is answered while the rest of a frame of its data is still to come. The reading stands behind
+        // that rest: within the frame, the target would take it for data, and the frame's end for a frame of its own.
+        let due = quiet && self.gate.at_frame_boundary();
+        if due && (self.gate.fence_closed() || self.gate.guard_read_owed) {
+            self.read_guards()?;
+        }
+        Ok(())
+    }
+
+    /// Asks for the guarded settings where a statement can run; remembers it where the transaction has failed.
+    ///
+    /// Called behind the last answer, with no frame held or half sent: what is inserted here would take a held frame
+    /// with it, or stand inside the other.
+    fn read_guards(&mut self) -> Result<(), End> {
+        if !self.queue.is_empty() || self.gate.held.is_some() || !self.gate.at_frame_boundary() {
+            return Err(End::gateway("the guarded settings asked for while answers are owed"));
+        }
+        if self.status == TransactionStatus::Failed {
+            self.gate.guard_read_owed = true;
+            self.gate.fence = None;
+            return Ok(());
+        }
+        let unnamed = !matches!(self.names.statement(b"", self.batch), Lookup::Absent)
+            || !matches!(self.names.portal(b"", self.batch), Lookup::Absent);
+        let temporary = self.judge.temp_unread;
+        self.up.insert(if unnamed {
+            denial::guard_read_beside_unnamed(temporary)
+        } else {
+            denial::guard_read(temporary)
+        });
+        self.queue.push_back(Expectation::GuardRead {
+            values: Vec::with_capacity(GUARDED.len() + 1),
+            failed: false,
+        });
+        self.gate.fence = self.gate.fence.take().or_else(|| Some(Fence::reading()));
+        Ok(())
+    }
+
+    pub(super) async fn on_guards(&mut self, values: &[Option<Box<[u8]>>], failed: bool) -> Result<(), End> {
+        if failed {
+            return Err(End::gateway(
+                "pgturnstile ended the session: the guarded settings could not be read behind a statement that may \
+                 have moved them. Next: reconnect",
+            ));
+        }
+        let (settings, temporary) = match (self.judge.temp_unread, values.split_last()) {
+            (true, Some((schema, settings))) => (settings, Some(schema)),
+            (true, None) | (false, _) => (values, None),
+        };
+        if let Some(name) = self.pinned.moved_unreported(settings) {
+            self.account.moved(name, "re-read").await;
+            return Err(moved_setting(name));
+        }
+        if let Some(schema) = temporary {
+            self.judge.temporary_schema(schema.as_deref());
+        }
+        self.gate.fence = None;
+        self.gate.guard_read_owed = false;
+        Ok(())
+    }
+}
+
+pub(super) fn moved_setting(name: &str) -> End {
+    End::client(
+        denial::REFUSED,
+        format!(
+            "pgturnstile ended the session: the guarded setting {name} was moved, and what follows would be judged by \
+             another reading than the server's. Next: have the access entry set it, and reconnect"
+        ),
+    )
+}
