@@ -31,6 +31,23 @@ struct Part {
     uses: &'static [&'static str],
 }
 
+/// What a session stands on, and more.
+macro_rules! below_session_and {
+    ($($more:literal),*) => {
+        &[
+            "config",
+            "net::stream",
+            "net::tls",
+            "net::conduit",
+            "net::close",
+            "evidence",
+            "identity",
+            "backend",
+            $($more,)*
+        ]
+    };
+}
+
 /// `src/`: the sockets of both legs and the buffer between them, config, evidence, identity and backend (which do not know
 /// each other), session, net, operate (what an operator's machinery sees), serve, cli.
 const GATEWAY: &[Part] = &[
@@ -46,34 +63,8 @@ const GATEWAY: &[Part] = &[
     Part { modules: &["evidence"], uses: &["config"] },
     Part { modules: &["identity"], uses: &["config", "net::stream", "net::tls"] },
     Part { modules: &["backend"], uses: &["config", "net::stream", "net::tls", "evidence"] },
-    Part {
-        modules: &["session"],
-        uses: &[
-            "config",
-            "net::stream",
-            "net::tls",
-            "net::conduit",
-            "net::close",
-            "evidence",
-            "identity",
-            "backend",
-        ],
-    },
-    Part {
-        modules: &["net"],
-        uses: &[
-            "config",
-            "net::local",
-            "net::stream",
-            "net::tls",
-            "net::conduit",
-            "net::close",
-            "evidence",
-            "identity",
-            "backend",
-            "session",
-        ],
-    },
+    Part { modules: &["session"], uses: below_session_and![] },
+    Part { modules: &["net"], uses: below_session_and!["session", "net::local"] },
     Part {
         modules: &["operate"],
         uses: &["config", "net::stream", "net::tls", "net::local", "evidence", "identity", "session"],

@@ -23,14 +23,14 @@ use pgturnstile_proto::{FrontendTag, backend::TransactionStatus, encode};
 
 use super::account::Unrecorded;
 use super::copy_in::{CopyPhase, CopySyncs};
-use super::denial::{self, PROTOCOL_VIOLATION, Refusal};
+use super::denial::PROTOCOL_VIOLATION;
 use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
 use super::fence::{Fence, behind_the_fence, fence_admits_text, names_behind_the_fence, owed};
 use super::judge::{Decision, Fence as FenceKind, Verdict};
 use super::masking::Described;
 use super::names::{Lookup, Portal};
-use super::refuse::{Skip, Stand, absent, bad_formats, bad_name, too_many_names};
+use super::refuse::{Skip, Stand, absent, bad_formats, bad_name, function_call, too_many_names};
 use super::relay::Relay;
 use crate::evidence::Mark;
 
@@ -210,13 +210,7 @@ impl Relay {
                 if let Err(fault) = Message::parse(frame) {
                     return self.unreadable(len, Stand::Query, &fault).await;
                 }
-                let refusal = Refusal::built_in(
-                    denial::REFUSED,
-                    "built-in: function-call",
-                    "pgturnstile refused a FunctionCall message: it runs a function by number, with no SQL to judge. \
-                     Next: call the function in a SELECT; large objects by lo_from_bytea, lo_get, lo_put and lo_unlink",
-                );
-                self.refuse(len, Stand::Query, refusal, None).await
+                self.refuse(len, Stand::Query, function_call(), None).await
             }
             FrontendTag::Terminate => {
                 // What stands before it is answered first: the server itself reads Terminate only then.

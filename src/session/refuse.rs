@@ -124,6 +124,15 @@ pub(super) fn bad_formats(fault: &Malformed) -> Option<Refusal> {
     ))
 }
 
+pub(super) fn function_call() -> Refusal {
+    Refusal::built_in(
+        denial::REFUSED,
+        "built-in: function-call",
+        "pgturnstile refused a FunctionCall message: it runs a function by number, with no SQL to judge. Next: call the \
+         function in a SELECT; large objects by lo_from_bytea, lo_get, lo_put and lo_unlink",
+    )
+}
+
 pub(super) fn bad_name(name: &[u8], what: &str) -> Option<Refusal> {
     if name.len() > NAME_BYTES_MAX {
         return Some(Refusal::built_in(

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import psycopg
 
-from harness import HERE, World, binary, end, wait_until
+from harness import HERE, SmallDisk, World, binary, end, wait_until
 
 WORKERS = 4
 # Answers before a fault is made, and answers that show that the service is back.
@@ -190,29 +190,21 @@ class Drill:
 
 def disk_full(world, shim):
     """A small tmpfs is filled up, and emptied again."""
-    folder = world.folder / "small-disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=755", "tmpfs", folder], check=False, capture_output=True, text=True)
-    if mounted.returncode != 0:
-        print(f"   THE FULL DISK IS NOT RUN HERE: no tmpfs can be mounted: {mounted.stderr.strip()}", file=sys.stderr)
+    disk = SmallDisk(world.folder / "small-disk", mib=12)
+    if disk.reason:
+        print(f"   THE FULL DISK IS NOT RUN HERE: {disk.reason}", file=sys.stderr)
         return None
     try:
-        drill = Drill(world, "disk_full", shim, evidence=str(folder / "evidence"), reserve_bytes=1_048_576)
+        drill = Drill(world, "disk_full", shim, evidence=str(disk.folder / "evidence"), reserve_bytes=1_048_576)
         drill.start()
-        with open(folder / "ballast", "wb") as ballast:
-            try:
-                while True:
-                    ballast.write(b"\0" * 65_536)
-                    ballast.flush()
-            except OSError:
-                pass
+        disk.fill()
         seen = drill.wait_error("53100")
-        (folder / "ballast").unlink()
+        disk.make_room()
         drill.wait_answers(BACK)
         return drill.result(seen, "without a restart")
     finally:
         world.gateways[-1].stop()
-        subprocess.run(["umount", folder], check=False, capture_output=True)
+        disk.unmount()
 
 
 def disk_slow(world, shim):
@@ -230,11 +222,11 @@ def disk_slow(world, shim):
     return drill.result(seen, "without a restart")
 
 
-def writer_dead(world, shim):
-    """A sync fails: nothing that is in the page cache can be trusted any more."""
-    drill = Drill(world, "writer_dead", shim)
+def evidence_broken(world, shim, name, how):
+    """The disk fails a call of the evidence's writer: the gateway ends, and is back by a restart."""
+    drill = Drill(world, name, shim)
     drill.start()
-    drill.tell("fail-sync")
+    drill.tell(how)
     seen = drill.wait_error("58030")
     code = drill.gate.process.wait(30)
     assert code not in (0, None), code
@@ -245,23 +237,16 @@ def writer_dead(world, shim):
     drill.gate.wait_ready()
     drill.wait_answers(BACK)
     return drill.result(seen, f"ended with exit code {code}; back by a restart")
+
+
+def writer_dead(world, shim):
+    """A sync fails: nothing that is in the page cache can be trusted any more."""
+    return evidence_broken(world, shim, "writer_dead", "fail-sync")
 
 
 def write_fails(world, shim):
     """A write fails."""
-    drill = Drill(world, "write_fails", shim)
-    drill.start()
-    drill.tell("fail-write")
-    seen = drill.wait_error("58030")
-    code = drill.gate.process.wait(30)
-    assert code not in (0, None), code
-    misled = [said for said in drill.errors if "drain" in said]
-    assert not misled, misled
-    drill.tell("none")
-    drill.spawn()
-    drill.gate.wait_ready()
-    drill.wait_answers(BACK)
-    return drill.result(seen, f"ended with exit code {code}; back by a restart")
+    return evidence_broken(world, shim, "write_fails", "fail-write")
 
 
 def jwks_gone(world, shim):

@@ -83,6 +83,32 @@ def wait_until(what, condition, seconds=60.0):
     raise AssertionError(f"{what} did not happen within {seconds} s; last error: {last}")
 
 
+class SmallDisk:
+    """A file system of its own that fills up, for root: `reason` says why there is none."""
+
+    def __init__(self, folder: Path, mib: int, mode="755"):
+        self.folder = folder
+        folder.mkdir()
+        options = f"size={mib}m,mode={mode}"
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=False, capture_output=True, text=True)
+        self.reason = mounted.returncode and f"no tmpfs can be mounted: {mounted.stderr.strip()}"
+
+    def fill(self):
+        with open(self.folder / "ballast", "wb") as ballast:
+            try:
+                while True:
+                    ballast.write(b"\0" * 65_536)
+                    ballast.flush()
+            except OSError:
+                pass
+
+    def make_room(self):
+        (self.folder / "ballast").unlink()
+
+    def unmount(self):
+        subprocess.run(["umount", self.folder], check=False, capture_output=True)
+
+
 def pg_bin() -> Path:
     """The server's programs: those that PGTURNSTILE_PG_BIN names, else the newest installed."""
     named = os.environ.get("PGTURNSTILE_PG_BIN")

@@ -59,6 +59,15 @@ class Attack:
             if not self.ended:
                 raise
 
+    def run_and_go_on(self, behind):
+        """Executes the portal `p`, and has the last text follow in its batch, or as a Query behind it. It must not run."""
+        self.client.send(execute("p"), FLUSH)
+        if behind == "batch":
+            self.client.send(parse(self.after), bind(), execute(), SYNC, query("COMMIT"))
+        else:
+            self.client.send(SYNC, query(self.after), query("COMMIT"))
+        self.defeated()
+
     def outcome(self):
         """FATAL, or the errors that were said; reads until the gateway has nothing more to say."""
         said = list(self.ended)
@@ -141,12 +150,7 @@ def test_a_portal_with_the_name_of_a_cursor_that_is_gone(attack, behind, setting
     client.ask(query("COMMIT"))
     client.ask(query("BEGIN"))
     client.ask(parse(BY_FUNCTION), bind(setting, MOVES[setting], portal="p"), SYNC)
-    client.send(execute("p"), FLUSH)
-    if behind == "batch":
-        client.send(parse(attack.after), bind(), execute(), SYNC, query("COMMIT"))
-    else:
-        client.send(SYNC, query(attack.after), query("COMMIT"))
-    attack.defeated()
+    attack.run_and_go_on(behind)
 
 
 @pytest.mark.parametrize("setting", MOVES)
@@ -163,12 +167,7 @@ def test_bound_in_one_batch_and_executed_in_another(attack, bound, behind, setti
     else:
         client.ask(parse(BY_FUNCTION, name="s"), SYNC)
         client.ask(bind(setting, value, portal="p", statement="s"), SYNC)
-    client.send(execute("p"), FLUSH)
-    if behind == "batch":
-        client.send(parse(attack.after), bind(), execute(), SYNC, query("COMMIT"))
-    else:
-        client.send(SYNC, query(attack.after), query("COMMIT"))
-    attack.defeated()
+    attack.run_and_go_on(behind)
 
 
 def test_a_portal_of_an_earlier_batch_behind_unread_guards(attack):

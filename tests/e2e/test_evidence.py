@@ -8,7 +8,7 @@ import threading
 import psycopg
 import pytest
 
-from harness import HANG_S, binary, end, free_port, wait_until
+from harness import HANG_S, SmallDisk, binary, end, free_port, wait_until
 from wire import SYNC, TERMINATE, Client, bind, errors, execute, parse, query
 
 
@@ -273,23 +273,15 @@ def test_a_refused_text_that_no_record_holds(own_gate):
 
 def test_a_full_disk(own_gate, tmp_path):
     """On a file system of its own that fills up: statements are refused with 53100, and nothing is released unrecorded."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs", folder], capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"THE FULL DISK IS NOT TESTED HERE: no tmpfs can be mounted: {mounted.stderr.strip()}")
+    disk = SmallDisk(tmp_path / "small", mib=6, mode="700")
+    if disk.reason:
+        pytest.skip(f"THE FULL DISK IS NOT TESTED HERE: {disk.reason}")
     gate = None
     try:
-        gate = own_gate(evidence=str(folder / "evidence"), segment_bytes=1_048_576, reserve_bytes=1_048_576)
+        gate = own_gate(evidence=str(disk.folder / "evidence"), segment_bytes=1_048_576, reserve_bytes=1_048_576)
         with Client(gate) as client:
             assert client.rows("SELECT 1") == [(b"1",)]
-            with open(folder / "ballast", "wb") as ballast:
-                try:
-                    while True:
-                        ballast.write(b"\0" * 65_536)
-                        ballast.flush()
-                except OSError:
-                    pass
+            disk.fill()
             codes = set()
             try:
                 for n in range(20_000):
@@ -304,13 +296,13 @@ def test_a_full_disk(own_gate, tmp_path):
         with pytest.raises(psycopg.OperationalError):
             gate.connect()
         # Room again: work again, without a restart.
-        (folder / "ballast").unlink()
+        disk.make_room()
         wait_until("service", lambda: gate.served() is None)
         assert gate.verify().returncode == 0
     finally:
         if gate is not None:
             gate.stop()
-        subprocess.run(["umount", folder], check=False, capture_output=True)
+        disk.unmount()
 
 
 @pytest.mark.parametrize("what", ["missing", "locked", "not a folder", "inconsistent"])

@@ -65,6 +65,19 @@ fn judged(policy: &Policy, sql: &str) -> TextVerdict {
     on_parser_stack(|| bench.judge_here(sql)).unwrap_or_else(|fault| panic!("{sql}: {fault}"))
 }
 
+/// Judges, and holds the action.
+fn judged_as(policy: &Policy, sql: &str, action: Action) -> TextVerdict {
+    let verdict = judged(policy, sql);
+    assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
+    verdict
+}
+
+fn all_judged_as(policy: &Policy, texts: &[&str], action: Action) {
+    for sql in texts {
+        judged_as(policy, sql, action);
+    }
+}
+
 /// One letter a field: `-` clean, `m` masked by its label, `n` derived.
 fn fields(verdict: &TextVerdict) -> String {
     let Some(fields) = verdict.judgement.fields.as_ref().filter(|fields| fields.near) else {
@@ -130,8 +143,7 @@ fn bare_outputs_pass_masked_however_they_are_reached() {
         ("create domain mart.short as text check (length(value) < 9)", "far"),
         ("create index on mart.plain (id)", "far"),
     ] {
-        let verdict = judged(&policy, sql);
-        assert_eq!(verdict.judgement.action, Action::Allow, "{sql}\n{}", verdict.render());
+        let verdict = judged_as(&policy, sql, Action::Allow);
         assert_eq!(fields(&verdict), expected, "{sql}\n{}", verdict.render());
     }
 }
@@ -251,8 +263,7 @@ const REFUSED: &[&str] = &[
 fn every_other_use_is_refused() {
     let policy = policy("");
     for sql in REFUSED {
-        let verdict = judged(&policy, sql);
-        assert_eq!(verdict.judgement.action, Action::Refuse, "{sql}\n{}", verdict.render());
+        let verdict = judged_as(&policy, sql, Action::Refuse);
         assert_eq!(verdict.judgement.sqlstate, "42501");
     }
 }
@@ -293,9 +304,7 @@ fn who_reads_in_clear_reads_and_makes_no_copies() {
         ("insert into mart.plain select id, email from parts", Action::Refuse, "far"),
         ("select crm.f(1)", Action::Refuse, "far"),
     ] {
-        let verdict = judged(&policy, sql);
-        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
-        assert_eq!(fields(&verdict), expected, "{sql}");
+        assert_eq!(fields(&judged_as(&policy, sql, action)), expected, "{sql}");
     }
 }
 
@@ -357,8 +366,7 @@ fn built_ins_that_tell_no_stored_data_pass_beside_labels() {
         ("select crm.f(1)", Action::Refuse),
         ("select pg_catalog.not_in_the_table()", Action::Refuse),
     ] {
-        let verdict = judged(&policy, sql);
-        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
+        judged_as(&policy, sql, action);
     }
 }
 
@@ -367,14 +375,8 @@ fn a_restrict_on_a_tier_touches_what_reaches_it() {
     let rules = "[[restrict]]\nid = \"night\"\ngroups = [\"agents\"]\ntargets = [\"*\"]\nclasses = [\"read\"]\n\
                  on = [\"label:restricted\"]\nthen = \"refuse\"\n";
     let policy = policy(rules);
-    for (sql, action) in [
-        ("select id from customers", Action::Refuse),
-        ("select email from parts", Action::Allow),
-        ("select id from orders", Action::Allow),
-    ] {
-        let verdict = judged(&policy, sql);
-        assert_eq!(verdict.judgement.action, action, "{sql}\n{}", verdict.render());
-    }
+    all_judged_as(&policy, &["select id from customers"], Action::Refuse);
+    all_judged_as(&policy, &["select email from parts", "select id from orders"], Action::Allow);
 }
 
 #[test]
@@ -386,8 +388,7 @@ fn a_label_that_matches_nothing_and_a_style_that_does_not_fit_close_their_relati
     ] {
         let rules = format!("[[label]]\ncolumn = \"{label}\"\ntier = \"secret\"\nmask = \"last4\"\n");
         let policy = policy(&rules);
-        let verdict = judged(&policy, sql);
-        assert_eq!(verdict.judgement.action, Action::Refuse, "{label}\n{}", verdict.render());
+        judged_as(&policy, sql, Action::Refuse);
         let catalog = Definitions::from_text(CATALOG, Path::new("crm.sql")).expect("the fixture");
         let labelled = crate::policy::Labelled::new(&policy.model().labels, &catalog.snapshot);
         assert_eq!(labelled.findings().len(), 1, "{:?}", labelled.findings());
