@@ -33,6 +33,8 @@ pub const REFUSED: &str = "42501";
 pub const IN_FAILED_TRANSACTION: &str = "25P02";
 /// SQLSTATE of a frame that breaks the protocol: protocol_violation.
 pub const PROTOCOL_VIOLATION: &str = "08P01";
+/// SQLSTATE of a statement that a cancel request has ended: query_canceled.
+pub const CANCELLED: &str = "57014";
 /// SQLSTATE of a text that does not parse: syntax_error.
 pub const SYNTAX_ERROR: &str = "42601";
 
@@ -101,9 +103,15 @@ pub fn guard_read(temporary: bool) -> Vec<u8> {
 }
 
 /// The same beside a client's unnamed statement or portal, which a Query would drop (`exec_simple_query` in
-/// src/backend/tcop/postgres.c): in the extended protocol, under a reserved name that is closed again.
-pub fn guard_read_beside_unnamed(temporary: bool) -> Vec<u8> {
+/// src/backend/tcop/postgres.c): in the extended protocol, under a reserved name that is closed again. `again`: one before it
+/// was cancelled, and may have left the name.
+pub fn guard_read_beside_unnamed(temporary: bool, again: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(1_024);
+    if again {
+        let encoded = encode::close(&mut out, ObjectKind::Portal, GUARD_STATEMENT)
+            .and_then(|()| encode::close(&mut out, ObjectKind::Statement, GUARD_STATEMENT));
+        debug_assert!(encoded.is_ok());
+    }
     let texts = if temporary { GUARD_READ_TEMPORARY } else { GUARD_READ };
     for text in texts.split("; ") {
         let encoded = encode::parse(&mut out, GUARD_STATEMENT, text, &[])

@@ -100,6 +100,17 @@ impl Run {
     }
 }
 
+/// How our own reading of the guarded settings goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// No error yet.
+    Well,
+    /// Cancelled: the client's request was for a statement that had just ended.
+    Cancelled,
+    /// It failed.
+    Failed,
+}
+
 /// One entry of the queue.
 #[derive(Debug)]
 pub enum Expectation {
@@ -161,8 +172,8 @@ pub enum Expectation {
     GuardRead {
         /// Values so far.
         values: Vec<Option<Box<[u8]>>>,
-        /// It failed.
-        failed: bool,
+        /// How it goes.
+        reading: Reading,
     },
 }
 

@@ -13,7 +13,7 @@ use pgturnstile_rules::mask::side::Report;
 use super::copy_in::CopyPhase;
 use super::denial::{self, SYNTAX_ERROR};
 use super::end::End;
-use super::expect::{self, Expectation, Run};
+use super::expect::{self, Expectation, Reading, Run};
 use super::gate::Step;
 use super::masking::{Seen, Told};
 use super::names::Batch;
@@ -358,8 +358,9 @@ impl Relay {
                 let ours = (sqlstate == SYNTAX_ERROR.as_bytes()).then(|| denial::error(refusal, reference));
                 self.say_or_pass(len, ours.or(masked));
             }
-            Some(Expectation::GuardRead { failed, .. }) => {
-                *failed = true;
+            Some(Expectation::GuardRead { reading, .. }) => {
+                let cancelled = sqlstate == denial::CANCELLED.as_bytes();
+                *reading = if cancelled { Reading::Cancelled } else { Reading::Failed };
                 self.down.swallow(len);
             }
             Some(_) => self.on_batch_error(len, &sqlstate, masked).await?,
@@ -457,10 +458,10 @@ impl Relay {
         let batch = match self.queue.pop_front() {
             Some(Expectation::Query(_) | Expectation::RefusedQuery { .. }) => self.batch.saturating_sub(1),
             Some(Expectation::Sync { batch }) => batch,
-            Some(Expectation::GuardRead { values, failed }) => {
+            Some(Expectation::GuardRead { values, reading }) => {
                 self.down.swallow(len);
                 self.status = status;
-                return self.on_guards(&values, failed).await;
+                return self.on_guards(&values, reading).await;
             }
             front => return Err(unasked(BackendTag::ReadyForQuery, front.as_ref())),
         };

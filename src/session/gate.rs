@@ -71,6 +71,8 @@ pub(super) struct Gate {
     pub(super) batch_open: bool,
     /// A fence fell in a failed transaction: the guards are read as soon as a statement can run again.
     pub(super) guard_read_owed: bool,
+    /// Readings of the guards that were cancelled since the last that succeeded.
+    pub(super) guard_reads_cancelled: usize,
 }
 
 impl Gate {
@@ -87,6 +89,7 @@ impl Gate {
             stream_passes: false,
             batch_open: false,
             guard_read_owed: false,
+            guard_reads_cancelled: 0,
         }
     }
 
@@ -582,11 +585,6 @@ impl Relay {
             plan: None,
             portal: None,
         })
-    }
-
-    /// The transaction as far as it is known: what the last ReadyForQuery said, if nothing has been sent since.
-    pub(super) fn transaction(&self) -> Option<TransactionStatus> {
-        self.queue.is_empty().then_some(self.status)
     }
 }
 

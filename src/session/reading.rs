@@ -8,10 +8,13 @@ use pgturnstile_proto::backend::TransactionStatus;
 
 use super::denial::{self, GUARDED};
 use super::end::End;
-use super::expect::Expectation;
+use super::expect::{Expectation, Reading};
 use super::fence::Fence;
 use super::names::Lookup;
 use super::relay::Relay;
+
+/// Readings that may be cancelled one behind the other: a client sends its requests for statements, not for these.
+const GUARD_READS_CANCELLED_MAX: usize = 16;
 
 impl Relay {
     /// Asks for the guarded settings behind the last answer to what may have moved them.
@@ -45,24 +48,36 @@ impl Relay {
             || !matches!(self.names.portal(b"", self.batch), Lookup::Absent);
         let temporary = self.judge.temp_unread;
         self.up.insert(if unnamed {
-            denial::guard_read_beside_unnamed(temporary)
+            denial::guard_read_beside_unnamed(temporary, self.gate.guard_reads_cancelled > 0)
         } else {
             denial::guard_read(temporary)
         });
         self.queue.push_back(Expectation::GuardRead {
             values: Vec::with_capacity(GUARDED.len() + 1),
-            failed: false,
+            reading: Reading::Well,
         });
         self.gate.fence = self.gate.fence.take().or_else(|| Some(Fence::reading()));
         Ok(())
     }
 
-    pub(super) async fn on_guards(&mut self, values: &[Option<Box<[u8]>>], failed: bool) -> Result<(), End> {
-        if failed {
-            return Err(End::gateway(
-                "pgturnstile ended the session: the guarded settings could not be read behind a statement that may \
-                 have moved them. Next: reconnect",
-            ));
+    pub(super) async fn on_guards(
+        &mut self,
+        values: &[Option<Box<[u8]>>],
+        reading: Reading,
+    ) -> Result<(), End> {
+        match reading {
+            Reading::Well => self.gate.guard_reads_cancelled = 0,
+            Reading::Cancelled if self.gate.guard_reads_cancelled < GUARD_READS_CANCELLED_MAX => {
+                // It has failed an open transaction, as a late cancel fails any statement; else it is read again.
+                self.gate.guard_reads_cancelled += 1;
+                return self.read_guards();
+            }
+            Reading::Cancelled | Reading::Failed => {
+                return Err(End::gateway(
+                    "pgturnstile ended the session: the guarded settings could not be read behind a statement that may \
+                     have moved them. Next: reconnect",
+                ));
+            }
         }
         let (settings, temporary) = match (self.judge.temp_unread, values.split_last()) {
             (true, Some((schema, settings))) => (settings, Some(schema)),

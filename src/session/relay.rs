@@ -225,6 +225,11 @@ impl Relay {
         }
     }
 
+    /// The transaction as far as it is known: what the last ReadyForQuery said, if nothing has been sent since.
+    pub(super) fn transaction(&self) -> Option<TransactionStatus> {
+        self.queue.is_empty().then_some(self.status)
+    }
+
     /// Orders from outside: drain, revoke, reload.
     fn obey(&mut self) -> Result<(), End> {
         match self.control.order() {

@@ -2,6 +2,7 @@
 a session goes on."""
 
 import struct
+import threading
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from harness import wait_until
 from test_same_as_server import Direct, Through
 from wire import COPY_DONE, FLUSH, SYNC, Client, bind, copy_data, errors, execute, frame, parse, query, row, tags
 
+SLOW_CODE = "DO $$BEGIN PERFORM pg_sleep(600); END$$"
 BIG = "SELECT repeat('x', 10000) FROM generate_series(1, 20000)"
 
 
@@ -31,6 +33,8 @@ MOMENTS = {
     "in an execute": ([parse("SELECT pg_sleep(600)"), bind(), execute(), SYNC], "active:PgSleep"),
     "in the second statement of a text": ([query("SELECT 1; SELECT pg_sleep(600); SELECT 2")], "active:PgSleep"),
     "in a query with others behind it": ([query("SELECT pg_sleep(600)"), query("SELECT 1"), parse("SELECT 2"), SYNC], "active:PgSleep"),
+    "in a barrier with others behind it": ([query(SLOW_CODE), query("SELECT 1")], "active:PgSleep"),
+    "in a barrier's batch with others behind it": ([parse(SLOW_CODE), bind(), execute(), SYNC, parse("SELECT 1"), bind(), execute(), SYNC], "active:PgSleep"),
     "in an open batch": ([parse("SELECT 1"), bind(), execute(), FLUSH], None),
     "at a suspended portal": ([query("BEGIN"), parse("SELECT generate_series(1, 9)"), bind(), execute("", 2), SYNC], "idle in transaction:ClientRead"),
     "among rows nobody reads": ([query(BIG)], "active:ClientWrite"),
@@ -117,6 +121,26 @@ def direct_cancel(database, key):
         sock.sendall(struct.pack("!II", 8 + len(key), 80877102) + key)
         sock.settimeout(wire.TIMEOUT_S)
         assert sock.recv(1) == b""
+
+
+def test_cancels_around_the_end_of_a_barrier_end_no_session(gate):
+    """One that comes late hits whatever runs then, also the gateway's reading of the guards."""
+    barriers = (
+        (query("SET application_name = 'a barrier'"),),
+        (parse("SET application_name = 'a barrier'", "b"), bind(statement="b"), execute(), wire.close("S", "b"), SYNC),
+    )
+    with Client(gate, "power") as client:
+        for n in range(40):
+            # An unnamed statement that stands has the reading done beside it.
+            client.ask(parse("SELECT 1"), SYNC)
+            canceller = threading.Thread(target=wire.cancel, args=(gate, client.key), kwargs={"tls": False})
+            canceller.start()
+            for _ in range(4):
+                out = client.ask(*barriers[n % 2])
+                assert {one["C"] for one in errors(out)} <= {"57014"}, out
+            canceller.join()
+        assert {one["C"] for one in errors(client.ask(query("SELECT 1")))} <= {"57014"}
+        assert client.rows("SELECT 1") == [(b"1",)]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

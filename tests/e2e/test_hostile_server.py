@@ -5,13 +5,14 @@ meets a server that is played by hand.
 """
 
 import struct
+import threading
 
 import pytest
 
 import wire
 from wire import (
     AUTH_OK, GREETING, HONEST, KEY_DATA, READY, Client, Closed, HostileServer, Refused, bind, complete, copy_data,
-    data_row, describe, error, execute, frame, honest_login, parse, query, row_description, status, tags, text,
+    data_row, describe, error, execute, frame, guards_answer, honest_login, parse, query, row_description, status, tags, text,
 )
 
 PARAMETERS = b"".join(status(k, v) for k, v in GREETING.items())
@@ -27,6 +28,9 @@ class Script:
         self.at_login = None
         self.at_query = HONEST
         self.closes = False
+        # What is said to the readings of the guards that come next; behind them, what is honest.
+        self.at_guards = []
+        self.cancelled = []
 
     def login(self, peer):
         if self.at_login is None:
@@ -37,6 +41,13 @@ class Script:
             peer.send(self.at_login)
             if self.closes:
                 raise Closed("on purpose")
+
+    def guards(self, body):
+        said = self.at_guards.pop(0) if self.at_guards else guards_answer
+        return said(body) if callable(said) else said
+
+    def cancel(self, key):
+        self.cancelled.append(key)
 
     def answer(self, peer, tag, body):
         if tag in "QSH":
@@ -275,3 +286,78 @@ def test_the_guards_cannot_be_read(hostile):
         with Client(gate) as client:
             client.ask(query("SELECT 1"))
     assert caught.value.fields["V"] == "FATAL"
+
+
+# --- the reading of the guards, behind a barrier --------------------------------------------------------------------
+
+BARRIER = query("SET application_name = 'a barrier'")
+LATE = error(code="57014", message="canceling statement due to user request")
+
+
+def logged_in(gate, script, *guards):
+    """A session behind its login, whose next readings are answered so."""
+    client = Client(gate)
+    script.at_guards = list(guards)
+    return client
+
+
+def test_a_cancel_that_comes_while_the_guards_are_read_goes_nowhere(hostile):
+    gate, script = hostile
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(body):
+        asked.set()
+        assert go_on.wait(wire.TIMEOUT_S)
+        return guards_answer(body)
+
+    with logged_in(gate, script, slow) as client:
+        assert tags(client.ask(BARRIER)) == "TDCZ"
+        client.send(query("SELECT 1"))
+        assert asked.wait(wire.TIMEOUT_S)
+        wire.cancel(gate, client.key)
+        gate.wait_record("the cancel", lambda r: r["kind"] == "cancel-requested" and "idle" in r["payload"]["outcome"])
+        go_on.set()
+        assert tags(client.until_ready()) == "TDCZ" and not script.cancelled
+
+
+def test_a_late_cancel_that_hits_the_reading_has_it_read_again(hostile):
+    """It was on its way when the statement ended, and the server takes it for what runs now."""
+    gate, script = hostile
+    with logged_in(gate, script, *[LATE + READY] * 3) as client:
+        assert tags(client.ask(BARRIER)) == "TDCZ"
+        assert tags(client.ask(query("SELECT 1"))) == "TDCZ"
+        assert not script.at_guards
+
+
+def test_a_reading_that_is_always_cancelled_ends_the_session(hostile):
+    gate, script = hostile
+    with logged_in(gate, script, *[LATE + READY] * 100) as client:
+        client.ask(BARRIER)
+        got = client.fatal()
+        assert got["C"] == "XX000" and "could not be read" in got["M"], got
+        assert len(script.at_guards) > 80
+
+
+def test_a_late_cancel_that_hits_the_reading_in_a_transaction_fails_it(hostile):
+    """As it would have failed the client's next statement. Nothing runs before the transaction ended and the guards are read."""
+    gate, script = hostile
+    open_, failed = frame("Z", b"T"), frame("Z", b"E")
+    with logged_in(gate, script, LATE + failed) as client:
+        script.at_query = complete("SET") + open_
+        assert client.ask(BARRIER)[-1][1] == b"T"
+        # The stand-in of what is refused.
+        script.at_query = error(code="42601", message="syntax error") + failed
+        out = client.ask(query("SELECT 1"))
+        assert wire.errors(out)[0]["C"] == "25P02" and out[-1][1] == b"E", out
+        script.at_query = complete("ROLLBACK") + READY
+        assert client.ask(query("ROLLBACK"))[-1][1] == b"I"
+        script.at_query = HONEST
+        assert tags(client.ask(query("SELECT 1"))) == "TDCZ"
+
+
+def test_a_fatal_while_the_guards_are_read(hostile):
+    gate, script = hostile
+    with logged_in(gate, script, error("FATAL", "57P01", "terminating connection due to administrator command")) as client:
+        client.ask(BARRIER)
+        client.send(query("SELECT 1"))
+        assert client.fatal()["C"] == "57P01"

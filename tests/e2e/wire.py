@@ -311,8 +311,8 @@ class HostileServer:
     """Takes the gateway's connections. Its control login, and any client that calls itself bystander, is passed through to
     the real server; every other login meets
     `script`, an object with any of: `login(peer)`, to say everything up to ReadyForQuery itself (`peer.startup` is the packet),
-    `answer(peer, tag, body)`, for each frame behind it that is no reading of guards, and `cancel(key)`, for the key of a
-    CancelRequest. `startups` keeps the packets of the logins."""
+    `answer(peer, tag, body)`, for each frame behind it that is no reading of guards, `guards(body)`, for those, and
+    `cancel(key)`, for the key of a CancelRequest. `startups` keeps the packets of the logins."""
 
     def __init__(self, real_port, script):
         self.real_port = real_port
@@ -362,7 +362,7 @@ class HostileServer:
                 if tag == "X":
                     return
                 if tag == "Q" and body.startswith(b"SHOW role"):
-                    peer.send(guards_answer(body))
+                    peer.send(getattr(script, "guards", guards_answer)(body))
                 elif hasattr(script, "answer"):
                     if script.answer(peer, tag, body) == "close":
                         return

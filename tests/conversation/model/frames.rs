@@ -17,6 +17,8 @@ pub const LONG_NAME: Name = "a23456789012345678901234567890123456789012345678901
 pub const RESERVED_NAME: Name = "pgturnstile.mine";
 /// 63 bytes.
 const FULL_NAME: Name = "b23456789012345678901234567890123456789012345678901234567890123";
+/// A format that does not exist.
+const ODD_FORMAT: u8 = 7;
 /// Steps beyond this are not looked at.
 pub const STEPS_MAX: usize = 48;
 
@@ -66,6 +68,8 @@ pub enum Frame {
         values: Vec<Value>,
         /// Results in binary.
         binary: bool,
+        /// The format of its values is one that does not exist.
+        odd: bool,
     },
     /// Describe.
     Describe {
@@ -239,6 +243,7 @@ fn frame(op: u8, x: u8, y: u8, z: u8, conversation: &Conversation) -> Frame {
                 name,
                 values: values(z, wanted),
                 binary: x & 64 > 0,
+                odd: z == 253,
             }
         }
         39..=42 => match x % 2 {
@@ -268,8 +273,8 @@ fn frame(op: u8, x: u8, y: u8, z: u8, conversation: &Conversation) -> Frame {
 fn in_copy(op: u8, x: u8) -> Option<Frame> {
     match op % 16 {
         0..=8 => Some(Frame::CopyData(copy_data(x))),
-        9..=11 => Some(Frame::CopyDone),
-        12 => Some(Frame::Sync),
+        11 if x % 4 == 1 => Some(Frame::Sync),
+        9..=12 => Some(Frame::CopyDone),
         13 => Some(Frame::CopyFail),
         _ => None,
     }
@@ -379,12 +384,19 @@ impl Frame {
             Frame::Cancelled => encode::query(out, Sql::Sleep.text()),
             Frame::Parse { name, sql } => encode::parse(out, name, text(sql), &[]),
             Frame::StandIn => encode::parse(out, "pgturnstile.refused", Sql::Syntax.text(), &[]),
-            Frame::Bind { portal, name, values, binary } => {
+            Frame::Bind { portal, name, values, binary, odd } => {
                 let values: Vec<Option<Vec<u8>>> =
                     values.iter().map(|value| value.text().map(String::into_bytes)).collect();
                 let values: Vec<Option<&[u8]>> = values.iter().map(Option::as_deref).collect();
-                let formats: &[Format] = if *binary { &[Format::Binary] } else { &[] };
-                encode::bind(out, portal, name, &[], &values, formats)
+                let results: &[Format] = if *binary { &[Format::Binary] } else { &[] };
+                let formats: &[Format] = if *odd { &[Format::Binary] } else { &[] };
+                // Behind the header, two names and the number of formats stands the low byte of the first.
+                let code = out.len() + 5 + portal.len() + 1 + name.len() + 1 + 3;
+                let encoded = encode::bind(out, portal, name, formats, &values, results);
+                if *odd && let Some(code) = out.get_mut(code) {
+                    *code = ODD_FORMAT;
+                }
+                encoded
             }
             Frame::Describe { statement, name } => encode::describe(out, kind(*statement), name),
             Frame::Execute { portal, limit } => encode::execute(out, portal, i32::from(*limit)),

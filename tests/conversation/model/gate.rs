@@ -150,6 +150,8 @@ impl Gate {
                 }
             }
             Frame::Parse { name, sql } => self.refuses_parse(server, name, sql),
+            // A server says so behind other errors: that of the gateway stands before them.
+            Frame::Bind { odd: true, .. } => Some("22023"),
             Frame::Bind { portal, name, .. } => self.refuses_bind(server, portal, name),
             Frame::Execute { portal, .. } => {
                 let Some(found) = server.portals.get(*portal) else {
@@ -276,7 +278,9 @@ impl Gate {
                 let found = server.portals.get(*portal);
                 self.copy_over = failed && found.is_some_and(|found| found.sql == Sql::CopyIn);
             }
-            Frame::Flush | Frame::Sync => {}
+            Frame::Flush => {}
+            // Where the COPY was not begun, whether the gateway took it for one that failed is a race.
+            Frame::Sync => self.copy_over &= !self.syncs.data_over,
             _ => self.copy_over = false,
         }
         if replies.contains(&Reply::CopyIn) {

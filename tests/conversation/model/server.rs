@@ -244,7 +244,7 @@ impl Server {
                 replies.push(Reply::ParseComplete);
             }
             Frame::StandIn => return Err("42601"),
-            Frame::Bind { portal, name, values, binary } => {
+            Frame::Bind { portal, name, values, binary, odd: _ } => {
                 self.bind(portal, name, values, *binary)?;
                 replies.push(Reply::BindComplete);
             }
