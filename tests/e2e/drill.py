@@ -27,7 +27,7 @@ from pathlib import Path
 
 import psycopg
 
-from harness import HERE, SmallDisk, World, binary, end, wait_until
+from harness import SmallDisk, World, binary, disk_shim, end, wait_until
 
 WORKERS = 4
 # Answers before a fault is made, and answers that show that the service is back.
@@ -431,8 +431,7 @@ def main():
             # What a client was told must be there when the server was shot.
             db.execute("ALTER SYSTEM SET synchronous_commit = on")
             db.execute("SELECT pg_reload_conf()")
-        shim = world.folder / "disk_shim.so"
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", shim, HERE / "fixtures" / "disk_shim.c", "-ldl"], check=True)
+        shim = disk_shim(world.folder)
         for fault in chosen:
             began = time.monotonic()
             print(f"== {fault.__name__.replace('_', ' ')}: {fault.__doc__.strip()}", file=said, flush=True)

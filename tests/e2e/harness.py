@@ -83,6 +83,13 @@ def wait_until(what, condition, seconds=60.0):
     raise AssertionError(f"{what} did not happen within {seconds} s; last error: {last}")
 
 
+def disk_shim(folder: Path) -> Path:
+    """A library that makes a disk misbehave on command, for LD_PRELOAD; its source says how."""
+    shim = folder / "disk_shim.so"
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", shim, HERE / "fixtures" / "disk_shim.c", "-ldl"], check=True)
+    return shim
+
+
 class SmallDisk:
     """A file system of its own that fills up, for root: `reason` says why there is none."""
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import wire
-from harness import wait_until
+from harness import disk_shim, wait_until
 from test_same_as_server import Direct, Through
 from wire import COPY_DONE, FLUSH, SYNC, Client, bind, copy_data, errors, execute, frame, parse, query, row, tags
 
@@ -153,6 +153,72 @@ def test_a_client_that_goes_at_any_moment_leaves_nothing_behind(gate, database, 
     wait_until("its end at the target", lambda: state(database, pid) == "gone")
     assert database.one("SELECT count(*) FROM shop.notes WHERE test = 'any-moment'") == 0
     gate.served()
+
+
+# --- while a statement waits for its record --------------------------------------------------------------------------
+
+
+class SlowDisk:
+    """A gateway whose syncs take so long that what is asked of it meanwhile is done first."""
+
+    def __init__(self, world):
+        self.gate = world.gateway()
+        self.order = self.gate.folder / "order"
+        self.order.write_text("none")
+        durable = self.gate.folder / "durable"
+        durable.mkdir()
+        self.gate.spawn(env={"LD_PRELOAD": str(disk_shim(world.folder)), "DRILL_EVIDENCE": str(self.gate.evidence),
+                             "DRILL_ORDER": str(self.order), "DRILL_DURABLE": str(durable)})
+        self.gate.wait_ready()
+
+    def held(self, client, mark):
+        """Sends a write, and waits until nothing but its record keeps it."""
+        self.order.write_text("slow-sync 3000")
+        client.send(query(f"INSERT INTO notes (test, body) VALUES ('any-moment-held', '{mark}')"))
+        wait_until("a session that waits for its record", lambda: self.gate.metrics()['pgturnstile_sessions{state="awaiting_evidence"}'] == 1)
+
+    def behind(self, database, mark):
+        """Everything is recorded: how often the write was done."""
+        self.order.write_text("none")
+        self.gate.served()
+        return database.one("SELECT count(*) FROM shop.notes WHERE test = 'any-moment-held' AND body = %s", mark)
+
+
+@pytest.fixture(scope="module")
+def slow(world):
+    disk = SlowDisk(world)
+    yield disk
+    disk.gate.stop()
+    proof = disk.gate.verify()
+    assert proof.returncode == 0, proof.stdout + proof.stderr
+
+
+def test_a_cancel_while_a_statement_waits_for_its_record(slow, database):
+    """Nothing runs yet: as one that comes before its statement, it goes nowhere."""
+    with Client(slow.gate) as client:
+        slow.held(client, "cancel")
+        wire.cancel(slow.gate, client.key)
+        assert tags(client.until_ready()) == "CZ"
+    assert slow.behind(database, "cancel") == 1
+
+
+def test_a_fatal_of_the_server_while_a_statement_waits_for_its_record(slow, database):
+    with Client(slow.gate) as client:
+        pid = backend_pid(client)
+        slow.held(client, "fatal")
+        assert database.one("SELECT pg_terminate_backend(%s)", pid)
+        got = client.rest()
+        assert tags(got) == "E" and end_of(got)[:2] == ("FATAL", "57P01"), got
+    assert slow.behind(database, "fatal") == 0
+
+
+def test_a_client_that_goes_while_its_statement_waits_for_its_record(slow, database):
+    """Its connection broke off (no Terminate, no end of TLS): what had not left goes nowhere."""
+    with Client(slow.gate) as client:
+        pid = backend_pid(client)
+        slow.held(client, "gone")
+    wait_until("its end at the target", lambda: state(database, pid) == "gone")
+    assert slow.behind(database, "gone") == 0
 
 
 # --- over the cap -------------------------------------------------------------------------------------------------

@@ -388,7 +388,7 @@ fn moves_names(sql: &Sql) -> bool {
 
 fn names_bare(sql: &Sql) -> bool {
     match sql {
-        Sql::Declare(_, inner) => names_bare(inner),
+        Sql::Declare(_, inner) | Sql::Prepare(_, inner) => names_bare(inner),
         _ => matches!(
             sql,
             Sql::Read
