@@ -30,7 +30,7 @@ use super::fence::{Fence, behind_the_fence, fence_admits_text, names_behind_the_
 use super::judge::{Decision, Fence as FenceKind, Verdict};
 use super::masking::Described;
 use super::names::{Lookup, Portal};
-use super::refuse::{Skip, Stand, absent, bad_formats, bad_name, function_call, too_many_names};
+use super::refuse::{Skip, Stand, absent, bad_formats, bad_name, function_call, text_of, too_many_names};
 use super::relay::Relay;
 use crate::evidence::Mark;
 
@@ -585,12 +585,5 @@ impl Relay {
             plan: None,
             portal: None,
         })
-    }
-}
-
-fn text_of(frame: &[u8]) -> &[u8] {
-    match Message::parse(frame) {
-        Ok(Message::Query(query)) => query.text(),
-        Ok(_) | Err(_) => b"",
     }
 }

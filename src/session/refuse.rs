@@ -170,3 +170,11 @@ pub(super) fn too_many_names() -> Refusal {
          32 MiB of text). Next: close some, or DEALLOCATE ALL",
     )
 }
+
+/// The text of a Query.
+pub(super) fn text_of(frame: &[u8]) -> &[u8] {
+    match Message::parse(frame) {
+        Ok(Message::Query(query)) => query.text(),
+        Ok(_) | Err(_) => b"",
+    }
+}
