@@ -124,7 +124,7 @@ pub(super) fn array(look: &mut Look<'_>, value: &[u8], out: &mut Vec<u8>) -> Res
 
 /// What finds something in bytes of a type that is not known: taken as text, and as the array or record that they are.
 pub(super) fn search<'v>(look: &Look<'_>, value: &'v [u8]) -> Option<Detector> {
-    if let Some(found) = look.first(value) {
+    if let Some(found) = look.first_in_bytes(value) {
         return Some(found);
     }
     let mut left = vec![value];
@@ -165,7 +165,7 @@ pub(super) fn search<'v>(look: &Look<'_>, value: &'v [u8]) -> Option<Detector> {
             None => {
                 // No container: what is read here is read nowhere else. The whole was searched above.
                 let found = guess::bytes(look, bytes);
-                let found = if whole { found } else { found.or_else(|| look.first(bytes)) };
+                let found = if whole { found } else { found.or_else(|| look.first_in_bytes(bytes)) };
                 if found.is_some() {
                     return found;
                 }

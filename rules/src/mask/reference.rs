@@ -6,8 +6,12 @@
 //! tests of their own). Property tests and the fuzz target `mask_differential` hold [`Masker`](super::row::Masker) against
 //! it. It recurses, and its time grows with the square of a value: for tests, of values that are small.
 
+mod parts;
+
 use pgturnstile_proto::backend::{CopyData, DataRow};
 use pgturnstile_proto::encode;
+
+use parts::{Array, Kind, array_parts, bytea, json_parts, multirange, range, record};
 
 use super::detect::{self, Detector, Detectors, Match, match_at};
 use super::number;
@@ -210,21 +214,19 @@ impl Twin<'_> {
             Shape::Int8Binary => self.number(number::int8(value)),
             Shape::NumericBinary => self.number(number::numeric(value)),
             Shape::Float8Binary => self.number(number::float8(value)),
-            Shape::ByteaText => self.first(&bytea(value)),
+            Shape::ByteaText => self.first_of_bytes(&bytea(value)),
+            Shape::Opaque => self.first_of_bytes(value),
             Shape::OpaqueText => self.opaque(value),
             Shape::OpaqueBinary | Shape::UnknownBinary => {
-                self.first(value).or_else(|| self.inside(value, true))
+                self.first_of_bytes(value).or_else(|| self.inside(value, true))
             }
             Shape::Json | Shape::JsonbBinary => {
                 // A version byte stands before `jsonb` in binary.
                 self.first_of_json(value.strip_prefix(&[1]).unwrap_or(value))
             }
-            Shape::Text
-            | Shape::Opaque
-            | Shape::TextArray
-            | Shape::NumberArray
-            | Shape::ArrayBinary
-            | Shape::Unknown => self.first(value),
+            Shape::Text | Shape::TextArray | Shape::NumberArray | Shape::ArrayBinary | Shape::Unknown => {
+                self.first(value)
+            }
         }
     }
 
@@ -240,6 +242,16 @@ impl Twin<'_> {
 
     fn first(&self, value: &[u8]) -> Option<Detector> {
         find(self.detectors, value).first().map(|found| found.detector)
+    }
+
+    fn first_of_bytes(&self, value: &[u8]) -> Option<Detector> {
+        let text = String::from_utf8(value.to_vec()).is_ok();
+        let by_chance = |found: &Match| {
+            let matched = value.get(found.start..found.end).unwrap_or_default();
+            found.detector == Detector::Email && (matched.len() < 12 || !matched.is_ascii())
+        };
+        let mut found = find(self.detectors, value).into_iter();
+        found.find(|found| text || !by_chance(found)).map(|found| found.detector)
     }
 
     fn number(&self, decimal: Option<String>) -> Option<Detector> {
@@ -356,7 +368,7 @@ impl Twin<'_> {
                         .into_iter()
                         .find_map(|bound| self.guess(bound))
                 });
-                return number.or_else(|| if whole { None } else { self.first(value) });
+                return number.or_else(|| if whole { None } else { self.first_of_bytes(value) });
             }
         };
         let is_inner = |oid: u32| matches!(Shape::of(oid, true), Shape::ArrayBinary | Shape::OpaqueBinary);
@@ -381,7 +393,7 @@ impl Twin<'_> {
         let hex = |at: usize| {
             let digits = value.get(at + 2..)?;
             let end = digits.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(digits.len());
-            self.first(&bytea(value.get(at..at + 2 + end)?))
+            self.first_of_bytes(&bytea(value.get(at..at + 2 + end)?))
         };
         let exponent = |at: usize| {
             let of_number = |byte: &u8| byte.is_ascii_digit() || b".-".contains(byte);
@@ -423,7 +435,7 @@ impl Twin<'_> {
             }
             Some(_) | None => {
                 let escaped = value.contains(&b'\\') && self.first(value).is_none();
-                match self.first(&bytea(value)).filter(|_| escaped) {
+                match self.first_of_bytes(&bytea(value)).filter(|_| escaped) {
                     Some(detector) => self.null(Some(detector)),
                     None => became(value, self.text(value)),
                 }
@@ -468,201 +480,4 @@ impl Twin<'_> {
 
 fn became(value: &[u8], out: Vec<u8>) -> Became {
     if out == value { Became::Kept } else { Became::Value(out) }
-}
-
-/// What stands between the double quotes that open at the front, and its closing quote, where there is one.
-fn quoted(value: &[u8]) -> (Vec<u8>, Option<u8>) {
-    let mut inside = Vec::new();
-    let mut bytes = value.iter().skip(1).copied();
-    while let Some(byte) = bytes.next() {
-        if byte == b'"' {
-            return (inside, Some(b'"'));
-        }
-        inside.push(byte);
-        if byte == b'\\' {
-            inside.extend(bytes.next());
-        }
-    }
-    (inside, None)
-}
-
-/// The parts of an array's text: whether one was quoted, what it holds, and its closing quote. A mark is a part of its own.
-fn array_parts(value: &[u8]) -> Vec<(bool, Vec<u8>, Option<u8>)> {
-    let mut parts = Vec::new();
-    let mut rest = value;
-    while let Some(first) = rest.first() {
-        let bytes = if *first == b'"' {
-            let (inside, close) = quoted(rest);
-            let bytes = 1 + inside.len() + usize::from(close.is_some());
-            parts.push((true, inside, close));
-            bytes
-        } else if b"{},".contains(first) {
-            parts.push((false, vec![*first], None));
-            1
-        } else {
-            let end = rest.iter().position(|byte| b"{},\"".contains(byte)).unwrap_or(rest.len());
-            // What begins so is no array's, however far it goes.
-            parts.push((false, rest.get(..end).unwrap_or_default().to_vec(), None));
-            end
-        };
-        rest = rest.get(bytes..).unwrap_or_default();
-    }
-    parts
-}
-
-enum Kind {
-    Text,
-    Number,
-    Mark,
-    Foreign,
-}
-
-/// The parts of a JSON text; nothing behind what is foreign to it.
-fn json_parts(value: &[u8]) -> Vec<(Kind, Vec<u8>)> {
-    let mut parts = Vec::new();
-    let mut rest = value;
-    while let Some(first) = rest.first() {
-        let bytes = match first {
-            b'"' => {
-                let (inside, close) = quoted(rest);
-                let bytes = 1 + inside.len() + usize::from(close.is_some());
-                parts.push((Kind::Mark, vec![b'"']));
-                parts.push((Kind::Text, inside));
-                parts.push((Kind::Mark, close.into_iter().collect()));
-                bytes
-            }
-            b'-' | b'0'..=b'9' => {
-                let end =
-                    rest.iter().position(|byte| !b"0123456789+-.eE".contains(byte)).unwrap_or(rest.len());
-                parts.push((Kind::Number, rest.get(..end).unwrap_or_default().to_vec()));
-                end
-            }
-            byte if b" \t\n\r{}[],:trufalsen".contains(byte) => {
-                parts.push((Kind::Mark, vec![*byte]));
-                1
-            }
-            _ => {
-                parts.push((Kind::Foreign, Vec::new()));
-                return parts;
-            }
-        };
-        rest = rest.get(bytes..).unwrap_or_default();
-    }
-    parts
-}
-
-/// `bytea` as text, decoded.
-fn bytea(value: &[u8]) -> Vec<u8> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    if let Some(digits) = value.strip_prefix(b"\\x") {
-        let pairs =
-            digits.chunks_exact(2).map(|pair| Some(digit(pair.first()?)? * 16 + digit(pair.get(1)?)?));
-        return pairs.flatten().collect();
-    }
-    let mut out = Vec::new();
-    let mut at = 0;
-    while let Some(byte) = value.get(at) {
-        let octal = value.get(at + 1..at + 4).and_then(|digits| std::str::from_utf8(digits).ok());
-        let octal = octal.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (byte, value.get(at + 1), octal) {
-            (b'\\', _, Some(decoded)) => {
-                out.push(decoded);
-                at += 4;
-            }
-            (b'\\', Some(b'\\'), None) => {
-                out.push(b'\\');
-                at += 2;
-            }
-            (byte, _, _) => {
-                out.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    out
-}
-
-/// Bytes that are taken off the front, word by word.
-struct Cursor<'b>(&'b [u8]);
-
-impl<'b> Cursor<'b> {
-    fn word(&mut self) -> Option<i32> {
-        let (word, rest) = self.0.split_first_chunk::<4>()?;
-        self.0 = rest;
-        Some(i32::from_be_bytes(*word))
-    }
-
-    fn sized(&mut self) -> Option<Option<&'b [u8]>> {
-        match self.word()? {
-            -1 => Some(None),
-            length => {
-                let (value, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
-                self.0 = rest;
-                Some(Some(value))
-            }
-        }
-    }
-}
-
-struct Array<'b> {
-    head: &'b [u8],
-    oid: u32,
-    elements: Vec<Option<&'b [u8]>>,
-}
-
-impl<'b> Array<'b> {
-    fn read(value: &'b [u8]) -> Option<Array<'b>> {
-        let mut cursor = Cursor(value);
-        let (dimensions, flag, oid) = (cursor.word()?, cursor.word()?, cursor.word()?.cast_unsigned());
-        if !(0..=6).contains(&dimensions) || !(0..=1).contains(&flag) {
-            return None;
-        }
-        let mut count = i64::from(dimensions > 0);
-        for _ in 0..dimensions {
-            let size = i64::from(cursor.word()?);
-            cursor.word()?;
-            count = count.checked_mul(size).filter(|_| size >= 0)?;
-        }
-        let head = value.get(..value.len() - cursor.0.len())?;
-        let mut elements = Vec::new();
-        for _ in 0..count {
-            elements.push(cursor.sized()?);
-        }
-        cursor.0.is_empty().then_some(Array { head, oid, elements })
-    }
-}
-
-fn record(value: &[u8]) -> Option<Vec<(u32, &[u8])>> {
-    let mut cursor = Cursor(value);
-    let mut fields = Vec::new();
-    for _ in 0..u32::try_from(cursor.word()?).ok()? {
-        let oid = cursor.word()?.cast_unsigned();
-        fields.extend(cursor.sized()?.map(|field| (oid, field)));
-    }
-    cursor.0.is_empty().then_some(fields)
-}
-
-fn range(value: &[u8]) -> Option<Vec<&[u8]>> {
-    let (flags, rest) = value.split_first()?;
-    if *flags >= 32 {
-        return None;
-    }
-    let mut cursor = Cursor(rest);
-    let mut bounds = Vec::new();
-    for infinite in [8, 16] {
-        if flags & 1 == 0 && flags & infinite == 0 {
-            bounds.push(cursor.sized()??);
-        }
-    }
-    cursor.0.is_empty().then_some(bounds)
-}
-
-fn multirange(value: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut cursor = Cursor(value);
-    let mut bounds = Vec::new();
-    for _ in 0..u32::try_from(cursor.word()?).ok()? {
-        bounds.extend(range(cursor.sized()??)?);
-    }
-    cursor.0.is_empty().then_some(bounds)
 }

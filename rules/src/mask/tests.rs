@@ -273,6 +273,29 @@ fn values_in_binary_of_no_known_type_are_left_alone() {
     }
 }
 
+/// Images and what is encrypted are bytes of every kind: an address of six of them is chance. Text in them is found.
+#[test]
+fn random_bytes_hold_nothing() {
+    let mut state = 42_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    const EACH: usize = 200;
+    for shape in [Shape::Opaque, Shape::UnknownBinary] {
+        let lost = (0..EACH)
+            .filter(|_| {
+                let image: Vec<u8> = (0..20_000).map(|_| random()).collect();
+                one(shape, &image).is_none()
+            })
+            .count();
+        assert!(lost <= 1, "{lost} of {EACH}");
+        let hidden = [b"\xFF\xD8\xFF\xE0".as_slice(), b"by ann.oneil@example.org", b"\0\xFF\xFF"].concat();
+        assert_eq!(one(shape, &hidden), None);
+        assert_eq!(one(shape, b"a@b.cc"), None);
+    }
+}
+
 /// A field of a record is searched by itself: the length word before it is no part of it, though it may look like a digit.
 #[test]
 fn a_length_word_hides_no_field() {

@@ -18,6 +18,9 @@ use super::{binary, guess, json};
 /// Bytes that a value may grow by, through stand-ins that are longer than what they stand for. Beyond it constants stand in.
 pub const GROWTH_BYTES_MAX: usize = 65_536;
 
+/// Bytes of an e-mail address at least, where it stands in bytes that are no text.
+const ADDRESS_BYTES_MIN: usize = 12;
+
 /// What the detectors need to mask values: which, the key, and what they found.
 #[derive(Debug)]
 pub struct Look<'l> {
@@ -44,6 +47,18 @@ impl Look<'_> {
     /// What finds something in bytes taken as text.
     pub(super) fn first(&self, value: &[u8]) -> Option<Detector> {
         detect::find(self.detectors, value).next().map(|found| found.detector)
+    }
+
+    /// What finds something in bytes that may be anything: where they are no text, an address as short as chance makes one is
+    /// none (in a megabyte of random bytes there are some hundred of six bytes).
+    pub(super) fn first_in_bytes(&self, value: &[u8]) -> Option<Detector> {
+        let text = std::str::from_utf8(value).is_ok();
+        let by_chance = |found: &Match| {
+            let matched = value.get(found.start..found.end).unwrap_or_default();
+            found.detector == Detector::Email && (matched.len() < ADDRESS_BYTES_MIN || !matched.is_ascii())
+        };
+        let mut found = detect::find(self.detectors, value);
+        found.find(|found| text || !by_chance(found)).map(|found| found.detector)
     }
 
     /// What finds the number itself.
@@ -107,12 +122,12 @@ impl Look<'_> {
             Shape::Float8Binary => self.number(number::float8(value)),
             Shape::NumberText | Shape::FloatText => self.number(number::text(value)),
             Shape::ByteaText => self.bytea(value),
+            Shape::Opaque => self.first_in_bytes(value),
             Shape::OpaqueText => self.opaque_text(value),
             Shape::Json | Shape::JsonbBinary => json::search(self, value),
             Shape::Text
             | Shape::TextArray
             | Shape::NumberArray
-            | Shape::Opaque
             | Shape::ArrayBinary
             | Shape::OpaqueBinary
             | Shape::Unknown
@@ -191,9 +206,9 @@ impl Look<'_> {
     /// `bytea` as text, in both of its forms (`byteaout`, src/backend/utils/adt/varlena.c).
     pub(super) fn bytea(&self, value: &[u8]) -> Option<Detector> {
         match value.strip_prefix(b"\\x") {
-            Some(digits) => self.first(&unhex(digits)),
-            None if memchr::memchr(b'\\', value).is_some() => self.first(&unescape_bytea(value)),
-            None => self.first(value),
+            Some(digits) => self.first_in_bytes(&unhex(digits)),
+            None if memchr::memchr(b'\\', value).is_some() => self.first_in_bytes(&unescape_bytea(value)),
+            None => self.first_in_bytes(value),
         }
     }
 
@@ -212,7 +227,7 @@ impl Look<'_> {
         memchr::memmem::find_iter(value, b"\\x").find_map(|at| {
             let digits = value.get(at + 2..)?;
             let length = digits.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-            self.first(&unhex(digits.get(..length)?))
+            self.first_in_bytes(&unhex(digits.get(..length)?))
         })
     }
 
