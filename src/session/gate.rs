@@ -17,6 +17,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use pgturnstile_proto::frontend::{self, Message, ObjectKind};
 use pgturnstile_proto::{FrontendTag, backend::TransactionStatus, encode};
@@ -304,6 +305,7 @@ impl Relay {
             self.gate.fence = Some(Fence::of_query(&decision, record));
         }
         self.judge.temp_unread |= decision.may_make_temporary;
+        self.names.forwarded(&decision);
         let proven = decision.proven;
         let run = self.run_of(decision, record, mark);
         self.release(len, mark, proven, Expectation::Query(run))
@@ -355,9 +357,10 @@ impl Relay {
         // A server that still has the name denies the Parse, and the change is undone; code of the database's users may
         // have dropped it meanwhile, and then the server runs this text under it.
         let undo = Some(self.names.set_statement(&name, Some(Arc::clone(&prepared)), self.batch));
-        if full && self.gate.fence.is_none() {
+        if full {
             // Even parse analysis may run code: input functions of types and domains on constants.
-            self.gate.fence = Some(Fence::of_parse(facts, record));
+            self.names.moved();
+            self.gate.fence.get_or_insert(Fence::of_parse(facts, record));
         }
         self.gate.batch_open = true;
         self.up.pass(len);
@@ -422,7 +425,9 @@ impl Relay {
         self.judge.temp_unread |= decision.may_make_temporary;
         self.raise_fence(&decision, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
+        self.names.forwarded(&decision);
         let bound = Portal {
+            by_name: decision.runs_by_name().then(AtomicU64::default),
             cursor: self.cursor_of(&decision),
             statement: Arc::new(statement.judged_again(decision)),
             record,
@@ -470,6 +475,8 @@ impl Relay {
             self.gate.copy = CopyPhase::Awaited;
             self.gate.copies_left = decision.copies_in;
         }
+        self.names.forwarded(&decision);
+        self.names.runs(&portal);
         // Its Bind's record is durable before BindComplete leaves, and every row comes behind that.
         self.describe_for_masking(&decision, &portal, &name);
         let mut run = self.run_of(decision, portal.record, None);

@@ -135,6 +135,20 @@ impl Decision {
         })
     }
 
+    /// Whether a statement runs what a name stands for.
+    pub fn runs_by_name(&self) -> bool {
+        self.facts
+            .statements
+            .iter()
+            .any(|statement| matches!(statement.named, Some(NamedUse::Fetch(_) | NamedUse::Execute(_))))
+    }
+
+    /// Whether running it may give a name of a statement or cursor another meaning.
+    pub fn may_move_names(&self) -> bool {
+        let ends = |statement: &StatementFacts| statement.transaction.is_some();
+        !self.proven || self.uses_names || self.facts.statements.iter().any(ends)
+    }
+
     #[cfg(test)]
     pub(super) fn for_tests() -> Self {
         Self {
@@ -363,7 +377,8 @@ impl Judge {
                 };
                 let statement = Arc::new(self.carried(facts, record, decision, index, names));
                 let described = Described::default();
-                let portal = Portal { statement, record, described, cursor: None, batch: None };
+                let portal =
+                    Portal { statement, record, described, cursor: None, batch: None, by_name: None };
                 names.put_portal(name.as_bytes(), Arc::new(portal));
             }
             Some(NamedUse::Close(Some(name))) => names.drop_portal(name.as_bytes()),

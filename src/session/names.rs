@@ -7,10 +7,15 @@
 //! stood for). A name whose change is pending from an earlier batch cannot be used: the frontend gate waits until the
 //! server has answered. Fails: a full table refuses new names; nothing is evicted.
 //!
+//! A portal that runs what another name stands for (FETCH, EXECUTE) is only good as long as that name stands for the same:
+//! PostgreSQL fixes its columns at Bind, and reads whatever rows come later by them, raw bytes of one type as another's
+//! (`PortalStart`, src/backend/tcop/pquery.c). [`Names::moved`] counts what may have moved a name, and [`Names::stands`] is
+//! asked before each Execute.
+//!
 //! Keys are at most 63 bytes: SQL cuts longer names there, so the gateway refuses longer ones on the protocol's side.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::judge::Decision;
@@ -72,6 +77,8 @@ pub struct Portal {
     pub cursor: Option<Weak<Portal>>,
     /// Batch of its Bind: protocol portals end with their transaction. `None`: a SQL cursor.
     pub batch: Option<Batch>,
+    /// Where it runs what another name stands for: up to which count of [`Names::moved`] that is what it was at its Bind.
+    pub by_name: Option<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -108,6 +115,7 @@ pub struct Names {
     statements: HashMap<Box<[u8]>, Slot<Prepared>>,
     portals: HashMap<Box<[u8]>, Slot<Portal>>,
     text_bytes: Arc<AtomicUsize>,
+    moves: u64,
 }
 
 fn look<T>(table: &HashMap<Box<[u8]>, Slot<T>>, name: &[u8], batch: Batch) -> Lookup<T> {
@@ -173,14 +181,53 @@ impl Names {
 
     /// A Parse or PREPARE of `name` is on its way.
     pub fn set_statement(&mut self, name: &[u8], value: Option<Arc<Prepared>>, batch: Batch) -> Undo {
+        self.named(name);
         let before = change(&mut self.statements, name, value, batch);
         Undo(Change::Statement { name: name.into(), before })
     }
 
     /// A Bind or DECLARE of `name` is on its way.
     pub fn set_portal(&mut self, name: &[u8], value: Option<Arc<Portal>>, batch: Batch) -> Undo {
+        self.named(name);
+        if let Some(portal) = &value {
+            self.runs(portal);
+        }
         let before = change(&mut self.portals, name, value, batch);
         Undo(Change::Portal { name: name.into(), before })
+    }
+
+    /// Something is on its way to the server that may give a name of a statement or cursor another meaning: code, a name that
+    /// is made or dropped, the end of a transaction or of a part of one.
+    pub fn moved(&mut self) {
+        self.moves += 1;
+    }
+
+    /// A statement is on its way.
+    pub fn forwarded(&mut self, decision: &Decision) {
+        if decision.may_move_names() {
+            self.moved();
+        }
+    }
+
+    /// Nothing reads what has no name.
+    fn named(&mut self, name: &[u8]) {
+        if !name.is_empty() {
+            self.moved();
+        }
+    }
+
+    /// Whether what a portal runs by name is what it was at its Bind, for certain.
+    pub fn stands(&self, portal: &Portal) -> bool {
+        // Relaxed, here and below: one task writes and reads it.
+        portal.by_name.as_ref().is_none_or(|mark| mark.load(Ordering::Relaxed) == self.moves)
+    }
+
+    /// A portal is bound, or runs: what it does to other names by that does not move its own, whose columns, or rows, the
+    /// server has taken by then.
+    pub fn runs(&self, portal: &Portal) {
+        if let Some(mark) = &portal.by_name {
+            mark.store(self.moves, Ordering::Relaxed);
+        }
     }
 
     /// The server carried the change out.
@@ -271,6 +318,7 @@ mod tests {
             described: Described::default(),
             cursor: None,
             batch: Some(1),
+            by_name: None,
         };
         let parse = names.set_statement(b"", Some(first), 1);
         let bind = names.set_portal(b"p", Some(Arc::new(portal)), 1);
@@ -325,6 +373,35 @@ mod tests {
         }
         names.forget_statements();
         assert_eq!((record(&names, b"", 2), record(&names, b"a", 2)), (Some(1), None));
+    }
+
+    #[test]
+    fn a_portal_by_name_stands_until_a_name_moves() {
+        let mut names = Names::default();
+        let portal = |by_name| Portal {
+            statement: prepared(1),
+            record: 2,
+            described: Described::default(),
+            cursor: None,
+            batch: Some(1),
+            by_name,
+        };
+        let by_name = || Arc::new(portal(Some(AtomicU64::default())));
+        let (fetch, select) = (by_name(), portal(None));
+        drop(names.set_portal(b"p", Some(Arc::clone(&fetch)), 1));
+        assert!(names.stands(&fetch) && names.stands(&select));
+        names.moved();
+        assert!(!names.stands(&fetch) && names.stands(&select));
+        let next = by_name();
+        drop(names.set_portal(b"q", Some(Arc::clone(&next)), 1));
+        assert!(names.stands(&next) && !names.stands(&fetch));
+        names.moved();
+        names.runs(&next);
+        assert!(names.stands(&next), "its own run does not move it");
+        drop(names.set_portal(b"", None, 1));
+        assert!(names.stands(&next), "nothing reads the unnamed portal");
+        drop(names.set_portal(b"cursor", None, 1));
+        assert!(!names.stands(&next), "a cursor that is closed by the protocol");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Whether a portal still gives what its Bind was judged by.
 //!
 //! Owns: the judgement at Execute. May not: forward a frame, or change a name. Fails closed: a portal of an earlier batch is
-//! judged again, by the policy and the catalog of now; one whose fields bear other labels now, or whose FETCH means another
-//! cursor now, is refused: the server goes by what they were at the Bind (`PortalRun`, src/backend/tcop/pquery.c).
+//! judged again, by the policy and the catalog of now; one whose fields bear other labels now, or whose FETCH or EXECUTE
+//! means another cursor or statement now, or may, is refused: the server goes by what they were at the Bind (`PortalRun`, src/backend/tcop/pquery.c).
 
 use std::sync::{Arc, Weak};
 
@@ -39,7 +39,8 @@ impl Relay {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        Ok(if same { Verdict::Allow(now) } else { Verdict::Refuse(declared_anew(), Some(now)) })
+        let stands = same && self.names.stands(portal);
+        Ok(if stands { Verdict::Allow(now) } else { Verdict::Refuse(declared_anew(), Some(now)) })
     }
 }
 
@@ -48,7 +49,7 @@ fn declared_anew() -> Refusal {
     Refusal::built_in(
         "34000",
         "built-in: cursor-moved",
-        "pgturnstile refused to execute a portal that is bound to a FETCH: its cursor was closed or declared anew since the Bind. \
-         Next: bind the FETCH again",
+        "pgturnstile refused to execute a portal that is bound to a FETCH or EXECUTE: its cursor or prepared statement was closed or \
+         made anew since the Bind, or may have been. Next: bind it again",
     )
 }

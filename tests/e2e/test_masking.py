@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from harness import HANG_S, binary
+from wire import SYNC, Client, bind, close, errors, execute, parse, query, row, tags
 
 CARD = "4111111111111111"
 SPACED = "4111 1111 1111 1111"
@@ -186,6 +187,104 @@ def test_the_record_says_what_and_how_often(masking):
     assert counts
     shown = subprocess.run([binary(), "evidence", "show", masking.evidence], capture_output=True, text=True, timeout=HANG_S)
     assert "detector ssn" in shown.stdout, shown.stderr
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        [query("CLOSE cc"), query(f"DECLARE cc CURSOR FOR SELECT '{CARD}{CARD}'::text")],
+        [query("CLOSE ALL"), query(f"DECLARE cc CURSOR FOR SELECT '{CARD}{CARD}'::text")],
+        [(close("P", "cc"), SYNC), query(f"DECLARE cc CURSOR FOR SELECT '{CARD}{CARD}'::text")],
+        [(parse("CLOSE cc"), bind(), execute(), SYNC), (parse(f"DECLARE cc CURSOR FOR SELECT '{CARD}{CARD}'::text"), bind(), execute(), SYNC)],
+        [query("ROLLBACK TO SAVEPOINT before"), query(f"DECLARE cc CURSOR FOR SELECT '{CARD}{CARD}'::text")],
+    ],
+)
+@pytest.mark.parametrize("to_text", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_portal_by_name_is_refused_when_its_name_has_moved(masking, gate, moves, to_text, masked):
+    """PostgreSQL would read the rows of the new cursor by the types of the old one: in clear, or into its own memory."""
+    first = "7::int4" if to_text else "'x'::text"
+    with Client(masking if masked else gate) as client:
+        client.ask(query("BEGIN; SAVEPOINT before"))
+        assert not errors(client.ask(query(f"DECLARE cc CURSOR FOR SELECT {first}")))
+        bound = client.ask(parse("FETCH ALL FROM cc", name="s"), bind(portal="p", statement="s"), SYNC)
+        assert tags(bound) == "12Z", bound
+        for move in moves:
+            frames = move if isinstance(move, tuple) else (move,)
+            # Back before the savepoint the portal is gone with its cursor.
+            assert not errors(client.ask(*frames))
+        got = client.ask(execute("p"), SYNC)
+        assert tags(got) == "EZ", got
+        # CLOSE ALL closes portals as well.
+        said = "does not exist" if moves[0] == query("CLOSE ALL") else "bind it again"
+        assert errors(got)[0]["C"] == "34000" and said in errors(got)[0]["M"]
+        client.ask(query("ROLLBACK"))
+        # The session goes on, and a portal whose name did not move runs, in parts too.
+        client.ask(query("BEGIN; DECLARE cc CURSOR FOR SELECT generate_series(1, 5)"))
+        got = client.ask(parse("FETCH ALL FROM cc", name="t"), bind(portal="q", statement="t"), execute("q", rows=2), SYNC)
+        assert tags(got) == "12DDsZ", got
+        assert tags(client.ask(execute("q"), SYNC)) == "DDDCZ"
+
+
+def test_a_portal_of_an_execute_is_refused_when_the_statement_is_another(masking):
+    with Client(masking) as client:
+        client.ask(query("BEGIN"))
+        client.ask(query("PREPARE pp AS SELECT 7::int4"))
+        client.ask(parse("EXECUTE pp", name="s"), bind(portal="p", statement="s"), SYNC)
+        client.ask(query("DEALLOCATE pp"))
+        client.ask(query(f"PREPARE pp AS SELECT '{CARD}'::text"))
+        got = client.ask(execute("p"), SYNC)
+        assert errors(got) and errors(got)[0]["C"] == "34000", got
+        assert CARD.encode() not in b"".join(body for _, body in got)
+
+
+def test_binary_copies_keep_ordinary_values(masking):
+    """Eight bytes are not taken for a card because they can be read as one."""
+    makers = {
+        "(n * 1.37)::float8": "float8", "timestamptz '2011-03-01' + n * interval '17 minutes'": "timestamptz",
+        "'ABC' || lpad(n::text, 5, '0')": "text", "'C0' || lpad(n::text, 6, '0')": "text", "n * 7919::bigint": "bigint",
+        "array[(n * 1.37)::float8]": "float8[]", "row((n * 1.37)::float8)": None,
+    }
+    with masking.connect() as db, db.cursor() as cursor:
+        for maker, kind in makers.items():
+            with cursor.copy(f"COPY (SELECT {maker} FROM generate_series(1, 5000) AS n) TO STDOUT (FORMAT binary)") as copy:
+                data = b"".join(bytes(block) for block in copy)
+            at, nulls, rows = 19, 0, 0
+            while data[at : at + 2] != b"\xff\xff":
+                length = int.from_bytes(data[at + 2 : at + 6], "big", signed=True)
+                nulls += length < 0
+                rows += 1
+                at += 6 + max(length, 0)
+            assert (rows, nulls) == (5000, 0), maker
+        cursor = db.cursor(binary=True)
+        got = cursor.execute("SELECT row((n * 1.37)::float8) FROM generate_series(1, 5000) AS n").fetchall()
+        assert sum(value is None for (value,) in got) == 0
+
+
+@pytest.mark.parametrize("options", ["DELIMITER ' '", "DELIMITER '-'", "DELIMITER '@'", "DELIMITER 'A'", "(FORMAT csv, QUOTE '-', ESCAPE '\"')", "(FORMAT csv, QUOTE '4')", "(FORMAT csv, DELIMITER '1', QUOTE '@')"])
+def test_no_spelling_of_copy_hides_a_value(masking, options):
+    query_ = f"SELECT 'pay {SPACED}', '{SSN}', '415-555-0134', '{EMAIL}', '{KEY}'"
+    with masking.connect() as db, db.cursor() as cursor:
+        with cursor.copy(f"COPY ({query_}) TO STDOUT {options}") as copy:
+            data = b"".join(bytes(block) for block in copy)
+    with masking.database.superuser() as db, db.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE spelled (a text, b text, c text, d text, e text)")
+        with cursor.copy(f"COPY spelled FROM STDIN {options}") as copy:
+            copy.write(data)
+        got = cursor.execute("SELECT * FROM spelled").fetchone()
+    assert got == ("pay [card]", "[ssn]", "[phone]", "[email]", "[api-key]")
+
+
+def test_what_was_masked_is_recorded_where_the_session_ends_first(masking):
+    with Client(masking) as client:
+        client.send(query("SELECT 1, 2, 3, note FROM people, generate_series(1, 3000) -- left"))
+        for _ in range(9):
+            client.read()
+    assert masking.wait_record(
+        "the record of what was masked before the client left",
+        lambda record: record["kind"] == "masked"
+        and any(c["place"] == "column 4" and c["by"] == "detector email" for c in record["payload"]["counts"]),
+    )
 
 
 def test_without_detectors_nothing_is_touched(people, gate):
