@@ -44,6 +44,9 @@ pub(super) struct CopySyncs {
     within: usize,
     /// Of a copy that has failed: may still be answered.
     owed: usize,
+    /// The copy runs in a batch of the extended protocol, which a server skips from its failure to its Sync; that Sync has
+    /// not been sent yet, as far as is known here.
+    in_batch: bool,
     /// Behind that failure, frames went the way of a batch that the server skips.
     skipped: bool,
 }
@@ -55,13 +58,19 @@ impl CopySyncs {
     }
 
     /// One more in a running copy.
-    pub(super) fn sent(&mut self) {
+    pub(super) fn sent(&mut self, in_batch: bool) {
         self.within += 1;
+        self.in_batch = in_batch;
     }
 
-    /// Frames of the batch were dropped as skipped.
+    /// Frames were dropped as skipped: those of a batch of its own behind a COPY of the simple protocol are none of its.
     pub(super) fn batch_skipped(&mut self) {
-        self.skipped |= self.within > 0 || self.owed > 0;
+        self.skipped |= self.in_batch && (self.within > 0 || self.owed > 0);
+    }
+
+    /// A Sync that ends a batch: what is skipped behind it is a later one's.
+    pub(super) fn batch_ended(&mut self) {
+        self.in_batch = false;
     }
 
     /// The server has answered with this.
@@ -73,7 +82,8 @@ impl CopySyncs {
             | BackendTag::ParameterStatus => {}
             // The first answer behind the request for data is the copy's own.
             BackendTag::ErrorResponse => {
-                *self = Self { within: 0, owed: self.within, skipped: self.within > 0 && self.skipped };
+                let skipped = self.within > 0 && self.skipped;
+                *self = Self { within: 0, owed: self.within, in_batch: self.in_batch, skipped };
             }
             BackendTag::Authentication
             | BackendTag::BackendKeyData
@@ -265,7 +275,7 @@ impl Relay {
 }
 
 /// Whether a running copy takes it.
-fn belongs_in_copy(tag: FrontendTag) -> bool {
+pub(super) fn belongs_in_copy(tag: FrontendTag) -> bool {
     match tag {
         FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => true,
         // The server takes no notice of it, also among the data of a copy that is over.

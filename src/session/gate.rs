@@ -23,7 +23,7 @@ use pgturnstile_proto::frontend::{self, Message, ObjectKind};
 use pgturnstile_proto::{FrontendTag, backend::TransactionStatus, encode};
 
 use super::account::Unrecorded;
-use super::copy_in::{CopyPhase, CopySyncs};
+use super::copy_in::{CopyPhase, CopySyncs, belongs_in_copy};
 use super::denial::PROTOCOL_VIOLATION;
 use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
@@ -191,7 +191,10 @@ impl Relay {
             {
                 return Err(End::client_fault(&fault));
             }
-            self.gate.copy_syncs.batch_skipped();
+            // Data of a copy that is over goes nowhere at the server either.
+            if !belongs_in_copy(header.tag) {
+                self.gate.copy_syncs.batch_skipped();
+            }
             self.up.swallow(header.len);
             return Ok(Step::Done);
         }
@@ -555,9 +558,11 @@ impl Relay {
         self.up.pass(len);
         if self.gate.copy == CopyPhase::Active {
             // The server ignores it (`CopyGetData`, src/backend/commands/copyfromparse.c), unless it has failed the copy.
-            self.gate.copy_syncs.sent();
+            let in_batch = matches!(self.queue.front(), Some(Expectation::Execute(_)));
+            self.gate.copy_syncs.sent(in_batch);
             return Ok(Step::Done);
         }
+        self.gate.copy_syncs.batch_ended();
         self.gate.skip = Skip::No;
         self.gate.batch_open = false;
         self.queue.push_back(Expectation::Sync { batch: self.batch });
