@@ -63,9 +63,10 @@ impl CopySyncs {
         self.in_batch = in_batch;
     }
 
-    /// Frames were dropped as skipped: those of a batch of its own behind a COPY of the simple protocol are none of its.
-    pub(super) fn batch_skipped(&mut self) {
-        self.skipped |= self.in_batch && (self.within > 0 || self.owed > 0);
+    /// A frame was dropped as skipped. One of a batch behind a COPY of the simple protocol is none of its, and data of a
+    /// copy that is over goes nowhere at the server either.
+    pub(super) fn skipped(&mut self, tag: FrontendTag) {
+        self.skipped |= self.in_batch && !belongs_in_copy(tag) && (self.within > 0 || self.owed > 0);
     }
 
     /// A Sync that ends a batch: what is skipped behind it is a later one's.
@@ -275,7 +276,7 @@ impl Relay {
 }
 
 /// Whether a running copy takes it.
-pub(super) fn belongs_in_copy(tag: FrontendTag) -> bool {
+fn belongs_in_copy(tag: FrontendTag) -> bool {
     match tag {
         FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail => true,
         // The server takes no notice of it, also among the data of a copy that is over.

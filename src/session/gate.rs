@@ -23,7 +23,7 @@ use pgturnstile_proto::frontend::{self, Message, ObjectKind};
 use pgturnstile_proto::{FrontendTag, backend::TransactionStatus, encode};
 
 use super::account::Unrecorded;
-use super::copy_in::{CopyPhase, CopySyncs, belongs_in_copy};
+use super::copy_in::{CopyPhase, CopySyncs};
 use super::denial::PROTOCOL_VIOLATION;
 use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
@@ -191,10 +191,7 @@ impl Relay {
             {
                 return Err(End::client_fault(&fault));
             }
-            // Data of a copy that is over goes nowhere at the server either.
-            if !belongs_in_copy(header.tag) {
-                self.gate.copy_syncs.batch_skipped();
-            }
+            self.gate.copy_syncs.skipped(header.tag);
             self.up.swallow(header.len);
             return Ok(Step::Done);
         }
