@@ -49,7 +49,7 @@ fn declared_anew() -> Refusal {
     Refusal::built_in(
         "34000",
         "built-in: cursor-moved",
-        "pgturnstile refused to execute a portal that is bound to a FETCH or EXECUTE: its cursor or prepared statement was closed or \
-         made anew since the Bind, or may have been. Next: bind it again",
+        "pgturnstile refused to execute a portal that is bound to a FETCH or EXECUTE: its cursor was closed or declared anew, or its \
+         prepared statement made anew, since the Bind, or may have been. Next: bind it again",
     )
 }
