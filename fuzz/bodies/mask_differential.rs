@@ -15,29 +15,6 @@ use pgturnstile_rules::mask::style::TokenKey;
 use pgturnstile_rules::mask::tally::Tally;
 use pgturnstile_rules::statement::facts::CopySpelling;
 
-const SHAPES: &[Shape] = &[
-    Shape::Text,
-    Shape::Json,
-    Shape::JsonbBinary,
-    Shape::NumberText,
-    Shape::FloatText,
-    Shape::Int8Binary,
-    Shape::NumericBinary,
-    Shape::Float8Binary,
-    Shape::UuidText,
-    Shape::UuidBinary,
-    Shape::ByteaText,
-    Shape::Opaque,
-    Shape::OpaqueText,
-    Shape::TextArray,
-    Shape::NumberArray,
-    Shape::ArrayBinary,
-    Shape::OpaqueBinary,
-    Shape::Unknown,
-    Shape::UnknownBinary,
-    Shape::Never,
-];
-
 const STYLES: &[Style] =
     &[Style::Null, Style::Fixed, Style::Last(4), Style::Domain, Style::Token(Canonical::Lower)];
 
@@ -63,7 +40,7 @@ pub fn run(data: &[u8]) {
             1 => ColumnMask::Null { why: "origin" },
             _ => ColumnMask::Clear,
         };
-        let Some(shape) = pick(SHAPES, shape) else { return };
+        let Some(shape) = pick(Shape::ALL, shape) else { return };
         columns.push(Column { mask, shape });
     }
     let (Some(style), spelling) = (pick(STYLES, next()), next()) else { return };

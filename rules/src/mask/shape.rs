@@ -51,15 +51,37 @@ pub enum Shape {
 }
 
 impl Shape {
+    /// Each of them once, for what draws shapes: tests and fuzz targets.
+    pub const ALL: &[Shape] = &[
+        Shape::Text,
+        Shape::Json,
+        Shape::JsonbBinary,
+        Shape::NumberText,
+        Shape::FloatText,
+        Shape::Int8Binary,
+        Shape::NumericBinary,
+        Shape::Float8Binary,
+        Shape::UuidText,
+        Shape::UuidBinary,
+        Shape::ByteaText,
+        Shape::Opaque,
+        Shape::OpaqueText,
+        Shape::TextArray,
+        Shape::NumberArray,
+        Shape::ArrayBinary,
+        Shape::OpaqueBinary,
+        Shape::Unknown,
+        Shape::UnknownBinary,
+        Shape::Never,
+    ];
+
     /// The shape of a type in a format.
     pub fn of(type_oid: u32, binary: bool) -> Shape {
         match (type_oid, binary) {
             // name, text, unknown, bpchar, varchar, xml, refcursor, cstring
-            (19 | 25 | 705 | 1042 | 1043 | 142 | 1790 | 2275, _) | (114 /* json */, true) => match type_oid {
-                114 => Shape::Json,
-                _ => Shape::Text,
-            },
-            (114 | 3802, false) => Shape::Json,
+            (19 | 25 | 705 | 1042 | 1043 | 142 | 1790 | 2275, _) => Shape::Text,
+            // json, and jsonb as text
+            (114, _) | (3802, false) => Shape::Json,
             (3802, true) => Shape::JsonbBinary,
             (20 | 1700, false) => Shape::NumberText,
             (20, true) => Shape::Int8Binary,

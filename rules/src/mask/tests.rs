@@ -599,30 +599,6 @@ fn raw() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-const SHAPES: &[Shape] = &[
-    Shape::Text,
-    Shape::Text,
-    Shape::Json,
-    Shape::JsonbBinary,
-    Shape::NumberText,
-    Shape::FloatText,
-    Shape::Int8Binary,
-    Shape::NumericBinary,
-    Shape::Float8Binary,
-    Shape::UuidText,
-    Shape::UuidBinary,
-    Shape::ByteaText,
-    Shape::Opaque,
-    Shape::OpaqueText,
-    Shape::TextArray,
-    Shape::NumberArray,
-    Shape::ArrayBinary,
-    Shape::OpaqueBinary,
-    Shape::Unknown,
-    Shape::UnknownBinary,
-    Shape::Never,
-];
-
 fn style() -> impl Strategy<Value = Style> {
     prop_oneof![
         Just(Style::Null),
@@ -639,7 +615,7 @@ fn column() -> impl Strategy<Value = Column> {
         1 => style().prop_map(|style| ColumnMask::Label { label: LabelId(3), style }),
         1 => Just(ColumnMask::Null { why: "origin" }),
     ];
-    (mask, proptest::sample::select(SHAPES)).prop_map(|(mask, shape)| Column { mask, shape })
+    (mask, proptest::sample::select(Shape::ALL)).prop_map(|(mask, shape)| Column { mask, shape })
 }
 
 fn plan_and_rows() -> impl Strategy<Value = (Plan, Vec<Vec<Option<Vec<u8>>>>)> {
