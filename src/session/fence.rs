@@ -9,9 +9,15 @@
 //!    ▲                                                                                             │
 //!    └───────────── ReadyForQuery, then the guarded settings read as they were at login ───────────┘
 //! ```
+//!
+//! A *full* fence lets nothing through but its own portal. A *relaxed* one stands behind a statement whose relations run code
+//! (triggers, views, rules, defaults): that code may have moved a name, the role or another guarded setting, and may move it
+//! back before anybody reads it. The same statement may come again, so that a batch fills a table that has triggers, and the
+//! transaction may end; nothing else follows in the batch.
 
 use std::sync::Arc;
 
+use pgturnstile_rules::class::Class;
 use pgturnstile_rules::statement::facts::TextFacts;
 
 use super::denial::{self, Refusal};
@@ -83,14 +89,24 @@ impl Relay {
         })
     }
 
-    /// Whether what this text names may mean something else behind the fence than what it was judged by: code that no text
-    /// names may have moved the search path, or made a temporary object, and may move it back before anybody looks. A
-    /// statement is planned at its Bind at the latest; the fence's own text may come again.
-    pub(super) fn fence_moves_names_of(&self, decision: &Decision) -> bool {
-        let fence = self.gate.fence.as_ref().filter(|fence| fence.kind == FenceKind::Relaxed);
-        // Facts are remembered by exact text. Digests would not do: two PREPAREs of one text share it, and not what they carry.
-        let again = |own: &Arc<TextFacts>| Arc::ptr_eq(own, &decision.facts);
-        decision.bare && fence.is_some_and(|fence| !fence.own_facts.as_ref().is_some_and(again))
+    /// Whether a judged text may follow behind a relaxed fence: what only ends or divides the transaction, and what is no
+    /// more than the fence's own statement again. It may be planned and run as another role by then, and so it was the first
+    /// time; a relation that the moved path would make another of is refused.
+    pub(super) fn relaxed_fence_admits(&self, decision: &Decision) -> bool {
+        let Some(fence) = self.gate.fence.as_ref().filter(|fence| fence.kind == FenceKind::Relaxed) else {
+            return true;
+        };
+        let again =
+            |own: &Arc<TextFacts>| Arc::ptr_eq(own, &decision.facts) || same_insert(own, &decision.facts);
+        decision.only_controls_transaction()
+            || !decision.mistakable && fence.own_facts.as_ref().is_some_and(again)
+    }
+
+    /// A portal was planned at its Bind, and yet it runs as whoever the code before has made the session: another one than
+    /// the fence's own is admitted as its text would be.
+    pub(super) fn relaxed_fence_admits_run(&self, portal: &Portal, decision: &Decision) -> bool {
+        self.gate.fence.as_ref().is_some_and(|fence| fence.own == portal.statement.record)
+            || self.relaxed_fence_admits(decision)
     }
 
     pub(super) fn fence_admits_execute(&self, portal: &Portal) -> bool {
@@ -120,14 +136,30 @@ pub(super) fn behind_the_fence() -> Refusal {
     )
 }
 
-pub(super) fn names_behind_the_fence() -> Refusal {
+pub(super) fn behind_code() -> Refusal {
     Refusal::built_in(
         denial::REFUSED,
         "built-in: barrier",
-        "pgturnstile refused a statement with unqualified names that was sent behind one that may change what they mean \
-         (a trigger, rule, view or default runs code of the database's users), with no ReadyForQuery between them. Next: \
-         end the batch with Sync behind such a statement, or qualify the names with their schemas",
+        "pgturnstile refused a statement that was sent behind another one, which may change what names mean and as whom it \
+         runs (a trigger, rule, view or default runs code of the database's users), with no ReadyForQuery between them. \
+         Next: end the batch with Sync behind such a statement",
     )
+}
+
+/// Whether both put rows into the same table in the same way: drivers spell a batch of rows as texts of several lengths. The
+/// facts hold every name of a text.
+fn same_insert(one: &TextFacts, other: &TextFacts) -> bool {
+    let ([one], [other]) = (one.statements.as_slice(), other.statements.as_slice()) else { return false };
+    one.class == Class::WriteInsert
+        && other.class == Class::WriteInsert
+        && one.acts == other.acts
+        && one.relations == other.relations
+        && one.functions == other.functions
+        && one.operators == other.operators
+        && one.types == other.types
+        && one.attributes == other.attributes
+        && one.settings == other.settings
+        && one.flags == other.flags
 }
 
 /// With the SQLSTATE that the server gives to every statement in a failed transaction: drivers know it.

@@ -27,7 +27,7 @@ use super::copy_in::{CopyPhase, CopySyncs};
 use super::denial::PROTOCOL_VIOLATION;
 use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
-use super::fence::{Fence, behind_the_fence, fence_admits_text, names_behind_the_fence, owed};
+use super::fence::{Fence, behind_code, behind_the_fence, fence_admits_text, owed};
 use super::judge::{Decision, Fence as FenceKind, Verdict};
 use super::masking::Described;
 use super::names::{Lookup, Portal};
@@ -337,8 +337,8 @@ impl Relay {
             }
             Verdict::Allow(decision) => decision,
         };
-        if self.fence_moves_names_of(&decision) {
-            return self.refuse(len, Stand::Extended, names_behind_the_fence(), Some(decision)).await;
+        if !self.relaxed_fence_admits(&decision) {
+            return self.refuse(len, Stand::Extended, behind_code(), Some(decision)).await;
         }
         if self.names.full() && !decision.only_drops_names() {
             return self.refuse(len, Stand::Extended, too_many_names(), Some(decision)).await;
@@ -408,8 +408,8 @@ impl Relay {
                 }
                 Verdict::Allow(decision) => decision,
             };
-        if self.fence_moves_names_of(&decision) {
-            return self.refuse(len, Stand::Extended, names_behind_the_fence(), Some(decision)).await;
+        if !self.relaxed_fence_admits(&decision) {
+            return self.refuse(len, Stand::Extended, behind_code(), Some(decision)).await;
         }
         if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;

@@ -72,8 +72,9 @@ pub struct Decision {
     pub proven: bool,
     /// The barrier behind it.
     pub fence: Fence,
-    /// Some relation is named without its schema: the name means what the search path makes of it when it is planned.
-    pub bare: bool,
+    /// Behind a relaxed barrier of its own it may mean something else when it comes again: it names a relation without its
+    /// schema that several schemas have, or brings in what a name stands for then.
+    pub mistakable: bool,
     /// How many statements ask the client for COPY data.
     pub copies_in: usize,
     /// Some statement sends COPY data.
@@ -166,7 +167,7 @@ impl Decision {
             types: Vec::new(),
             proven: true,
             fence: Fence::None,
-            bare: false,
+            mistakable: false,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
@@ -402,7 +403,7 @@ impl Judge {
             types: Vec::new(),
             proven: false,
             fence: Fence::Full,
-            bare: true,
+            mistakable: true,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 
 use super::denial::Refusal;
 use super::end::End;
+use super::fence::behind_code;
 use super::judge::{Decision, Verdict};
 use super::masking;
 use super::names::{Lookup, Portal};
@@ -31,6 +32,9 @@ impl Relay {
             self.judge.again(decision, &self.names, self.batch, transaction).await?
         };
         let Verdict::Allow(now) = verdict else { return Ok(verdict) };
+        if !self.relaxed_fence_admits_run(portal, &now) {
+            return Ok(Verdict::Refuse(behind_code(), Some(now)));
+        }
         if !masking::give_the_same(decision.fields(0), now.fields(0)) {
             return Ok(Verdict::Refuse(masking::gives_other_labels("portal"), Some(now)));
         }

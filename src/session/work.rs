@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::backend::TransactionStatus;
+use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::class::Class;
 use pgturnstile_rules::policy::{self, Fields};
 use pgturnstile_rules::resolve::{Code, Resolution, SessionView, resolve, resolve_carrying};
@@ -42,7 +43,6 @@ pub(super) struct Work<'w> {
     summary: Vec<v1::Facts>,
     proven: bool,
     fence: Fence,
-    bare: bool,
     copies_in: usize,
     copies_out: bool,
     changes_catalog: bool,
@@ -73,7 +73,6 @@ impl<'w> Work<'w> {
             summary: Vec::new(),
             proven: true,
             fence: Fence::None,
-            bare: false,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
@@ -179,20 +178,19 @@ impl<'w> Work<'w> {
         }
     }
 
-    /// Behind a statement that runs code, in the same text, a bare name may mean another object.
-    fn check_order(&mut self, statement: &StatementFacts) -> Result<(), Stop> {
-        let bare = names_bare(statement);
-        self.bare |= bare;
-        if self.code_before && bare {
-            return Err(Stop::Refuse(Refusal::built_in(
-                denial::REFUSED,
-                "built-in: order",
-                "pgturnstile refused a text in which a statement with unqualified names stands behind one that runs \
-                 code of the database's users: that code may change what the names mean. Next: send them as separate \
-                 queries, or qualify the names with their schemas",
-            )));
+    /// Behind a statement that runs code, in the same text, a name may mean another object, and what runs may run as
+    /// another role or under another guarded setting: only what controls the transaction may follow.
+    fn check_order(&self, statement: &StatementFacts) -> Result<(), Stop> {
+        if !self.code_before || statement.transaction.is_some() {
+            return Ok(());
         }
-        Ok(())
+        Err(Stop::Refuse(Refusal::built_in(
+            denial::REFUSED,
+            "built-in: order",
+            "pgturnstile refused a text in which a statement stands behind one that runs code of the database's users \
+             (a function, or a trigger, rule, view or default of a relation): that code may change what names mean and \
+             as whom the rest runs. Next: send them as separate queries",
+        )))
     }
 
     fn judged(&mut self, statement: &StatementFacts, resolution: &Resolution) -> policy::Judgement {
@@ -252,11 +250,7 @@ impl<'w> Work<'w> {
             || statement.flags.dynamic
             || ddl && self.judge.ground.snapshot.event_trigger().is_some();
         // DDL alone moves no names but its own, which need permits in every schema of the path either way.
-        let moves_names = statement.flags.dynamic
-            || !resolution.functions.is_empty()
-            || matches!(resolution.code, Code::ThroughRelations(_))
-            || statement.class == Class::CallProcedure;
-        self.code_before |= moves_names;
+        self.code_before |= resolution.runs_code || statement.flags.dynamic;
         match statement.transaction {
             Some(TransactionControl::Begin { .. }) => self.in_transaction = Some(true),
             Some(
@@ -269,6 +263,8 @@ impl<'w> Work<'w> {
     pub(super) fn conclude(self, facts: Arc<TextFacts>, rule: String) -> Decision {
         let ground = &self.judge.ground;
         let near = self.fields.iter().any(Option::is_some);
+        let mistakable = self.fence != Fence::None
+            && facts.statements.iter().any(|statement| mistakable(statement, &ground.snapshot));
         Decision {
             facts,
             summary: self.summary,
@@ -279,7 +275,7 @@ impl<'w> Work<'w> {
             types: self.types.to_vec(),
             proven: self.proven,
             fence: self.fence,
-            bare: self.bare,
+            mistakable,
             copies_in: self.copies_in,
             copies_out: self.copies_out,
             changes_catalog: self.changes_catalog,
@@ -292,11 +288,13 @@ impl<'w> Work<'w> {
     }
 }
 
-/// What PREPARE carries counts too: it is planned by what the names mean now, whatever they mean at its EXECUTE. So does
-/// EXECUTE itself, which plans anew where the search path has moved.
-fn names_bare(statement: &StatementFacts) -> bool {
-    let carried = statement.prepared.iter().flat_map(|inner| &inner.relations);
-    statement.relations.iter().chain(carried).any(|relation| relation.name.schema.is_none())
+/// Whether a relation of it may be another one once the search path has moved: EXECUTE plans anew then, too. A FETCH reads
+/// what was planned before.
+fn mistakable(statement: &StatementFacts, snapshot: &Snapshot) -> bool {
+    statement
+        .relations
+        .iter()
+        .any(|used| used.name.schema.is_none() && snapshot.shares_its_name(&used.name.name))
         || matches!(&statement.named, Some(NamedUse::Execute(_)))
 }
 

@@ -277,8 +277,9 @@ def test_a_query_behind_a_query(attack, setting):
 
 
 @pytest.mark.parametrize("setting", MOVES)
-def test_in_one_text(attack, setting):
-    attack.client.send(query(by_function(setting) + "; " + attack.after.replace("shop.notes", "notes")))
+@pytest.mark.parametrize("table", ["notes", "shop.notes"])
+def test_in_one_text(attack, setting, table):
+    attack.client.send(query(by_function(setting) + "; " + attack.after.replace("shop.notes", table)))
     attack.defeated()
 
 
@@ -330,39 +331,69 @@ def test_moved_by_code_that_no_text_names(attack, database, setting, by, protoco
     attack.defeated()
 
 
-@pytest.mark.parametrize("parsed", ["before", "behind"])
-def test_bare_names_behind_code_that_no_text_names(gate, database, parsed):
+@pytest.mark.parametrize("parsed", ["before", "behind", "bound before"])
+@pytest.mark.parametrize("table", ["items", "shop.items"])
+def test_what_stands_behind_code_that_no_text_names(gate, database, parsed, table):
     """A trigger moves the search path and moves it back within one batch, before anybody reads it again: what stood between
-    would have read another table than the one that was judged."""
+    would have read another table than the one that was judged, or run as another role."""
     with database.superuser() as db:
         db.execute("INSERT INTO evil.items VALUES (666, 'of evil', 1)")
     there, back = (f"INSERT INTO shop.trapped (setting, value) VALUES ('search_path', '{path}')" for path in ("evil", "shop"))
-    reading = "SELECT name FROM items WHERE id = 666"
+    reading = f"SELECT name FROM {table} WHERE id = 666"
     with Client(gate, "power") as client:
-        if parsed == "before":
-            assert not errors(client.ask(parse(reading, "reading"), SYNC))
-            between = (bind(statement="reading"), execute())
-        else:
+        first = ()
+        if parsed == "behind":
             between = (parse(reading), bind(), execute())
-        out = client.ask(parse(there), bind(), execute(), *between, parse(back), bind(), execute(), SYNC)
+        else:
+            assert not errors(client.ask(parse(reading, "reading"), SYNC))
+            between = (bind(statement="reading", portal="reading"), execute("reading"))
+        if parsed == "bound before":
+            first, between = between[:1], between[1:]
+        out = client.ask(*first, parse(there), bind(), execute(), *between, parse(back), bind(), execute(), SYNC)
         (refused,) = errors(out)
-        assert refused["C"] == "42501" and "unqualified names" in refused["M"] and "Next:" in refused["M"], refused
+        assert refused["C"] == "42501" and "behind another one" in refused["M"] and "Next:" in refused["M"], refused
         assert not any(b"of evil" in body for _, body in out)
-        # It names its schemas: what it means does not depend on the path.
-        qualified = parse(reading.replace("items", "shop.items"))
-        assert not errors(client.ask(parse(there.replace("evil", "shop")), bind(), execute(), qualified, bind(), execute(), SYNC))
+        # The transaction may end behind it.
+        commit = (parse("COMMIT"), bind(), execute())
+        assert not errors(client.ask(query("BEGIN")) + client.ask(parse(there.replace("evil", "shop")), bind(), execute(), *commit, SYNC))
     with database.superuser() as db:
         db.execute("DELETE FROM evil.items WHERE id = 666")
 
 
 def test_a_batch_fills_a_table_with_a_trigger(gate):
-    """One text again and again, as drivers send it for many rows: parsed once, and parsed anew each time."""
+    """One text again and again, as drivers send it for many rows: parsed once, and parsed anew each time; or spelled for several
+    rows at once, as pgjdbc does."""
     insert = "INSERT INTO trapped (id, setting, value) VALUES ($1, 'application_name', 'x')"
     with Client(gate, "power") as client:
         once = (parse(insert, "once"), *(frame for n in "123" for frame in (bind(n, statement="once"), execute())))
         assert not errors(client.ask(*once, SYNC))
         anew = (frame for n in "456" for frame in (parse(insert), bind(n), execute()))
         assert not errors(client.ask(*anew, SYNC))
+        rows = insert.partition("VALUES ")[2]
+        more = (parse(insert + ", " + rows.replace("$1", "$2")), bind("7", "8"), execute(), parse(insert), bind("9"), execute())
+        assert not errors(client.ask(*more, SYNC))
+
+
+def test_a_batch_whose_table_may_be_another_one(gate, database):
+    """The same text again means another table behind code that moves the search path, where another schema has one of that name."""
+    insert = "INSERT INTO {}trapped (id, setting, value) VALUES ($1::int + 1000, $2, $3)"
+    with database.superuser() as db:
+        db.execute("CREATE TABLE evil.trapped (LIKE shop.trapped)")
+    try:
+        wait_until("the snapshot shows it", lambda: again(gate, insert.format("")))
+        assert not again(gate, insert.format("shop."))
+        with database.superuser() as db:
+            assert db.execute("SELECT count(*) FROM evil.trapped").fetchone() == (0,)
+    finally:
+        with database.superuser() as db:
+            db.execute("DROP TABLE evil.trapped")
+
+
+def again(gate, insert):
+    """What refuses the second of two rows."""
+    with Client(gate, "power") as client:
+        rows = (frame for _ in "12" for frame in (parse(insert), bind(str(next(_number)), "application_name", "x"), execute()))
+        return [one["M"] for one in errors(client.ask(*rows, SYNC)) if "behind another one" in one["M"]]
 
 
 @pytest.mark.parametrize(
@@ -456,8 +487,8 @@ def test_answers_cannot_stand_for_the_reading_of_the_guards(attack, setting, val
     attack.begin(
         query("BEGIN"),
         query(
-            f"SELECT v FROM (VALUES (1, 'none'), (2, '\"shop\"'), (3, 'on'), (4, {forged})) t (n, v) ORDER BY n; "
-            "SELECT 1 FROM pg_sleep(0.3) WHERE random() > 2"
+            "SELECT 1 FROM pg_sleep(0.3) WHERE random() > 2; "
+            f"SELECT v FROM (VALUES (1, 'none'), (2, '\"shop\"'), (3, 'on'), (4, {forged})) t (n, v) ORDER BY n"
         ),
         ready=2,
     )
@@ -630,9 +661,29 @@ def test_own_ddl_that_ended_is_no_barrier_for_a_batch(gate, database):
     assert not all(refused), refused
 
 
-@pytest.mark.parametrize("second", ["SELECT * FROM items", "PREPARE later AS SELECT * FROM items", "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM items"])
-def test_no_bare_name_behind_code_in_one_text(attack, second):
-    """Also where a statement carries another one: its names are bound when it is made."""
-    with Client(attack.gate) as client:
-        (refused,) = errors(client.ask(query("INSERT INTO shop.trapped (setting, value) VALUES ('search_path', 'evil'); " + second)))
-        assert refused["C"] == "42501" and "unqualified names" in refused["M"], refused
+BY_TRIGGER = "INSERT INTO shop.trapped (setting, value) VALUES ('search_path', 'evil')"
+BY_VIEW = "CREATE TABLE shop.made_of_a_view AS SELECT moved FROM shop.moving"
+
+
+@pytest.mark.parametrize("first", [BY_TRIGGER, BY_VIEW])
+@pytest.mark.parametrize(
+    "second",
+    ["SELECT * FROM {}items", "PREPARE later AS SELECT * FROM {}items", "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM {}items",
+     "CREATE TABLE {}of_another (id int)"],
+)
+def test_nothing_behind_code_in_one_text(attack, first, second):
+    """Also where a statement carries another one, whose names are bound when it is made; and where the first one is refused a
+    place in a batch for more reasons than its code."""
+    with Client(attack.gate, "power") as client:
+        for schema in ("", "shop."):
+            (refused,) = errors(client.ask(query(first + "; " + second.format(schema))))
+            assert refused["C"] == "42501" and "behind one that runs code" in refused["M"], refused
+
+
+def test_definitions_in_one_text(gate):
+    """A script of its own definitions, and of what fills them, passes whole."""
+    script = """BEGIN; CREATE TABLE shop.of_a_script (id int PRIMARY KEY, note text DEFAULT 'x');
+        CREATE INDEX of_a_script_note ON shop.of_a_script (note); ALTER TABLE shop.of_a_script ADD COLUMN more int;
+        INSERT INTO shop.of_a_script VALUES (1), (2); UPDATE of_a_script SET more = 1 WHERE id = 1; DROP TABLE of_a_script; COMMIT"""
+    with Client(gate, "power") as client:
+        assert not errors(client.ask(query(script)))

@@ -87,6 +87,12 @@ impl Snapshot {
         self.relations.0.get(schema)?.get(name)
     }
 
+    /// Whether more schemas than one have a relation of that name, so that it means what the search path makes of it.
+    #[must_use]
+    pub fn shares_its_name(&self, name: &str) -> bool {
+        self.relations.0.values().filter(|names| names.contains_key(name)).nth(1).is_some()
+    }
+
     /// The relation of that oid.
     #[must_use]
     pub fn relation_by_oid(&self, oid: u32) -> Option<&Relation> {

@@ -34,6 +34,10 @@ pub struct Resolution {
     pub functions: Vec<ResolvedFunction>,
     /// Whether user code can run, and how it would be reached.
     pub code: Code,
+    /// Whether such code runs with the statement, so that what stands behind it in one text may find settings and names
+    /// moved. Not for what only defines code, sets a setting by itself, or is a barrier for what the snapshot does not
+    /// show of the session's own definitions.
+    pub runs_code: bool,
     /// The first reason why the statement is not proven; `None` when it is (decision 9: a code-free select without
     /// effects). Only a proven statement may be forwarded before its record is durable.
     pub unproven: Option<Arc<str>>,
@@ -62,6 +66,7 @@ impl Resolution {
             }
         }
         self.code = self.code.or_stricter(other.code);
+        self.runs_code |= other.runs_code;
         self.unproven = self.unproven.or(other.unproven);
         self
     }

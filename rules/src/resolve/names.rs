@@ -221,7 +221,13 @@ impl Resolver<'_> {
                 }
             }
         }
-        self.through(format!("the catalog snapshot knows no relation {}", used.name.name));
+        let reason = format!("the catalog snapshot knows no relation {}", used.name.name);
+        if self.session.private_catalog {
+            // One that the session has made itself: the code that it may have put there was judged as it was defined.
+            self.bars(reason);
+        } else {
+            self.through(reason);
+        }
         self.reached.everything();
     }
 
@@ -241,7 +247,7 @@ impl Resolver<'_> {
         }
         if name.schema.is_none() && self.session.temp_possible {
             // The temporary schema comes first for types, too; code behind one of its domains is this session's own.
-            self.named(format!("type {} may be a temporary one", name.name));
+            self.bars(format!("type {} may be a temporary one", name.name));
         }
         if !found {
             self.reached.everything();

@@ -18,6 +18,7 @@ pub(super) struct Resolver<'r> {
     pub(super) relations: Vec<ResolvedRelation>,
     pub(super) functions: Vec<ResolvedFunction>,
     code: Code,
+    runs_code: bool,
     unproven: Option<Arc<str>>,
 }
 
@@ -37,6 +38,7 @@ pub(super) fn resolve(
         relations: Vec::new(),
         functions: Vec::new(),
         code: Code::Free,
+        runs_code: false,
         unproven: None,
     };
     resolver.by_class(carried.is_some());
@@ -51,6 +53,7 @@ pub(super) fn resolve(
         relations: resolver.relations,
         functions: resolver.functions,
         code: resolver.code,
+        runs_code: resolver.runs_code,
         unproven: resolver.unproven,
         epoch: snapshot.epoch,
     };
@@ -75,21 +78,31 @@ impl Resolver<'_> {
     /// User code can run, through a relation.
     pub(super) fn through(&mut self, reason: impl Into<Arc<str>>) {
         self.raise(Code::ThroughRelations(reason.into()));
+        self.runs_code = true;
     }
 
-    /// User code can run, as the text says; or a setting moves.
+    /// User code can run, as the text says.
     pub(super) fn named(&mut self, reason: impl Into<Arc<str>>) {
+        self.raise(Code::Named(reason.into()));
+        self.runs_code = true;
+    }
+
+    /// A barrier, though no code runs with the statement itself: it defines some, sets a setting, or the session's own
+    /// definitions, which it was permitted to make, are in no snapshot yet.
+    pub(super) fn bars(&mut self, reason: impl Into<Arc<str>>) {
         self.raise(Code::Named(reason.into()));
     }
 
     /// The classes of the statement and of everything it does beside.
     fn by_class(&mut self, carried: bool) {
-        let classes = std::iter::once(self.facts.class).chain(self.facts.acts.iter().map(|act| act.class));
-        let reason =
-            classes.chain(self.facts.relations.iter().map(|relation| relation.class)).find_map(code_of_class);
-        if let Some(reason) = reason {
+        let facts = self.facts;
+        let acts = facts.acts.iter().map(|act| act.class);
+        let relations = facts.relations.iter().map(|relation| relation.class);
+        for class in std::iter::once(facts.class).chain(acts).chain(relations) {
+            let Some(reason) = code_of_class(class) else { continue };
             match self.snapshot.event_trigger() {
                 Some(trigger) => self.named(format!("{reason}, and there is {trigger}")),
+                None if only_defines(class) => self.bars(reason),
                 None => self.named(reason),
             }
         }
@@ -129,7 +142,7 @@ impl Resolver<'_> {
         };
         if !ends {
             if self.session.private_catalog && self.facts.transaction.is_none() {
-                self.named("the session may see a catalog that the snapshot does not show yet");
+                self.bars("the session may see a catalog that the snapshot does not show yet");
             }
             return;
         }
@@ -155,7 +168,7 @@ impl Resolver<'_> {
             SettingAction::Show => false,
         });
         if flags.sets_setting || sets {
-            self.named("it sets a setting");
+            self.bars("it sets a setting");
         }
         if flags.dynamic {
             self.named("it runs SQL that no text names");
@@ -228,6 +241,13 @@ impl Resolver<'_> {
             self.unproven(reason);
         }
     }
+}
+
+/// Whether a class of [`code_of_class`] defines what others run, and runs nothing itself that could move a setting or a
+/// name: maintenance does, yet in an operation that the server puts back what was set in (`AtEOXact_GUC` behind
+/// `SetUserIdAndSecContext`).
+fn only_defines(class: Class) -> bool {
+    ["ddl", "dcl", "maintenance"].into_iter().any(|family| class.covered_by(family))
 }
 
 /// Why a statement of that class runs, or may run, code of users as its text says; `None` where its names decide.

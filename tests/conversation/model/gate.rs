@@ -168,6 +168,10 @@ impl Gate {
                     Err(code) if found.batch != server.batch => return Some(code),
                     Err(_) => Barrier::None,
                 };
+                let own = self.fence.as_ref().is_some_and(|fence| fence.own == found.made);
+                if !own && self.stands_behind_code(std::slice::from_ref(&found.sql)) {
+                    return Some("42501");
+                }
                 if self.owed && !only_controls(std::slice::from_ref(&found.sql)) {
                     return Some("25P02");
                 }
@@ -216,13 +220,15 @@ impl Gate {
             }
             Ok(_) => {}
         }
-        self.moves_names_of(sql).then_some("42501")
+        self.stands_behind_code(sql).then_some("42501")
     }
 
-    /// Code may have moved what bare names mean; the barrier's own text may come again.
-    fn moves_names_of(&self, sql: &[Sql]) -> bool {
+    /// Code may have moved what names mean, and the role; the barrier's own statement may come again, and the transaction
+    /// may end.
+    fn stands_behind_code(&self, sql: &[Sql]) -> bool {
+        let again = |own: &[Sql]| own == sql || matches!((own, sql), ([Sql::Trap(_)], [Sql::Trap(_)]));
         let relaxed = self.fence.as_ref().filter(|fence| fence.kind == Barrier::Relaxed);
-        relaxed.is_some_and(|fence| fence.text != sql && sql.iter().any(names_bare))
+        relaxed.is_some_and(|fence| !only_controls(sql) && !again(&fence.text))
     }
 
     fn refuses_bind(&mut self, server: &Server, portal: &str, name: &str) -> Option<Code> {
@@ -240,7 +246,7 @@ impl Gate {
             Err(code) => return Some(code),
             Ok(kind) => kind,
         };
-        if self.moves_names_of(std::slice::from_ref(&found.sql)) {
+        if self.stands_behind_code(std::slice::from_ref(&found.sql)) {
             return Some("42501");
         }
         if self.owed && !only_controls(std::slice::from_ref(&found.sql)) {
@@ -348,7 +354,7 @@ fn verdict(server: &Server, statements: &[Sql], held: bool) -> Result<Barrier, C
             Sql::Fetch(name, _) => Some(known_cursor(server, name)?),
             _ => None,
         };
-        if code_before && names_bare(sql) {
+        if code_before && !sql.is_transaction_control() {
             return Err("42501");
         }
         refused |= matches!(sql, Sql::Drop | Sql::Truncate | Sql::Wipe);
@@ -378,34 +384,10 @@ fn barrier_of(sql: &Sql) -> Barrier {
     }
 }
 
-/// Code of the database's users runs, which may change what a bare name means.
+/// Code of the database's users runs, which may change what names mean, and the role.
 fn moves_names(sql: &Sql) -> bool {
     match sql {
         Sql::Prepare(_, inner) => moves_names(inner),
         _ => matches!(sql, Sql::Trap(_)),
-    }
-}
-
-fn names_bare(sql: &Sql) -> bool {
-    match sql {
-        Sql::Declare(_, inner) | Sql::Prepare(_, inner) => names_bare(inner),
-        _ => matches!(
-            sql,
-            Sql::Read
-                | Sql::Add(_)
-                | Sql::AddReturning(_)
-                | Sql::AddParameters
-                | Sql::Get
-                | Sql::Change(_)
-                | Sql::Remove(_)
-                | Sql::Late(_)
-                | Sql::Trap(_)
-                | Sql::CopyIn
-                | Sql::CopyOut
-                | Sql::Drop
-                | Sql::Truncate
-                | Sql::Wipe
-                | Sql::Execute(..)
-        ),
     }
 }

@@ -83,7 +83,14 @@ pub(super) fn statement(class: Class, tag: &'static str) -> StatementFacts {
 }
 
 pub(super) fn resolution() -> Resolution {
-    Resolution { relations: Vec::new(), functions: Vec::new(), code: Code::Free, unproven: None, epoch: 1 }
+    Resolution {
+        relations: Vec::new(),
+        functions: Vec::new(),
+        code: Code::Free,
+        runs_code: false,
+        unproven: None,
+        epoch: 1,
+    }
 }
 
 pub(super) fn relation(name: &str, class: Class, reach: Reach) -> ResolvedRelation {
