@@ -684,6 +684,10 @@ def test_definitions_in_one_text(gate):
     """A script of its own definitions, and of what fills them, passes whole."""
     script = """BEGIN; CREATE TABLE shop.of_a_script (id int PRIMARY KEY, note text DEFAULT 'x');
         CREATE INDEX of_a_script_note ON shop.of_a_script (note); ALTER TABLE shop.of_a_script ADD COLUMN more int;
+        CREATE TRIGGER of_a_script_1 BEFORE INSERT ON of_a_script FOR EACH ROW EXECUTE FUNCTION shop.move_by_trigger();
+        CREATE TRIGGER of_a_script_2 BEFORE UPDATE ON of_a_script FOR EACH ROW EXECUTE FUNCTION shop.move_by_trigger();
+        DROP TRIGGER of_a_script_1 ON of_a_script; DROP TRIGGER of_a_script_2 ON of_a_script;
+        CREATE VIEW shop.of_a_view AS SELECT * FROM shop.moving; COMMENT ON VIEW shop.of_a_view IS 'x'; DROP VIEW shop.of_a_view;
         INSERT INTO shop.of_a_script VALUES (1), (2); UPDATE of_a_script SET more = 1 WHERE id = 1; DROP TABLE of_a_script; COMMIT"""
     with Client(gate, "power") as client:
         assert not errors(client.ask(query(script)))

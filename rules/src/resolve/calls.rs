@@ -280,7 +280,7 @@ impl Resolver<'_> {
         if of_user.functions.is_empty() {
             self.permit(&of_user.schema, &of_user.name, "", Class::CallFunction);
         }
-        self.named(code.clone());
+        self.runs(code.clone());
     }
 
     /// Types that Parse declares for its parameters: their input functions run at Bind.
@@ -298,7 +298,7 @@ impl Resolver<'_> {
                 }
                 None => {
                     self.reached.everything();
-                    self.named(format!(
+                    self.runs(format!(
                         "a parameter is declared of type {oid}, which the catalog snapshot does not know"
                     ));
                 }

@@ -78,12 +78,18 @@ impl Resolver<'_> {
     /// User code can run, through a relation.
     pub(super) fn through(&mut self, reason: impl Into<Arc<str>>) {
         self.raise(Code::ThroughRelations(reason.into()));
-        self.runs_code = true;
+        self.runs_code |= !only_names(self.facts);
     }
 
     /// User code can run, as the text says.
     pub(super) fn named(&mut self, reason: impl Into<Arc<str>>) {
         self.raise(Code::Named(reason.into()));
+        self.runs_code |= !only_names(self.facts);
+    }
+
+    /// User code can run even where the statement only names what it defines or drops.
+    pub(super) fn runs(&mut self, reason: impl Into<Arc<str>>) {
+        self.named(reason);
         self.runs_code = true;
     }
 
@@ -101,7 +107,7 @@ impl Resolver<'_> {
         for class in std::iter::once(facts.class).chain(acts).chain(relations) {
             let Some(reason) = code_of_class(class) else { continue };
             match self.snapshot.event_trigger() {
-                Some(trigger) => self.named(format!("{reason}, and there is {trigger}")),
+                Some(trigger) => self.runs(format!("{reason}, and there is {trigger}")),
                 None if only_defines(class) => self.bars(reason),
                 None => self.named(reason),
             }
@@ -171,7 +177,7 @@ impl Resolver<'_> {
             self.bars("it sets a setting");
         }
         if flags.dynamic {
-            self.named("it runs SQL that no text names");
+            self.runs("it runs SQL that no text names");
         }
         if self.facts.transaction.is_none()
             && let Some(reason) = self.snapshot.everywhere()
@@ -241,6 +247,21 @@ impl Resolver<'_> {
             self.unproven(reason);
         }
     }
+}
+
+/// Whether what a statement names is defined, dropped or described by it, and not called: it is analysed at most, which runs
+/// nothing but the input functions of types on constants.
+fn only_names(facts: &StatementFacts) -> bool {
+    matches!(facts.class, Class::DdlDrop | Class::DdlComment | Class::DclGrant | Class::DclRole)
+        || matches!(
+            facts.tag,
+            "CREATE TRIGGER"
+                | "CREATE FUNCTION"
+                | "CREATE PROCEDURE"
+                | "CREATE VIEW"
+                | "CREATE RULE"
+                | "CREATE POLICY"
+        )
 }
 
 /// Whether a class of [`code_of_class`] defines what others run, and runs nothing itself that could move a setting or a
