@@ -117,13 +117,12 @@ impl Conduit {
     }
 
     /// Makes room for a frame of `frame_bytes` that starts at `scanned` and has to be whole. Grows by doubling, and only
-    /// when what is there is full: a declared length alone allocates nothing. While something may leave, that is the room
-    /// to come: a buffer that grew by just the rest of a row would be read into by just that rest, again and again.
+    /// when what is there is full: a declared length alone allocates nothing. While received bytes may leave, that is the room
+    /// to come: a buffer that grew by just the rest of a row would be read into by just that rest, again and again. What
+    /// stands before the front, and what the gateway says itself, is no room when it has left.
     pub fn make_room(&mut self, frame_bytes: usize) {
-        if self.filled < self.buffer.len()
-            || self.filled - self.scanned >= frame_bytes
-            || self.outgoing_bytes() > 0
-        {
+        let room_to_come = self.outgoing_bytes() > 0 && self.cleared > self.front();
+        if self.filled < self.buffer.len() || self.filled - self.scanned >= frame_bytes || room_to_come {
             return;
         }
         self.compact();
@@ -359,6 +358,25 @@ mod tests {
         // A frame that needs more than all of it still gets it.
         conduit.make_room(2 * CAPACITY_BULK_BYTES);
         assert!(receive(&mut conduit, &sent) > 0);
+    }
+
+    #[test]
+    fn what_leaves_and_is_no_room_does_not_keep_a_long_frame_waiting() {
+        for (passed, said) in [(27, ""), (0, "greeting"), (27, "greeting"), (FRONT_BYTES, "")] {
+            let mut conduit = Conduit::new();
+            let sent = vec![7; 2 * CAPACITY_BULK_BYTES];
+            let mut read = 0;
+            conduit.insert(said.into());
+            while read < CAPACITY_BULK_BYTES {
+                read += receive(&mut conduit, &sent[read..]);
+            }
+            conduit.pass(passed);
+            conduit.make_room(sent.len() - passed);
+            let mut out = Vec::new();
+            write(&mut conduit, usize::MAX, &mut out);
+            assert_eq!(out.len(), passed + said.len());
+            assert!(receive(&mut conduit, &sent[read..]) > 0, "{passed} and {said:?} left, and nothing can be read");
+        }
     }
 
     fn write(conduit: &mut Conduit, limit: usize, out: &mut Vec<u8>) {
