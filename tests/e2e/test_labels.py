@@ -25,6 +25,7 @@ SET search_path TO crm;
 CREATE TABLE customers (id int PRIMARY KEY, name text, ssn text, region text, note text);
 CREATE TABLE orders (id int PRIMARY KEY, customer_id int, region text, x text);
 CREATE TABLE plain (id int, y text, note text);
+CREATE SEQUENCE steps;
 CREATE TABLE people (id int, ssn text, loud text GENERATED ALWAYS AS (upper(ssn)) STORED);
 CREATE TABLE parts (id int, ssn text) PARTITION BY RANGE (id);
 CREATE TABLE parts_1 (ssn text, id int);
@@ -151,6 +152,13 @@ REFUSED = [
     "CREATE TABLE crm.copied AS SELECT ssn FROM customers", "CREATE VIEW crm.w AS SELECT ssn FROM customers",
     "CREATE TEMP TABLE t AS SELECT * FROM customers", "ALTER TABLE customers RENAME ssn TO x",
     "DECLARE q CURSOR FOR SELECT upper(ssn) FROM customers", "PREPARE q AS SELECT id FROM customers WHERE ssn = $1",
+    # Values that leave by other doors than rows.
+    "SELECT set_config('application_name', ssn, false) FROM customers", "SELECT pg_notify('c', ssn) FROM customers",
+    "SELECT setval('crm.steps', length(ssn)) FROM customers", "SELECT nextval(ssn::regclass) FROM customers",
+    "SELECT lo_from_bytea(0, ssn::bytea) FROM customers", "SELECT lo_get(1)", "SELECT data FROM pg_largeobject",
+    "SELECT pg_advisory_lock(hashtext(ssn)) FROM customers", "SELECT query_to_xml('SELECT ssn FROM crm.customers', true, true, '')",
+    "SELECT histogram_bounds FROM pg_stats", "SELECT stavalues1 FROM pg_statistic", "SELECT query FROM pg_stat_activity",
+    "SELECT statement FROM pg_prepared_statements", "SELECT statement FROM pg_cursors", "SELECT pg_read_file('base/1/1')",
     "SELECT id FROM mart.not_there", "COPY customers TO STDOUT (ENCODING 'LATIN1')",
 ]
 
