@@ -161,6 +161,7 @@ async fn methods_and_tls_modes() {
     let bench = Bench::new(secure_server());
     scram_in_every_mode(&bench).await;
     certificates_are_verified(&bench).await;
+    direct_tls(&bench).await;
     other_methods(&bench).await;
     kept_keys_follow_the_password(&bench).await;
     cancel_stops_a_query(&bench).await;
@@ -215,6 +216,36 @@ async fn certificates_are_verified(bench: &Bench) {
         bench.dial(&bench.tcp(named(TlsMode::VerifyCa, "project:instance")), &scram).await.unwrap_err();
     assert!(error.to_string().contains("not \"project:instance\""), "{error}");
     assert!(bench.dial(&bench.tcp(named(TlsMode::VerifyFull, "localhost")), &scram).await.is_ok());
+}
+
+/// TLS from the first byte: PostgreSQL 17 and later take it; before, the server reads nonsense and closes.
+async fn direct_tls(bench: &Bench) {
+    let scram = bench.credential("scram", Some(PASSWORD));
+    let number = bench.server.query("postgres", "SHOW server_version_num")[0][0].clone().unwrap();
+    let major = number.parse::<u32>().unwrap() / 10_000;
+    for tls in [mode(TlsMode::Require), bench.verified(TlsMode::VerifyFull)] {
+        let target = bench.tcp(TlsSettings { direct: true, ..tls });
+        match bench.dial(&target, &scram).await {
+            Ok(mut session) => {
+                assert!(major >= 17, "PostgreSQL {major} takes no direct TLS");
+                assert_eq!(session.method, Method::ScramPlus);
+                assert_eq!(session.stream.tls().unwrap().alpn.as_deref(), Some(&b"postgresql"[..]));
+                assert_eq!(
+                    value(&mut session, "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+                        .await,
+                    "true"
+                );
+                // A cancel request goes the same way.
+                cancel(&target, &scram, &session.key, soon()).await.unwrap();
+                session.close().await.unwrap();
+            }
+            Err(error) => {
+                assert!(major < 17, "{error}");
+                assert!(error.to_string().contains("PostgreSQL 17 or later"), "{error}");
+                assert_eq!(error.fault(), Fault::Operator);
+            }
+        }
+    }
 }
 
 async fn other_methods(bench: &Bench) {

@@ -2,7 +2,8 @@
 //!
 //! TLS by SSLRequest (PostgreSQL protocol chapter, "SSL Session Encryption"): asked for exactly where the mode wants
 //! it, never as a try, and nothing is said in clear to a server that declines. One byte is read, no more: whatever
-//! stands behind it is read by TLS or refused, never as plaintext (CVE-2021-23222).
+//! stands behind it is read by TLS or refused, never as plaintext (CVE-2021-23222). Or TLS from the first byte, where the
+//! configuration says so: then the server must choose `postgresql` by ALPN, which proves that it means this protocol.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -22,7 +23,7 @@ use crate::backend::scram::ScramError;
 use crate::backend::server::ServerVersion;
 use crate::backend::settings::{Address, Credential};
 use crate::backend::startup::StartupParameters;
-use crate::backend::target::Target;
+use crate::backend::target::{Target, TargetTls};
 use crate::net::stream::{KEEPALIVE_IDLE, Stream, set_tcp_options};
 use crate::net::tls::{self, ClientIdentity, ClientTls, server_end_point};
 
@@ -216,12 +217,12 @@ pub(super) async fn connect(
     let socket = socket(target.address(), deadline).await?;
     match (socket, target.tls(), identity) {
         (Stream::Plain(tcp), Some(tls), None) => {
-            let stream = in_time(deadline, Step::Tls, start_tls(tcp, &tls.client, &tls.name)).await?;
+            let stream = in_time(deadline, Step::Tls, start_tls(tcp, &tls.client, tls)).await?;
             Ok((stream, false))
         }
         (Stream::Plain(tcp), Some(tls), Some(identity)) => {
             let (client, shown) = tls.client.showing(&identity);
-            let stream = in_time(deadline, Step::Tls, start_tls(tcp, &client, &tls.name)).await?;
+            let stream = in_time(deadline, Step::Tls, start_tls(tcp, &client, tls)).await?;
             Ok((stream, shown.get()))
         }
         // `Target::new` lets no TLS mode through with a Unix socket, and `identity` no certificate without TLS.
@@ -292,11 +293,31 @@ async fn tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<Stream, Fail
     Err(last)
 }
 
-async fn start_tls(
-    mut tcp: TcpStream,
+async fn start_tls(tcp: TcpStream, client: &ClientTls, tls: &TargetTls) -> Result<Stream, Failure> {
+    if tls.direct {
+        return direct_tls(tcp, client, &tls.name).await;
+    }
+    let tcp = ask_for_tls(tcp).await?;
+    client.connect(tcp, tls.name.clone()).await.map_err(|error| Failure::Handshake(tls::reason(&error)))
+}
+
+/// TLS without SSLRequest ("Direct SSL connection", PostgreSQL 17).
+async fn direct_tls(
+    tcp: TcpStream,
     client: &ClientTls,
     name: &ServerName<'static>,
 ) -> Result<Stream, Failure> {
+    let hint = "with tls.direct the server must be PostgreSQL 17 or later, and nothing between may ask for SSLRequest";
+    let failed = |error| Failure::Handshake(format!("{}; {hint}", tls::reason(&error)));
+    let stream = client.connect(tcp, name.clone()).await.map_err(failed)?;
+    if !stream.agreed_on(tls::ALPN) {
+        return Err(Failure::Handshake(format!("the server chose no protocol by ALPN; {hint}")));
+    }
+    Ok(stream)
+}
+
+/// The socket of a server that has agreed to TLS.
+async fn ask_for_tls(mut tcp: TcpStream) -> Result<TcpStream, Failure> {
     let step = Step::Tls;
     let mut request = Vec::new();
     encode::ssl_request(&mut request);
@@ -317,7 +338,7 @@ async fn start_tls(
     if early_bytes(&tcp).await {
         return Err(Failure::EarlyBytes);
     }
-    client.connect(tcp, name.clone()).await.map_err(|error| Failure::Handshake(tls::reason(&error)))
+    Ok(tcp)
 }
 
 /// Whether bytes are there already, though in TLS the client speaks first.

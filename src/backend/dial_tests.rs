@@ -11,18 +11,41 @@ use crate::backend::settings::{Credential, Guards, TargetSettings, TlsMode, TlsS
 use crate::backend::startup::ClientSettings;
 
 fn target(port: u16, mode: TlsMode) -> Target {
+    target_with(port, TlsSettings { mode, ..TlsSettings::disabled() })
+}
+
+fn target_with(port: u16, tls: TlsSettings) -> Target {
     let settings = TargetSettings {
         name: "crm".into(),
         address: Address::Tcp { host: "127.0.0.1".into(), port },
         database: "crm".into(),
-        tls: TlsSettings { mode, ..TlsSettings::disabled() },
+        tls,
         protocol: ProtocolVersion::V3_2,
     };
     Target::new(&settings).unwrap()
 }
 
+/// How a dial fails.
+async fn dialled(target: &Target, limit: Duration) -> DialError {
+    let credential = Credential { name: "c".into(), user: "u".into(), password: None, certificate: None };
+    let keys = KeyCache::default();
+    let parameters =
+        StartupParameters::build("u", "crm", &ClientSettings::default(), &Guards::default(), "s").unwrap();
+    let login = Login { credential: &credential, keys: &keys };
+    dial(target, &login, &parameters, Instant::now() + limit).await.unwrap_err()
+}
+
 /// The outcome of a dial to a server that reads `first` bytes, answers, and then waits for the end.
 async fn told(mode: TlsMode, first: usize, answer: &'static [u8], wait: Duration) -> (DialError, Vec<u8>) {
+    told_by(|port| target(port, mode), first, answer, wait).await
+}
+
+async fn told_by(
+    target: impl FnOnce(u16) -> Target,
+    first: usize,
+    answer: &'static [u8],
+    wait: Duration,
+) -> (DialError, Vec<u8>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
@@ -36,13 +59,8 @@ async fn told(mode: TlsMode, first: usize, answer: &'static [u8], wait: Duration
         }
         seen
     });
-    let credential = Credential { name: "c".into(), user: "u".into(), password: None, certificate: None };
-    let keys = KeyCache::default();
-    let parameters =
-        StartupParameters::build("u", "crm", &ClientSettings::default(), &Guards::default(), "s").unwrap();
-    let deadline = Instant::now() + if wait.is_zero() { Duration::from_secs(60) } else { wait };
-    let login = Login { credential: &credential, keys: &keys };
-    let error = dial(&target(port, mode), &login, &parameters, deadline).await.unwrap_err();
+    let limit = if wait.is_zero() { Duration::from_secs(60) } else { wait };
+    let error = dialled(&target(port), limit).await;
     (error, server.await.unwrap())
 }
 
@@ -121,4 +139,61 @@ async fn a_cancel_request_is_whole_and_waits_for_the_close() {
     let credential = Credential { name: "c".into(), user: "u".into(), password: None, certificate: None };
     cancel(&target(port, TlsMode::Disable), &credential, &key, deadline).await.unwrap();
     assert_eq!(server.await.unwrap(), [0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 18, 103, 1, 2, 3, 4]);
+}
+
+/// A certificate of its own, and a server's settings with it.
+fn own_certificate(protocols: &[&[u8]]) -> tokio_rustls::TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config))
+}
+
+/// The outcome of a direct dial to a server with these protocols, and the first bytes that it read inside TLS.
+async fn direct(protocols: &'static [&'static [u8]]) -> (DialError, Vec<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = own_certificate(protocols);
+    let server = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut first = vec![0; 8];
+        let Ok(mut inside) = acceptor.accept(tcp).await else { return Vec::new() };
+        inside.read_exact(&mut first).await.map_or(Vec::new(), |_| first)
+    });
+    let error = dialled(&direct_target(port), Duration::from_secs(60)).await;
+    (error, server.await.unwrap())
+}
+
+fn direct_target(port: u16) -> Target {
+    target_with(port, TlsSettings { mode: TlsMode::Require, direct: true, ..TlsSettings::disabled() })
+}
+
+#[tokio::test]
+async fn direct_tls_begins_with_the_first_byte_and_needs_the_protocol_s_name() {
+    let (error, first) = direct(&[b"postgresql"]).await;
+    assert!(matches!(error.failure, Failure::Closed(Step::Authenticate) | Failure::Io { .. }), "{error}");
+    assert_eq!(first.get(4..), Some(&[0, 3, 0, 2][..]), "the startup packet, version 3.2");
+    let others: [&[&[u8]]; 2] = [&[], &[b"http/1.1"]];
+    for protocols in others {
+        let (error, first) = direct(protocols).await;
+        assert!(matches!(error.failure, Failure::Handshake(_)), "{error}");
+        assert!(error.to_string().contains("PostgreSQL 17 or later"), "{error}");
+        assert!(first.is_empty(), "nothing is said to it");
+    }
+}
+
+#[tokio::test]
+async fn direct_tls_is_never_given_up_for_a_request() {
+    // What an older server does with the first bytes of TLS: an error in clear, and the end.
+    let (error, seen) =
+        told_by(direct_target, 8, b"E\0\0\0\x20SFATAL\0C08P01\0Minvalid length\0\0", Duration::ZERO).await;
+    assert!(matches!(error.failure, Failure::Handshake(_)), "{error}");
+    assert!(error.to_string().contains("tls.direct"), "{error}");
+    assert_eq!(seen.first(), Some(&0x16), "a ClientHello");
 }

@@ -114,12 +114,20 @@ pub struct TlsSettings {
     pub name: Option<String>,
     /// Whether SCRAM must be bound to the channel.
     pub channel_binding: ChannelBinding,
+    /// TLS from the first byte, without SSLRequest (libpq's `sslnegotiation=direct`).
+    pub direct: bool,
 }
 
 impl TlsSettings {
     /// No TLS.
     pub fn disabled() -> Self {
-        Self { mode: TlsMode::Disable, ca: Vec::new(), name: None, channel_binding: ChannelBinding::Prefer }
+        Self {
+            mode: TlsMode::Disable,
+            ca: Vec::new(),
+            name: None,
+            channel_binding: ChannelBinding::Prefer,
+            direct: false,
+        }
     }
 }
 

@@ -48,6 +48,7 @@ pub struct Target {
 pub(super) struct TargetTls {
     pub(super) client: ClientTls,
     pub(super) name: ServerName<'static>,
+    pub(super) direct: bool,
 }
 
 impl Target {
@@ -67,11 +68,14 @@ impl Target {
                 let name = server_name(settings).map_err(failed)?;
                 let client = ClientTls::load(&check)
                     .map_err(|error| TargetError::Tls { target: settings.name.clone(), error })?;
-                Some(TargetTls { client, name })
+                Some(TargetTls { client, name, direct: settings.tls.direct })
             }
         };
         if tls.is_none() && settings.tls.channel_binding == ChannelBinding::Require {
             return Err(failed("channel binding needs TLS, and tls.mode is \"disable\"".to_owned()));
+        }
+        if tls.is_none() && settings.tls.direct {
+            return Err(failed("tls.direct needs TLS, and tls.mode is \"disable\"".to_owned()));
         }
         Ok(Self {
             name: settings.name.clone(),
@@ -193,6 +197,9 @@ mod tests {
         given = settings("db:5432", TlsMode::Disable);
         given.tls.channel_binding = ChannelBinding::Require;
         assert!(wrong(&given).contains("channel binding needs TLS"));
+        given = settings("db:5432", TlsMode::Disable);
+        given.tls.direct = true;
+        assert!(wrong(&given).contains("tls.direct needs TLS"));
         assert!(
             wrong(&settings("/run/postgresql:5432", TlsMode::Require)).contains("no TLS on a Unix socket")
         );

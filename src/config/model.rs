@@ -409,6 +409,8 @@ pub struct Target {
     pub server_names: Vec<String>,
     /// How the connection to it is protected.
     pub tls: TargetTls,
+    /// TLS from its first byte, without SSLRequest.
+    pub direct_tls: bool,
     /// The newest protocol version to ask it for.
     pub protocol: ProtocolVersion,
     /// Name of the credential that reads the catalog snapshot.

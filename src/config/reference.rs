@@ -450,6 +450,11 @@ pub const TARGET_TLS: Section = Section {
             Kind::Text(Absent::Optional),
             "With verify-ca: the exact name in the certificate (Cloud SQL's `project:instance`). With verify-full: the host name to expect, where it differs from the address.",
         ),
+        key(
+            "direct",
+            Kind::Boolean { default: false },
+            "TLS from the first byte, without SSLRequest (libpq's `sslnegotiation=direct`), with ALPN `postgresql`: saves a round trip. PostgreSQL 17 or later; never tried by itself, and never given up for SSLRequest.",
+        ),
     ],
 };
 

@@ -86,8 +86,14 @@ pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {
         let control = section.text("control");
         let sessions_max = section.integer("sessions_max");
         let statement_bytes_max = statement_bytes_max(&section, limits);
-        if let (Some(name), Some(address), Some(database), Some(tls), Some(protocol), Some(control)) =
-            (name, address, database, tls, protocol, control)
+        if let (
+            Some(name),
+            Some(address),
+            Some(database),
+            Some((tls, direct_tls)),
+            Some(protocol),
+            Some(control),
+        ) = (name, address, database, tls, protocol, control)
         {
             let place = section.place();
             let control_place = section.table.place_of("control");
@@ -97,6 +103,7 @@ pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {
                 database,
                 server_names,
                 tls,
+                direct_tls,
                 protocol,
                 control,
                 control_place,
@@ -191,12 +198,13 @@ enum Mode {
     VerifyFull,
 }
 
-fn tls(section: &Reader<'_>, address: Option<&TargetAddress>) -> Option<TargetTls> {
+/// The mode, and whether TLS begins with the first byte.
+fn tls(section: &Reader<'_>, address: Option<&TargetAddress>) -> Option<(TargetTls, bool)> {
     let unix = matches!(address, Some(TargetAddress::Unix { .. }));
     if !section.table.has("tls") {
         if unix {
             let _counts_as_asked = section.table("tls", &reference::TARGET_TLS);
-            return Some(TargetTls::Disable);
+            return Some((TargetTls::Disable, false));
         }
         section.table.error(
             "tls",
@@ -208,14 +216,19 @@ fn tls(section: &Reader<'_>, address: Option<&TargetAddress>) -> Option<TargetTl
     let mode = tls.word("mode", &[Mode::Disable, Mode::Require, Mode::VerifyCa, Mode::VerifyFull]);
     let ca = tls.paths("ca");
     let name = tls.text("name");
+    let direct = tls.boolean("direct");
     check_tls(&tls, mode, address, ca.is_empty());
+    if direct && matches!(mode, Some(Mode::Disable)) {
+        tls.table.error("direct", "has no use without TLS; use verify-full");
+    }
     tls.done();
-    Some(match mode? {
+    let tls = match mode? {
         Mode::Disable => TargetTls::Disable,
         Mode::Require => TargetTls::Require,
         Mode::VerifyCa => TargetTls::VerifyCa { ca, name },
         Mode::VerifyFull => TargetTls::VerifyFull { ca, name },
-    })
+    };
+    Some((tls, direct))
 }
 
 /// Reports what does not fit the mode.

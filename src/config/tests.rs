@@ -91,6 +91,7 @@ fn the_least_file_gets_the_documented_defaults() {
         }
     );
     assert_eq!(config.targets[0].protocol, ProtocolVersion::V3_2);
+    assert!(!config.targets[0].direct_tls);
     assert!(!config.listeners[0].tls().unwrap().direct);
     assert_eq!(config.gateway.shard_count(1), 1);
     assert_eq!(config.gateway.shard_count(8), 7);
@@ -422,6 +423,12 @@ fn target_addresses_and_modes() {
     ))
     .unwrap();
     assert!(loose.warnings[0].message.contains("any certificate"), "{:?}", loose.warnings);
+    let direct = |tls: &str| {
+        with("{ mode = \"verify-ca\", ca = [\"server-ca.pem\"], name = \"my-project:crm-prod\" }", tls)
+    };
+    assert!(parse(&direct("{ mode = \"require\", direct = true }")).unwrap().targets[0].direct_tls);
+    let clear = direct("{ mode = \"disable\", direct = true }");
+    assert_fault(&clear, 20, "target[crm-prod].tls.direct", "no use without TLS");
 }
 
 #[test]

@@ -151,7 +151,13 @@ fn settings(target: &config::Target) -> TargetSettings {
             }
         },
         database: target.database.clone(),
-        tls: TlsSettings { mode, ca, name, channel_binding: ChannelBinding::Prefer },
+        tls: TlsSettings {
+            mode,
+            ca,
+            name,
+            channel_binding: ChannelBinding::Prefer,
+            direct: target.direct_tls,
+        },
         protocol: target.protocol,
     }
 }
