@@ -9,8 +9,8 @@
 //! answers until a server must send them, bit 2 whether they come in pieces.
 //!
 //! Promises held: nothing panics and nothing hangs; every reply and every status is what the model says; what the target
-//! gets is byte for byte what the client sent, a stand-in, or the reading of the guards; what the policy refuses never
-//! reaches it; its tables end as the model's.
+//! gets is byte for byte what the client sent, a stand-in, the reading of the guards, or the question whether a COPY runs; what
+//! the policy refuses never reaches it; its tables end as the model's.
 #![allow(
     dead_code,
     unreachable_pub,

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::accept::{Place, trusted_proxy};
 use super::admit::Admission;
 use super::gateway::{Loaded, listener_name};
+use super::keys::Cancellable;
 use super::mapping;
 use super::peer::Peer;
 use super::shard::Shard;
@@ -24,7 +25,7 @@ use crate::evidence::{AppendError, SessionLog};
 use crate::net::proxy_protocol::{self, Unread};
 use crate::net::stream::Stream;
 use crate::session::greeting::{self, Greeting, Rejected};
-use crate::session::{Fault, Login};
+use crate::session::{Fault, Login, Met};
 
 /// How long a cancel request's own connection may take to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -200,15 +201,16 @@ async fn cancel(shard: &Shard, peer: &Peer, process_id: u32, key: &[u8]) {
         tracing::info!(%peer, "a cancel request that names no session");
         return;
     };
-    let outcome = if found.control.busy() {
-        let deadline = Instant::now() + CANCEL_DEADLINE;
-        match backend::cancel(&found.target, &found.credential, &found.key, deadline).await {
-            Ok(()) => "forwarded".to_owned(),
-            Err(error) => format!("failed: {error}"),
-        }
-    } else {
+    let outcome = match found.control.cancel() {
         // Nothing of this session's client is running: a late cancel must not hit what is not its own.
-        "idle".to_owned()
+        Met::Idle => "idle".to_owned(),
+        Met::Held => "withdrawn before it was sent".to_owned(),
+        Met::Running => forward_cancel(&found).await,
+        Met::HeldBehind(withdrawal) => {
+            let forwarded = forward_cancel(&found).await;
+            drop(withdrawal);
+            format!("{forwarded}; withdrawn before it was sent: what stood behind it")
+        }
     };
     let session = mapping::hex(&found.session);
     tracing::info!(session, %peer, outcome, "cancel request");
@@ -217,5 +219,13 @@ async fn cancel(shard: &Shard, peer: &Peer, process_id: u32, key: &[u8]) {
     let entry = v1::CancelRequested { peer: &peer, outcome: &outcome };
     if let Err(error) = shard.gateway.evidence.record(Entry::CancelRequested(entry)).await {
         tracing::warn!(%error, "a cancel request could not be recorded");
+    }
+}
+
+async fn forward_cancel(found: &Cancellable) -> String {
+    let deadline = Instant::now() + CANCEL_DEADLINE;
+    match backend::cancel(&found.target, &found.credential, &found.key, deadline).await {
+        Ok(()) => "forwarded".to_owned(),
+        Err(error) => format!("failed: {error}"),
     }
 }

@@ -431,6 +431,11 @@ impl Account {
         Ok(())
     }
 
+    /// The short name of a record, for what the client is told of it.
+    pub fn reference(&self, record: u64) -> String {
+        denial::reference(&self.log.id(), record)
+    }
+
     /// Records that a guarded setting moved.
     pub async fn moved(&mut self, name: &str, how: &str) {
         let entry = Entry::SettingMoved(v1::SettingMoved {

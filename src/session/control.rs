@@ -1,9 +1,10 @@
 //! Orders to a running session from outside its task.
 //!
-//! Owns: one atomic word and one waker for each session; beside them the numbers that the session shows. May not: carry data in. An order is never lost: the waker is
-//! registered before the word is read.
+//! Owns: an atomic word for orders, one for what a cancel request meets, and one waker for each session; beside them the
+//! numbers that the session shows. May not: carry data in. An order is never lost: the waker is registered before the word
+//! is read.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Context;
 
 use atomic_waker::AtomicWaker;
@@ -60,12 +61,76 @@ impl Phase {
     }
 }
 
+/// What a cancel request meets, as one word, so that a frame that is about to be sent is either withdrawn or cancelled at
+/// the target, and never missed between the two.
+///
+/// ```text
+///   the end of a turn: nothing, RUNNING, HELD, or both
+///
+///   HELD ───────────a cancel request──► WITHDRAWN ◄──it was forwarded── CANCELLING ◄──a cancel request── HELD and RUNNING
+///    │                                      │                               │
+///    └─ released or dropped ─► RUNNING ◄────┴── a stand-in goes             └── its batch fails ─► RUNNING
+/// ```
+///
+/// While CANCELLING nothing is sent, so that the forwarded request meets what stands before the frame, and nothing behind.
+mod work {
+    /// The target owes the client something.
+    pub(super) const RUNNING: u8 = 1;
+    /// A frame waits for its record, and all that stands before it is of its own batch.
+    pub(super) const HELD: u8 = 2;
+    /// A cancel request came for it, and is on its way to the target.
+    pub(super) const CANCELLING: u8 = 4;
+    /// A cancel request came for it, and is done.
+    pub(super) const WITHDRAWN: u8 = 8;
+}
+
+/// What a cancel request has met.
+#[derive(Debug)]
+pub enum Met<'c> {
+    /// Nothing.
+    Idle,
+    /// The target owes the client something: the request goes on.
+    Running,
+    /// A frame that was not sent yet, and is withdrawn.
+    Held,
+    /// The same behind others of its batch, which the target may still run: the request goes on, and the frame is withdrawn
+    /// when this is dropped.
+    HeldBehind(Withdrawal<'c>),
+}
+
+/// See [`Met::HeldBehind`].
+#[derive(Debug)]
+pub struct Withdrawal<'c>(&'c Control);
+
+impl Drop for Withdrawal<'_> {
+    fn drop(&mut self) {
+        let Control { work, waker, .. } = self.0;
+        // Where the batch has failed meanwhile, the frame is gone already.
+        let moved =
+            work.compare_exchange(work::CANCELLING, work::WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
+        if moved.is_ok() {
+            waker.wake();
+        }
+    }
+}
+
+/// What becomes of a held frame whose record is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// It is sent.
+    Released,
+    /// A cancel request has come for it.
+    Withdrawn,
+    /// It stays until such a request has reached the target.
+    Stays,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Control {
     order: AtomicU8,
     seen: AtomicU8,
-    busy: AtomicBool,
+    work: AtomicU8,
     live: Live,
     waker: AtomicWaker,
 }
@@ -87,9 +152,24 @@ impl Control {
         }
     }
 
-    /// Whether the target owes the client anything: only then does a cancel request go on.
-    pub fn busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
+    /// A cancel request for the session: a frame that waits for its record is withdrawn by it.
+    pub fn cancel(&self) -> Met<'_> {
+        let withdraw = |work: u8| match (work & work::HELD > 0, work & work::RUNNING > 0) {
+            (true, true) => Some(work::CANCELLING),
+            (true, false) => Some(work::WITHDRAWN),
+            (false, _) => None,
+        };
+        match self.work.fetch_update(Ordering::AcqRel, Ordering::Acquire, withdraw) {
+            Ok(work) if work & work::RUNNING > 0 => Met::HeldBehind(Withdrawal(self)),
+            Ok(_) => {
+                self.waker.wake();
+                Met::Held
+            }
+            // One that came before it has withdrawn the frame already.
+            Err(work) if work & (work::WITHDRAWN | work::CANCELLING) > 0 => Met::Held,
+            Err(work) if work & work::RUNNING > 0 => Met::Running,
+            Err(_) => Met::Idle,
+        }
     }
 
     /// What it does now.
@@ -106,16 +186,102 @@ impl Control {
         &self.live
     }
 
-    pub(super) fn set_busy(&self, busy: bool) {
-        if self.busy.load(Ordering::Relaxed) != busy {
-            self.busy.store(busy, Ordering::Release);
+    /// What a cancel request meets from now on. False where one has come for the held frame: it has to be withdrawn.
+    pub(super) fn set_work(&self, running: bool, held: bool) -> bool {
+        let work = if running { work::RUNNING } else { 0 } | if held { work::HELD } else { 0 };
+        let now = self.work.load(Ordering::Acquire);
+        // Beside the session only a request moves the word, where a frame is held.
+        let requested = |work: u8| work & (work::CANCELLING | work::WITHDRAWN) > 0;
+        let stands = match now {
+            now if now == work || requested(now) => now,
+            now => self
+                .work
+                .compare_exchange(now, work, Ordering::AcqRel, Ordering::Acquire)
+                .map_or_else(|moved| moved, |_| work),
+        };
+        stands & work::WITHDRAWN == 0
+    }
+
+    /// Whether a cancel request for the held frame is on its way to the target.
+    pub(super) fn cancelling(&self) -> bool {
+        self.work.load(Ordering::Acquire) & work::CANCELLING > 0
+    }
+
+    /// The record of the held frame is durable. What follows may run, but where it stays.
+    pub(super) fn release_held(&self) -> Held {
+        let run = |work: u8| (work & work::CANCELLING == 0).then_some(work::RUNNING);
+        match self.work.fetch_update(Ordering::AcqRel, Ordering::Acquire, run) {
+            Ok(work) if work & work::WITHDRAWN > 0 => Held::Withdrawn,
+            Ok(_) => Held::Released,
+            Err(_) => Held::Stays,
         }
     }
 
-    /// Registers the session's task; true when an order stands that it has not seen.
+    /// No frame is held any more, and what follows may run.
+    pub(super) fn forget_held(&self) {
+        self.work.store(work::RUNNING, Ordering::Release);
+    }
+
+    /// Registers the session's task; true when an order stands that it has not seen, or a frame has to be withdrawn.
     pub(super) fn poll(&self, context: &Context<'_>) -> bool {
         self.waker.register(context.waker());
         let order = self.order.load(Ordering::Acquire);
-        self.seen.swap(order, Ordering::Relaxed) != order
+        let withdrawn = self.work.load(Ordering::Acquire) & work::WITHDRAWN > 0;
+        self.seen.swap(order, Ordering::Relaxed) != order || withdrawn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_request_goes_on_where_something_runs_and_nowhere_where_nothing_does() {
+        let control = Control::default();
+        assert!(matches!(control.cancel(), Met::Idle));
+        assert!(control.set_work(true, false));
+        assert!(matches!(control.cancel(), Met::Running));
+        assert!(control.set_work(false, false));
+        assert!(matches!(control.cancel(), Met::Idle));
+    }
+
+    #[test]
+    fn a_held_frame_is_withdrawn_or_released_and_nothing_is_between_the_two() {
+        let control = Control::default();
+        assert!(control.set_work(false, true));
+        assert!(matches!(control.cancel(), Met::Held));
+        assert!(matches!(control.cancel(), Met::Held), "as one");
+        assert!(!control.set_work(false, true), "the session hears of it at the end of its turn");
+        assert_eq!(control.release_held(), Held::Withdrawn, "and where the frame would be sent");
+        assert!(matches!(control.cancel(), Met::Running), "what stands in for it runs");
+        assert!(control.set_work(true, false));
+        assert!(control.set_work(false, true));
+        assert_eq!(control.release_held(), Held::Released);
+        assert!(matches!(control.cancel(), Met::Running), "what was sent runs");
+    }
+
+    #[test]
+    fn a_held_frame_behind_others_stays_while_a_request_is_on_its_way() {
+        let control = Control::default();
+        assert!(control.set_work(true, true));
+        let Met::HeldBehind(withdrawal) = control.cancel() else { panic!("it stands behind others") };
+        assert!(control.cancelling());
+        assert!(control.set_work(true, true), "it is not withdrawn yet");
+        assert_eq!(control.release_held(), Held::Stays);
+        drop(withdrawal);
+        assert!(!control.set_work(true, true));
+        assert_eq!(control.release_held(), Held::Withdrawn);
+    }
+
+    #[test]
+    fn a_request_for_a_frame_that_went_with_its_batch_withdraws_no_later_one() {
+        let control = Control::default();
+        assert!(control.set_work(true, true));
+        let met = control.cancel();
+        control.forget_held();
+        assert!(control.set_work(false, true), "another frame is held");
+        drop(met);
+        assert!(control.set_work(false, true));
+        assert_eq!(control.release_held(), Held::Released);
     }
 }

@@ -1,8 +1,8 @@
 //! COPY from the client, at the frontend gate.
 //!
 //! Owns: when CopyData, CopyDone and CopyFail may pass, and what may stand between them. May not: read the data beyond its
-//! frames' headers; it streams, however large a frame is. Fails by ending the session: copy data outside a copy, or a frame
-//! that has no place in a copy behind a barrier.
+//! frames' headers; it streams, however large a frame is. Fails by ending the session: copy data outside a copy. A frame that
+//! has no place among the data waits until it is known whether the copy still runs ([`super::copy_probe`]).
 
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_proto::{BackendTag, FrontendTag};
@@ -19,9 +19,10 @@ use super::relay::Relay;
 /// ```text
 ///   None ──COPY … FROM STDIN forwarded──► Awaited ──CopyInResponse──► Active ──CopyDone, CopyFail──► None
 ///     ▲                                      │ its error                 │ its error
-///     ├── first frame but Sync and Flush ─── Over ◄──────────────────────┤ (stray copy frames are dropped)
-///     └──────────────── a frame that has no place in a copy ─────────────┘ (the server ends the session, or had failed it)
+///     └── first frame but Sync and Flush ─── Over ◄──────────────────────┘ (stray copy frames are dropped)
 /// ```
+///
+/// A frame that has no place in an active copy waits: a server that copies ends the session, any other has failed the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CopyPhase {
     None,
@@ -47,8 +48,6 @@ pub(super) struct CopySyncs {
     /// The copy runs in a batch of the extended protocol, which a server skips from its failure to its Sync; that Sync has
     /// not been sent yet, as far as is known here.
     in_batch: bool,
-    /// Behind that failure, frames went the way of a batch that the server skips.
-    skipped: bool,
 }
 
 impl CopySyncs {
@@ -57,16 +56,15 @@ impl CopySyncs {
         self.owed > 0
     }
 
+    /// Whether one of them may have ended the batch in which the copy has failed.
+    pub(super) fn may_have_ended_batch(self) -> bool {
+        self.in_batch && self.owed > 0
+    }
+
     /// One more in a running copy.
     pub(super) fn sent(&mut self, in_batch: bool) {
         self.within += 1;
         self.in_batch = in_batch;
-    }
-
-    /// A frame was dropped as skipped. One of a batch behind a COPY of the simple protocol is none of its, and data of a
-    /// copy that is over goes nowhere at the server either.
-    pub(super) fn skipped(&mut self, tag: FrontendTag) {
-        self.skipped |= self.in_batch && !belongs_in_copy(tag) && (self.within > 0 || self.owed > 0);
     }
 
     /// A Sync that ends a batch: what is skipped behind it is a later one's.
@@ -83,8 +81,7 @@ impl CopySyncs {
             | BackendTag::ParameterStatus => {}
             // The first answer behind the request for data is the copy's own.
             BackendTag::ErrorResponse => {
-                let skipped = self.within > 0 && self.skipped;
-                *self = Self { within: 0, owed: self.within, in_batch: self.in_batch, skipped };
+                *self = Self { within: 0, owed: self.within, in_batch: self.in_batch };
             }
             BackendTag::Authentication
             | BackendTag::BackendKeyData
@@ -110,17 +107,22 @@ impl CopySyncs {
 }
 
 impl Relay {
-    /// Whether a frame that does not belong in a copy has to wait, because Syncs were sent in a copy of the extended
-    /// protocol: whether one of them has ended the batch is known when the copy is answered.
-    pub(super) fn waits_for_copy(&self, tag: FrontendTag) -> Result<bool, End> {
-        let undecided = self.gate.copy_syncs.within > 0
-            && matches!(self.queue.front(), Some(Expectation::Execute(_)))
-            && !belongs_in_copy(tag);
-        if undecided && self.gate.copy == CopyPhase::Active {
-            // A server that copies ends the session over it.
-            return Err(misplaced(tag));
+    /// Whether a frame has to wait: until it is known whether a copy runs that it has no place in, and whether a Sync among
+    /// its data has ended the batch. Asks, where no answer would come by itself.
+    pub(super) fn waits_for_copy(&mut self, tag: FrontendTag) -> bool {
+        if let Some(Expectation::CopyProbe(_)) = self.queue.back() {
+            return true;
         }
-        Ok(undecided)
+        if belongs_in_copy(tag) {
+            return false;
+        }
+        let skipped = self.gate.skip == Skip::ServerSkips;
+        if self.gate.copy == CopyPhase::Active || skipped && self.gate.copy_syncs.may_have_ended_batch() {
+            self.ask_whether_it_copies(tag);
+            return true;
+        }
+        // Its end was sent, and is answered.
+        self.gate.copy_syncs.within > 0 && matches!(self.queue.front(), Some(Expectation::Execute(_)))
     }
 
     /// ReadyForQuery for a Sync among the data of a copy that had failed when the server read it. Whether it is one.
@@ -134,47 +136,33 @@ impl Relay {
         if waited_for || !self.gate.copy_syncs.may_be_answered() {
             return Ok(false);
         }
+        let ends = self.gate.skip == Skip::ServerSkips && self.gate.copy_syncs.may_have_ended_batch();
         self.gate.copy_syncs.owed -= 1;
-        if self.gate.copy_syncs.skipped {
-            return Err(End::client(
-                PROTOCOL_VIOLATION,
-                "pgturnstile ended the session: a batch was sent behind a Sync among the data of COPY FROM STDIN, and the \
-                 copy failed before that Sync. Next: end a copy with CopyDone or CopyFail before the next batch",
-            ));
-        }
-        if self.gate.skip == Skip::ServerSkips {
-            // It has ended the batch in which the copy failed.
-            self.gate.skip = Skip::No;
-            self.gate.batch_open = false;
-            if let Some(fence) = &mut self.gate.fence {
-                fence.closed = true;
-            }
-            self.batch += 1;
+        if ends {
+            self.copy_batch_ended();
         }
         self.ready_behind(self.batch.saturating_sub(1), status, len).await?;
         Ok(true)
     }
 
-    /// A frame that is no copy data: it has no place in a copy, which is over because of it.
-    pub(super) fn leave_copy(&mut self, tag: FrontendTag) -> Result<(), End> {
-        let in_any_copy = !matches!(tag, FrontendTag::Sync | FrontendTag::Terminate);
-        if belongs_in_copy(tag) && (in_any_copy || self.gate.copy == CopyPhase::Active) {
-            return Ok(());
+    /// A Sync among the data of a copy has ended the batch in which the copy failed.
+    pub(super) fn copy_batch_ended(&mut self) {
+        // What the server skips from here on is a later batch's.
+        self.gate.copy_syncs.batch_ended();
+        self.gate.skip = Skip::No;
+        self.gate.batch_open = false;
+        if let Some(fence) = &mut self.gate.fence {
+            fence.closed = true;
         }
-        match self.gate.copy {
-            // Its own data may pass a closed fence, and nothing else.
-            CopyPhase::Active if self.gate.fence_closed() => return Err(misplaced(tag)),
-            CopyPhase::Active => {
-                self.gate.copy = CopyPhase::None;
-                self.gate.copies_left = 0;
-                self.gate.copy_broken_by = Some(tag);
-            }
-            // A client that has not read the error yet goes on behind its Sync, too.
-            CopyPhase::Over if tag == FrontendTag::Sync => {}
-            CopyPhase::Over => self.gate.copy = CopyPhase::None,
-            CopyPhase::Awaited | CopyPhase::None => {}
+        self.batch += 1;
+    }
+
+    /// A frame that is no copy data ends what is left of a copy that is over. A client that has not read the error yet goes
+    /// on behind its Sync, too.
+    pub(super) fn leave_copy(&mut self, tag: FrontendTag) {
+        if self.gate.copy == CopyPhase::Over && !belongs_in_copy(tag) {
+            self.gate.copy = CopyPhase::None;
         }
-        Ok(())
     }
 
     /// Whose the server's last words are: the client's, where it broke a copy and the server has lost the stream by that.
@@ -284,7 +272,7 @@ fn belongs_in_copy(tag: FrontendTag) -> bool {
         // During a copy the server takes no notice of them.
         FrontendTag::Sync | FrontendTag::Terminate => true,
         // Either the copy has failed and its error is on the way here, then this is a frame like any other; or the
-        // server still copies, then it ends the session itself (`CopyGetData`). It is judged in both cases.
+        // server still copies, then it ends the session itself (`CopyGetData`).
         FrontendTag::Query
         | FrontendTag::Parse
         | FrontendTag::Bind

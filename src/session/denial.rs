@@ -17,6 +17,8 @@ pub const RESERVED_PREFIX: &[u8] = b"pgturnstile.";
 const REFUSED_STATEMENT: &[u8] = b"pgturnstile.refused";
 /// Statement and portal name of the reading of the guarded settings.
 const GUARD_STATEMENT: &[u8] = b"pgturnstile.guard";
+/// Statement name of the question whether a COPY runs; never defined.
+pub const COPY_PROBE_STATEMENT: &str = "pgturnstile.copy";
 /// The settings that a server does not report, each read by SHOW: it takes no snapshot, so that it may stand first in
 /// a transaction.
 pub const GUARD_READ: &str = "SHOW role; SHOW search_path; SHOW row_security; SHOW session_replication_role";
@@ -122,6 +124,19 @@ pub fn guard_read_beside_unnamed(temporary: bool, again: bool) -> Vec<u8> {
         debug_assert!(encoded.is_ok());
     }
     encode::sync(&mut out);
+    out
+}
+
+/// The question whether a COPY runs: see [`super::copy_probe`].
+pub fn copy_probe() -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    for closes in 1..=2 {
+        for _ in 0..closes {
+            let encoded = encode::close(&mut out, ObjectKind::Statement, COPY_PROBE_STATEMENT);
+            debug_assert!(encoded.is_ok());
+        }
+        encode::sync(&mut out);
+    }
     out
 }
 

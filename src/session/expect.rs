@@ -18,6 +18,7 @@
 //!  RefusedParse        E (ours to rewrite)                                            E
 //!  RefusedQuery        E (ours to rewrite), Z                                         Z
 //!  GuardRead           T D C, or 1 2 D C 3 3, for each setting, Z: swallowed          Z
+//!  CopyProbe           Z* 3 Z 3 3 Z · Z 3 3 Z: see `copy_probe`                       the last Z
 //!
 //!  N, S, A              at any moment; they belong to no entry
 //!  E while a batch is open: every entry up to the next Sync is skipped by the server and taken off here
@@ -34,6 +35,7 @@ use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::mask::plan::Plan;
 use pgturnstile_rules::policy::Fields;
 
+use super::copy_probe::Probe;
 use super::denial::Refusal;
 use super::judge::Decision;
 use super::names::{Batch, Portal, Undo};
@@ -65,6 +67,8 @@ pub struct Run {
     pub bytes: u64,
     /// An error closed it.
     pub failed: bool,
+    /// A cancel request came before its frame was sent: a stand-in was.
+    pub withdrawn: bool,
     /// What looks at its rows, as it stood when it was forwarded.
     pub detectors: Detectors,
     /// What is masked in the current result; made where its rows were described.
@@ -175,6 +179,8 @@ pub enum Expectation {
         /// How it goes.
         reading: Reading,
     },
+    /// Our own question whether a COPY of the client still runs.
+    CopyProbe(Probe),
 }
 
 impl Expectation {
@@ -192,7 +198,13 @@ impl Expectation {
             Expectation::RefusedParse { .. } => "a refused frame",
             Expectation::RefusedQuery { .. } => "a refused query",
             Expectation::GuardRead { .. } => "the reading of the guarded settings",
+            Expectation::CopyProbe(_) => "whether a COPY runs",
         }
+    }
+
+    /// Whether the gateway itself asked: a cancel request is not for it.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Expectation::GuardRead { .. } | Expectation::CopyProbe(_))
     }
 
     /// Whether its answer ends with ReadyForQuery, so that it comes without another frame of the client.
@@ -201,7 +213,8 @@ impl Expectation {
             Expectation::Query(_)
             | Expectation::Sync { .. }
             | Expectation::RefusedQuery { .. }
-            | Expectation::GuardRead { .. } => true,
+            | Expectation::GuardRead { .. }
+            | Expectation::CopyProbe(_) => true,
             Expectation::Parse { .. }
             | Expectation::Bind { .. }
             | Expectation::DescribeStatement { .. }
@@ -223,7 +236,24 @@ impl Expectation {
             | Expectation::Sync { .. }
             | Expectation::RefusedParse { .. }
             | Expectation::RefusedQuery { .. }
-            | Expectation::GuardRead { .. } => None,
+            | Expectation::GuardRead { .. }
+            | Expectation::CopyProbe(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn run_mut(&mut self) -> Option<&mut Run> {
+        match self {
+            Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. } => Some(run),
+            Expectation::Parse { .. }
+            | Expectation::DescribeStatement { .. }
+            | Expectation::DescribePortal { .. }
+            | Expectation::Close { .. }
+            | Expectation::Sync { .. }
+            | Expectation::RefusedParse { .. }
+            | Expectation::RefusedQuery { .. }
+            | Expectation::GuardRead { .. }
+            | Expectation::CopyProbe(_) => None,
         }
     }
 
@@ -234,17 +264,18 @@ impl Expectation {
 
     /// The mark is durable: it need not be looked at again.
     pub fn release(&mut self) {
-        if let Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. } = self {
+        if let Some(run) = self.run_mut() {
             run.mark = None;
         }
     }
 }
 
-/// Takes off the front what the server skips after an error in a batch, up to and without the next Sync. Each is handed
-/// to `skipped`, latest first, so that changes are undone in reverse. Whether a Sync stands there; if not, it has yet to
-/// be sent, and frames before it are skipped too.
+/// Takes off the front what the server skips after an error in a batch, up to and without the next Sync, the client's or
+/// that of a probe. Each is handed to `skipped`, latest first, so that changes are undone in reverse. Whether a Sync stands
+/// there; if not, it has yet to be sent, and frames before it are skipped too.
 pub fn skip_to_sync(queue: &mut VecDeque<Expectation>, mut skipped: impl FnMut(Expectation)) -> bool {
-    let boundary = queue.iter().position(|entry| matches!(entry, Expectation::Sync { .. }));
+    let ends = |entry: &Expectation| matches!(entry, Expectation::Sync { .. } | Expectation::CopyProbe(_));
+    let boundary = queue.iter().position(ends);
     let count = boundary.unwrap_or(queue.len());
     let taken: Vec<Expectation> = queue.drain(..count).collect();
     for entry in taken.into_iter().rev() {

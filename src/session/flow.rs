@@ -178,7 +178,12 @@ impl Relay {
 
     fn on_acknowledged(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
         self.checked(len)?;
-        if let Some(Expectation::GuardRead { .. }) = self.queue.front() {
+        let ours = match self.queue.front_mut() {
+            Some(Expectation::GuardRead { .. }) => true,
+            Some(Expectation::CopyProbe(probe)) => tag == BackendTag::CloseComplete && probe.closed(),
+            Some(_) | None => false,
+        };
+        if ours {
             self.down.swallow(len);
             return Ok(());
         }
@@ -333,6 +338,10 @@ impl Relay {
         }
         let reach = self.reach_of(&fields);
         let masked = self.masking.report(Report::Error, frame, &self.judge.detectors(), reach)?;
+        let (sqlstate, masked) = match self.withdrawn_frame_failed(&sqlstate) {
+            Some(cancelled) => (denial::CANCELLED.into(), Some(cancelled)),
+            None => (sqlstate, masked),
+        };
         self.masking.copy = None;
         if matches!(fields.severity(), Some(b"FATAL" | b"PANIC") | None) {
             return self.on_fatal(len, &sqlstate, masked).await;
@@ -350,7 +359,7 @@ impl Relay {
                 self.account.failed_aside(&sqlstate).await?;
                 self.say_or_pass(len, masked);
             }
-            Some(Expectation::RefusedQuery { rewritten: true, .. }) | None => {
+            Some(Expectation::RefusedQuery { rewritten: true, .. } | Expectation::CopyProbe(_)) | None => {
                 return Err(unasked(BackendTag::ErrorResponse, self.queue.front()));
             }
             Some(Expectation::RefusedQuery { refusal, reference, rewritten }) => {
@@ -394,7 +403,8 @@ impl Relay {
             Expectation::Query(_)
             | Expectation::Sync { .. }
             | Expectation::RefusedQuery { .. }
-            | Expectation::GuardRead { .. } => {}
+            | Expectation::GuardRead { .. }
+            | Expectation::CopyProbe(_) => {}
         }
         let names = &mut self.names;
         let mut skipped_runs = Vec::new();
@@ -414,9 +424,8 @@ impl Relay {
             // The server skips the Query that closed it: no ReadyForQuery comes before the Sync, which closes it again.
             fence.closed = false;
         }
-        if !sync_stands && let Some(held) = self.gate.take_held() {
+        if !sync_stands && let Some(held) = self.drop_held() {
             // It was not sent yet, and would be skipped.
-            self.up.drop_scanned();
             if let Some(run) = undo(&mut self.names, held) {
                 self.account.skipped(&run).await?;
             }
@@ -452,6 +461,9 @@ impl Relay {
         let Message::ReadyForQuery { status } = self.checked(len)? else {
             return Err(End::gateway("a ReadyForQuery frame that is none"));
         };
+        if let Some(Expectation::CopyProbe(_)) = self.queue.front() {
+            return self.on_probe_ready(len, status).await;
+        }
         if self.on_copy_sync_answered(len, status).await? {
             return Ok(());
         }
@@ -516,7 +528,8 @@ fn undo(names: &mut super::names::Names, entry: Expectation) -> Option<Box<Run>>
         | Expectation::Sync { .. }
         | Expectation::RefusedParse { .. }
         | Expectation::RefusedQuery { .. }
-        | Expectation::GuardRead { .. } => None,
+        | Expectation::GuardRead { .. }
+        | Expectation::CopyProbe(_) => None,
     }
 }
 

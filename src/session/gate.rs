@@ -59,7 +59,7 @@ pub(super) struct Gate {
     /// COPY statements of the running text that are still to ask for data.
     pub(super) copies_left: usize,
     pub(super) copy_syncs: CopySyncs,
-    /// The frame that had no place in a running copy, until the server says that it is ready.
+    /// The frame that had no place in a copy for which the server was asked, until it says that it is ready.
     pub(super) copy_broken_by: Option<FrontendTag>,
     pub(super) fence: Option<Fence>,
     /// A frame that is scanned, recorded, and waits for its record to be durable.
@@ -99,11 +99,6 @@ impl Gate {
         self.fence.as_ref().is_some_and(|fence| fence.closed)
     }
 
-    /// Drops the held frame, because the server skips to the next Sync.
-    pub(super) fn take_held(&mut self) -> Option<Expectation> {
-        self.held.take().map(|(_, expectation)| expectation)
-    }
-
     /// Whether what the target is sent stands between two frames: a rest that is dropped never reaches it.
     pub(super) fn at_frame_boundary(&self) -> bool {
         self.stream_left == 0 || !self.stream_passes
@@ -135,12 +130,8 @@ impl Relay {
     }
 
     async fn frontend_frame(&mut self) -> Result<Step, End> {
-        if let Some((mark, _)) = self.gate.held {
-            if !self.account.durable(mark)? {
-                return Ok(Step::Blocked);
-            }
-            self.release_held();
-            return Ok(Step::Done);
+        if self.gate.held.is_some() {
+            return self.held_frame();
         }
         if self.gate.stream_left > 0 {
             return self.stream_rest();
@@ -172,7 +163,7 @@ impl Relay {
         {
             return Ok(Step::Blocked);
         }
-        if self.waits_for_copy(header.tag)? {
+        if self.waits_for_copy(header.tag) {
             return Ok(Step::Blocked);
         }
         if header.tag == FrontendTag::CopyData {
@@ -182,7 +173,7 @@ impl Relay {
             self.up.make_room(header.len);
             return Ok(Step::NeedBytes);
         }
-        self.leave_copy(header.tag)?;
+        self.leave_copy(header.tag);
         if self.gate.skip != Skip::No && !matches!(header.tag, FrontendTag::Sync | FrontendTag::Terminate) {
             // Still read: what cannot be read is a fault even where nobody would act on it.
             let frame = self.up.unscanned().get(..header.len).unwrap_or_default();
@@ -191,7 +182,6 @@ impl Relay {
             {
                 return Err(End::client_fault(&fault));
             }
-            self.gate.copy_syncs.skipped(header.tag);
             self.up.swallow(header.len);
             return Ok(Step::Done);
         }
@@ -236,34 +226,6 @@ impl Relay {
     fn answers_come(&self) -> bool {
         let copying = matches!(self.gate.copy, CopyPhase::Awaited | CopyPhase::Active);
         !copying && self.queue.iter().any(Expectation::ends_with_ready)
-    }
-
-    fn release_held(&mut self) {
-        if let Some((_, expectation)) = self.gate.held.take() {
-            self.queue.push_back(expectation);
-            self.up.clear();
-        }
-    }
-
-    /// Releases a frame that carries a statement: at once, or when its record is durable.
-    fn release(
-        &mut self,
-        len: usize,
-        mark: Option<Mark>,
-        proven: bool,
-        expectation: Expectation,
-    ) -> Result<Step, End> {
-        self.up.scan(len);
-        match mark {
-            Some(mark) if !proven && !self.account.durable(mark)? => {
-                self.gate.held = Some((mark, expectation));
-            }
-            Some(_) | None => {
-                self.queue.push_back(expectation);
-                self.up.clear();
-            }
-        }
-        Ok(Step::Done)
     }
 
     async fn on_query(&mut self, len: usize) -> Result<Step, End> {
@@ -590,6 +552,7 @@ impl Relay {
             rows: 0,
             bytes: 0,
             failed: false,
+            withdrawn: false,
             detectors: self.judge.detectors(),
             plan: None,
             portal: None,

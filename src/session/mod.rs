@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`greeting`] | the bytes before the client is known |
 //! | [`relay`] | the loop, back-pressure, last words |
-//! | [`gate`], `copy_in`, `fence`, `refuse` | what a client's frame does, and when it may go on |
+//! | [`gate`], `held`, `copy_in`, `copy_probe`, `fence`, `refuse` | what a client's frame does, and when it may go on |
 //! | [`flow`], `reading` | what a backend's frame closes, and when it may go on |
 //! | `portals` | whether a portal still gives what its Bind was judged by |
 //! | `rows` | rows, COPY data, texts that quote data |
@@ -27,6 +27,7 @@
 pub mod account;
 pub mod control;
 mod copy_in;
+mod copy_probe;
 pub mod decisions;
 pub mod denial;
 mod digest;
@@ -36,6 +37,7 @@ mod fence;
 pub mod flow;
 pub mod gate;
 pub mod greeting;
+mod held;
 pub mod judge;
 mod live;
 mod masking;
@@ -53,7 +55,7 @@ mod work;
 pub mod world;
 
 pub use account::{Account, Durability};
-pub use control::{Control, Order, Phase};
+pub use control::{Control, Met, Order, Phase};
 pub use decisions::ShardMemory;
 pub use end::{End, Fault};
 pub use judge::Judge;

@@ -47,10 +47,10 @@ impl Relay {
         if declared > SERVER_BYTES_MAX {
             return Err(End::client_fault(fault));
         }
-        if self.gate.copy == CopyPhase::Awaited {
+        if self.gate.copy == CopyPhase::Awaited || self.waits_for_copy(header.tag) {
             return Ok(Step::Blocked);
         }
-        self.leave_copy(header.tag)?;
+        self.leave_copy(header.tag);
         let here = self.up.unscanned().len().min(header.len);
         if self.gate.skip == Skip::No {
             let refusal = too_large(header.tag, declared, limit, setting);

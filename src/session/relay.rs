@@ -75,7 +75,7 @@ pub struct Relay {
     pub(super) judge: Judge,
     pub(super) account: Account,
     pub(super) masking: Masking,
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     /// The client's next frame waits for the backend or for the evidence.
     pub(super) blocked: bool,
     /// The backend's next frame waits for the evidence.
@@ -172,8 +172,12 @@ impl Relay {
         self.obey()?;
         self.closed()?;
         // Our own reading of the guards is none of the client's business: a cancel would end the session.
-        let ours = |entry: &Expectation| matches!(entry, Expectation::GuardRead { .. });
-        self.control.set_busy(!self.queue.iter().all(ours));
+        let running = !self.queue.iter().all(Expectation::is_ours);
+        let held = self.gate.held.is_some() && !self.queue.iter().any(Expectation::ends_with_ready);
+        if !self.control.set_work(running, held) {
+            self.withdraw_held();
+            return Ok(());
+        }
         let wait = self.waits_for()?;
         self.show(&wait);
         match wait {
@@ -346,6 +350,9 @@ impl Relay {
     /// wait: they are looked at again.
     fn waits_for(&mut self) -> Result<Wait, End> {
         if let Some(mark) = self.gate.waits_for() {
+            if self.control.cancelling() {
+                return Ok(Wait::Sockets);
+            }
             return Ok(if self.account.durable(mark)? { Wait::Over } else { Wait::Durable(mark) });
         }
         let Some(mark) = self.queue.front().and_then(Expectation::mark) else { return Ok(Wait::Sockets) };

@@ -172,10 +172,10 @@ class SlowDisk:
                              "DRILL_ORDER": str(self.order), "DRILL_DURABLE": str(durable)})
         self.gate.wait_ready()
 
-    def held(self, client, mark):
-        """Sends a write, and waits until nothing but its record keeps it."""
+    def held(self, client, mark, *frames):
+        """Sends a write, or these frames, and waits until nothing but its record keeps it."""
         self.order.write_text("slow-sync 3000")
-        client.send(query(f"INSERT INTO notes (test, body) VALUES ('any-moment-held', '{mark}')"))
+        client.send(*frames or [query(f"INSERT INTO notes (test, body) VALUES ('any-moment-held', '{mark}')")])
         wait_until("a session that waits for its record", lambda: self.gate.metrics()['pgturnstile_sessions{state="awaiting_evidence"}'] == 1)
 
     def behind(self, database, mark):
@@ -194,13 +194,72 @@ def slow(world):
     assert proof.returncode == 0, proof.stdout + proof.stderr
 
 
+def cancelled(frames):
+    got = errors(frames)
+    assert [one["C"] for one in got] == ["57014"], frames
+    assert got[0]["V"] == "ERROR" and got[0]["M"].startswith("canceling statement due to user request"), got
+
+
 def test_a_cancel_while_a_statement_waits_for_its_record(slow, database):
-    """Nothing runs yet: as one that comes before its statement, it goes nowhere."""
+    """Nothing runs yet: it is withdrawn, and never reaches the server."""
     with Client(slow.gate) as client:
         slow.held(client, "cancel")
         wire.cancel(slow.gate, client.key)
-        assert tags(client.until_ready()) == "CZ"
-    assert slow.behind(database, "cancel") == 1
+        out = client.until_ready()
+        assert tags(out) == "EZ" and out[-1][1] == b"I"
+        cancelled(out)
+        slow.order.write_text("none")
+        assert client.rows("SELECT 1") == [(b"1",)]
+    assert slow.behind(database, "cancel") == 0
+    slow.gate.wait_record("the request", lambda r: r["kind"] == "cancel-requested" and "withdrawn before it was sent" in r["payload"]["outcome"])
+    slow.gate.wait_record("its result", lambda r: r["payload"].get("sqlstate") == "57014")
+
+
+def test_a_cancel_while_a_statement_of_a_transaction_waits_for_its_record(slow, database):
+    """As at the server itself, the transaction has failed by it."""
+    with Client(slow.gate) as client:
+        slow.order.write_text("none")
+        client.ask(query("BEGIN"))
+        slow.held(client, "in a transaction")
+        wire.cancel(slow.gate, client.key)
+        out = client.until_ready()
+        assert tags(out) == "EZ" and out[-1][1] == b"E"
+        cancelled(out)
+        slow.order.write_text("none")
+        assert errors(client.ask(query("SELECT 1")))[0]["C"] == "25P02"
+        client.ask(query("ROLLBACK"))
+        assert client.rows("SELECT 1") == [(b"1",)]
+    assert slow.behind(database, "in a transaction") == 0
+
+
+def test_a_cancel_while_a_bind_waits_for_its_record(slow, database):
+    """What stands before it in the batch is done, what stands behind it is skipped, as at the server itself."""
+    insert = "INSERT INTO notes (test, body) VALUES ('any-moment-held', 'bind')"
+    with Client(slow.gate) as client:
+        slow.held(client, "bind", parse("SELECT 1"), bind(), execute(), parse(insert, "w"), bind(statement="w"), execute(),
+                  parse("SELECT 'skipped'"), bind(), execute(), SYNC, query("SELECT 'served'"))
+        wire.cancel(slow.gate, client.key)
+        slow.order.write_text("none")
+        first, second = client.until_ready(), client.until_ready()
+        assert tags(first) == "12DC1EZ", first
+        cancelled(first)
+        assert tags(second) == "TDCZ"
+        # The name is free: its Parse was undone with the batch, or stands, as at the server.
+        assert tags(client.ask(wire.close("S", "w"), parse(insert, "w"), SYNC)) == "31Z"
+    assert slow.behind(database, "bind") == 0
+
+
+def test_a_cancel_behind_one_that_was_taken_goes_nowhere(slow, database):
+    """The statement behind the withdrawn one is another."""
+    with Client(slow.gate) as client:
+        slow.held(client, "first")
+        wire.cancel(slow.gate, client.key)
+        cancelled(client.until_ready())
+        wire.cancel(slow.gate, client.key)
+        slow.order.write_text("none")
+        client.ask(query("INSERT INTO notes (test, body) VALUES ('any-moment-held', 'second')"))
+    assert slow.behind(database, "first") == 0
+    assert slow.behind(database, "second") == 1
 
 
 def test_a_fatal_of_the_server_while_a_statement_waits_for_its_record(slow, database):

@@ -22,7 +22,10 @@ SETUP = (
     "DROP VIEW IF EXISTS shop.same_view; DROP TABLE IF EXISTS shop.same; CREATE TABLE shop.same (id int PRIMARY KEY, body text);"
     "INSERT INTO shop.same SELECT n, 'row ' || n FROM generate_series(1, 12) n;"
     "DROP TABLE IF EXISTS shop.late; CREATE TABLE shop.late (id int UNIQUE DEFERRABLE INITIALLY DEFERRED);"
-    "CREATE VIEW shop.same_view AS SELECT id, count(*) FROM shop.same GROUP BY id"
+    "CREATE VIEW shop.same_view AS SELECT id, count(*) FROM shop.same GROUP BY id;"
+    "DROP TABLE IF EXISTS shop.same_trap; CREATE TABLE shop.same_trap (id int);"
+    "CREATE OR REPLACE FUNCTION shop.same_spring() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NEW; END$$;"
+    "CREATE TRIGGER spring BEFORE INSERT ON shop.same_trap FOR EACH ROW EXECUTE FUNCTION shop.same_spring()"
 )
 LONGEST = "n" * 63
 
@@ -397,6 +400,37 @@ def syncs_among_the_data_of_a_failed_copy_in_a_batch(play):
     play.ask(parse("COPY same_view FROM STDIN"), bind(), execute(), SYNC).ask(copy_data(b"1\t1\n"), COPY_DONE, SYNC)
     play.ask(query("BEGIN")).send(*copying, SYNC).read(3).ask(BAD_LINE, SYNC, COPY_DONE, SYNC, ready=2).ask(query("ROLLBACK"))
     play.ask(query("SELECT count(*) FROM same WHERE id > 199"))
+
+
+@case
+def batches_behind_a_failed_copy_without_its_end(play):
+    """A Sync among the data ends the batch of a COPY that had failed before it, and what follows runs; one before the
+    failure is ignored, and what follows is skipped."""
+    copying = (parse("COPY same FROM STDIN"), bind(), execute())
+    batch = (parse("SELECT 'served'"), bind(), execute(), SYNC)
+    play.send(*copying, FLUSH).read(3).ask(BAD_LINE, SYNC, *batch, ready=2)
+    play.send(*copying, FLUSH).read(3).ask(BAD_LINE, SYNC, SYNC, *batch, query("SELECT 'again'"), ready=4)
+    play.send(*copying, SYNC).read(3).ask(BAD_LINE, *batch).ask(*batch)
+    play.send(*copying, SYNC).read(3).ask(SYNC, copy_data(b"402\tx\n"), SYNC, BAD_LINE, *batch, query("SELECT 'again'"), ready=2)
+    play.send(*copying, SYNC).read(3).ask(BAD_LINE, SYNC, *batch, *batch, ready=3)
+    play.send(*copying, SYNC).read(3).ask(BAD_LINE, SYNC, COPY_DONE, *batch, ready=2)
+    play.send(*copying, SYNC).read(3).ask(BAD_LINE, query("SELECT 'skipped'"), SYNC).send(*batch[:3], FLUSH).read(3).ask(SYNC)
+    play.ask(query("BEGIN")).send(*copying, SYNC).read(3).ask(BAD_LINE, SYNC, *batch, query("ROLLBACK"), ready=3)
+    play.ask(query("BEGIN")).send(*copying, SYNC).read(3).ask(BAD_LINE, *batch, query("ROLLBACK"), ready=2)
+    play.ask(query("SELECT count(*) FROM same WHERE id > 199"))
+
+
+@case
+def what_follows_a_failed_copy_behind_a_barrier(play):
+    """Its trigger makes the COPY a barrier: what follows is judged behind the reading of the settings."""
+    copying = (parse("COPY same_trap FROM STDIN"), bind(), execute())
+    batch = (parse("SELECT 'served'"), bind(), execute(), SYNC)
+    play.send(query("COPY same_trap FROM STDIN")).read(1).ask(BAD_LINE, query("SELECT 'served'"), ready=2)
+    play.send(query("COPY same_trap FROM STDIN")).read(1).ask(SYNC, BAD_LINE, SYNC, *batch, ready=3)
+    play.send(*copying, SYNC).read(3).ask(BAD_LINE, SYNC, *batch, ready=2)
+    play.send(*copying, SYNC).read(3).ask(SYNC, BAD_LINE, *batch).ask(*batch)
+    play.ask(query("BEGIN")).send(*copying, SYNC).read(3).ask(BAD_LINE, SYNC, query("ROLLBACK"), *batch, ready=3)
+    play.ask(query("SELECT count(*) FROM same_trap"))
 
 
 @case

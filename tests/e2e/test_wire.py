@@ -380,12 +380,27 @@ def test_copy_data_behind_an_error_of_the_server(gate):
         assert value(client.until_ready()) == b"behind"
 
 
-def test_a_query_during_copy_ends_the_session(gate, database):
-    with Client(gate) as client:
-        client.send(query("COPY notes (test, body) FROM STDIN"))
-        assert client.read()[0] == "G"
-        client.send(copy_data(b"query-in-copy\ta\n"), query("SELECT 1"))
-        assert client.fatal()["C"] == "08P01"
+COPY_NOTES = "COPY notes (test, body) FROM STDIN"
+NOT_COPIED = {
+    "a query": ([query(COPY_NOTES)], [query("SELECT 1")]),
+    "a batch": ([query(COPY_NOTES)], [parse("SELECT 1"), bind(), execute(), SYNC]),
+    "a batch in a batch": ([parse(COPY_NOTES), bind(), execute(), FLUSH], [parse("SELECT 1"), bind(), execute(), SYNC]),
+    "a batch behind a Sync": ([parse(COPY_NOTES), bind(), execute(), SYNC], [SYNC, parse("SELECT 1"), bind(), execute(), SYNC]),
+    "a function call": ([query(COPY_NOTES)], [frame("F", struct.pack("!IHHH", 2026, 0, 0, 0))]),
+    "a barrier's own": ([query("SET application_name = 'x'; " + COPY_NOTES)], [query("SELECT 1")]),
+}
+
+
+@pytest.mark.parametrize("what", NOT_COPIED)
+def test_what_is_none_of_a_running_copy_ends_the_session(gate, database, what):
+    begun, then = NOT_COPIED[what]
+    with Client(gate, "power") as client:
+        client.send(*begun)
+        while client.read()[0] != "G":
+            pass
+        client.send(copy_data(b"query-in-copy\ta\n"), *then)
+        got = client.fatal()
+        assert got["C"] == "08P01" and f"a {'FunctionCall' if 'call' in what else 'Query' if 'batch' not in what else 'Parse'} message" in got["M"], got
     gate.served()
     assert database.one("SELECT count(*) FROM shop.notes WHERE test = 'query-in-copy'") == 0
 

@@ -1,11 +1,12 @@
 //! The target: the model's server behind a socket.
 //!
 //! Owns: what each frame that arrives means. Every frame is one that the client sent, to the byte, or the gateway's own: a
-//! stand-in that does not parse, or the reading of the guarded settings. Anything else is a finding.
+//! stand-in that does not parse, the reading of the guarded settings, or the question whether a COPY runs. Anything else is a
+//! finding.
 
 use std::collections::HashMap;
 
-use pgturnstile::session::denial::{GUARD_READ, GUARD_READ_TEMPORARY};
+use pgturnstile::session::denial::{COPY_PROBE_STATEMENT, GUARD_READ, GUARD_READ_TEMPORARY};
 use pgturnstile_proto::backend::{FieldDescription, TransactionStatus};
 use pgturnstile_proto::frontend::{self, Message};
 use pgturnstile_proto::{Format, FrontendTag, Limits, encode};
@@ -154,6 +155,9 @@ impl<'p> Target<'p> {
             Message::Bind(bind) if bind.portal() == GUARD_NAME => Some(Meaning::Guard(FrontendTag::Bind)),
             Message::Execute(execute) if execute.portal() == GUARD_NAME => {
                 Some(Meaning::Guard(FrontendTag::Execute))
+            }
+            Message::Close(close) if close.name() == COPY_PROBE_STATEMENT.as_bytes() => {
+                Some(Meaning::Frame(Frame::Close { statement: true, name: COPY_PROBE_STATEMENT }))
             }
             Message::Close(close) if close.name() == GUARD_NAME => Some(Meaning::Guard(FrontendTag::Close)),
             Message::Sync => Some(Meaning::Frame(Frame::Sync)),

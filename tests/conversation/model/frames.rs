@@ -364,19 +364,6 @@ impl Frame {
         matches!(self, Frame::Query(_) | Frame::FunctionCall | Frame::Cancelled)
     }
 
-    /// Whether a server that copies takes it without an error.
-    pub fn belongs_in_copy(&self) -> bool {
-        matches!(
-            self,
-            Frame::CopyData(_)
-                | Frame::CopyDone
-                | Frame::CopyFail
-                | Frame::Flush
-                | Frame::Sync
-                | Frame::CancelIdle
-        )
-    }
-
     /// Its bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let encoded = match self {

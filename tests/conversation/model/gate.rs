@@ -45,66 +45,22 @@ pub struct Gate {
     held: bool,
     /// A COPY has failed: its data, still on the way, is dropped.
     pub copy_over: bool,
-    /// That COPY stood behind a barrier.
-    copy_fenced: bool,
-    /// Syncs among the data of the COPY that was last begun.
-    syncs: CopySyncs,
-}
-
-/// What the gateway knows of Syncs in a COPY only by the answers to them.
-#[derive(Clone, Copy, Debug)]
-struct CopySyncs {
-    /// The COPY was begun by an Execute: a Sync may end its batch.
-    extended: bool,
-    /// Some were sent before its CopyDone or CopyFail.
-    among_data: bool,
-    /// One of them came when the COPY had failed, and none behind the data yet.
-    answered: bool,
-    /// CopyDone or CopyFail was sent, or a frame that is none of a COPY.
-    data_over: bool,
-}
-
-impl Default for CopySyncs {
-    fn default() -> Self {
-        Self { extended: false, among_data: false, answered: false, data_over: true }
-    }
-}
-
-impl CopySyncs {
-    /// Whether the gateway ends the session over a frame that has no place among the data: a batch that is sent behind
-    /// such a Sync before its answer is here.
-    fn in_doubt(self) -> bool {
-        self.extended && if self.data_over { self.answered } else { self.among_data }
-    }
-
-    fn sent(&mut self, server: &Server, frame: &Frame) {
-        match frame {
-            Frame::Sync if self.data_over => self.answered = false,
-            Frame::Sync => {
-                self.among_data = true;
-                self.answered |= server.copy.is_none();
-            }
-            Frame::CopyData(_) | Frame::Flush | Frame::CancelIdle => {}
-            _ => self.data_over = true,
-        }
-    }
+    /// Data may still be on its way for the COPY that was last begun: neither its end was sent nor a frame that is none of it.
+    data_follows: bool,
+    /// Syncs went among its data.
+    syncs_in_copy: bool,
 }
 
 impl Gate {
     /// Whether Syncs went among the data of the last COPY.
     pub fn syncs_in_copy(&self) -> bool {
-        self.syncs.among_data
+        self.syncs_in_copy
     }
 
     /// Whether the model knows what the gateway does.
     pub fn supports(&self, server: &Server, frame: &Frame) -> bool {
-        // Behind a barrier the gateway itself ends the session over a frame that has no place in the copy, and the server
-        // says nothing. Behind a Sync in a batch's copy, too.
         if server.copy.is_some() {
-            return frame.belongs_in_copy() || !(self.fence.is_some() || self.syncs.in_doubt());
-        }
-        if !frame.belongs_in_copy() && (self.copy_over && self.copy_fenced || self.syncs.in_doubt()) {
-            return false;
+            return true;
         }
         if self.ended && fetches_lost_portal(server, frame) {
             return false;
@@ -286,17 +242,15 @@ impl Gate {
             }
             Frame::Flush => {}
             // Where the COPY was not begun, whether the gateway took it for one that failed is a race.
-            Frame::Sync => self.copy_over &= !self.syncs.data_over,
+            Frame::Sync => self.copy_over &= self.data_follows,
             _ => self.copy_over = false,
         }
-        if replies.contains(&Reply::CopyIn) {
-            let extended = matches!(frame, Frame::Execute { .. });
-            self.syncs = CopySyncs { extended, data_over: false, ..CopySyncs::default() };
-        } else {
-            self.syncs.sent(server, frame);
+        match frame {
+            _ if replies.contains(&Reply::CopyIn) => (self.data_follows, self.syncs_in_copy) = (true, false),
+            Frame::Sync => self.syncs_in_copy |= self.data_follows,
+            Frame::CopyData(_) | Frame::Flush | Frame::CancelIdle => {}
+            _ => self.data_follows = false,
         }
-        // The barrier may fall with this frame.
-        self.copy_fenced = self.copy_over && (self.copy_fenced || self.fence.is_some());
         self.held |=
             replies.iter().any(|reply| matches!(reply, Reply::Complete(tag) if tag == "DECLARE CURSOR"));
         self.held &= !replies.contains(&Reply::Ready(b'I'));

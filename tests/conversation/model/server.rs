@@ -159,14 +159,16 @@ impl Server {
         if self.dead {
             return false;
         }
+        // The stream is lost with whatever does not belong there.
+        if self.copy.is_some() {
+            return !matches!(frame, Frame::Cancelled | Frame::CancelIdle);
+        }
         if self.skipping && !matches!(frame, Frame::Sync) {
             return *frame != Frame::Cancelled && *frame != Frame::CancelIdle;
         }
         match frame {
             Frame::Query(statements) => statements.iter().all(|sql| self.supports_sql(sql)),
-            Frame::Parse { sql, .. } => {
-                sql.iter().all(|sql| *sql != Sql::Sleep && self.supports_sql(sql)) && self.copy.is_none()
-            }
+            Frame::Parse { sql, .. } => sql.iter().all(|sql| *sql != Sql::Sleep && self.supports_sql(sql)),
             Frame::Describe { statement: true, name } => {
                 // A server with assertions off reads what is gone.
                 self.statements.get(*name).is_none_or(|found| match &found.sql {
