@@ -375,7 +375,10 @@ mod tests {
             let mut out = Vec::new();
             write(&mut conduit, usize::MAX, &mut out);
             assert_eq!(out.len(), passed + said.len());
-            assert!(receive(&mut conduit, &sent[read..]) > 0, "{passed} and {said:?} left, and nothing can be read");
+            assert!(
+                receive(&mut conduit, &sent[read..]) > 0,
+                "{passed} and {said:?} left, and nothing can be read"
+            );
         }
     }
 
