@@ -43,7 +43,7 @@ const HIT: &[&[u8]] =
     &[b"471123", b"Elena Kowalski", b"elena.kowalski@example.org wrote twice", b"129.90", b"t"];
 
 fn plan(label: bool) -> Plan {
-    let mut columns = vec![Column { mask: ColumnMask::Clear, shape: Shape::Text }; 5];
+    let mut columns = vec![Column::clear(Shape::Text); 5];
     if label {
         columns[1].mask = ColumnMask::Label { label: LabelId(0), style: Style::Last(4) };
     }

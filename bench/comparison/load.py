@@ -24,6 +24,8 @@ SEEN_MIN = 0.8  # of a cell's seconds, at least
 CELL_LIMIT_S = 300
 CACHED_TEXTS = 100
 BULK_ROWS_MIN = 3_000_000  # a cell reads at least as many, by repeating: CPU is counted in ticks of 10 ms
+MASKING = ("pgbouncer-4k", "pgbouncer-64k", "gateway-masking")
+HUNDRED = "SELECT * FROM visits WHERE id BETWEEN :aid * 100 AND :aid * 100 + 99;\n"
 POINT = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
 
 
@@ -92,8 +94,16 @@ def workloads(stand, chosen):
     fresh = {("gateway-queued", "cpu"): (1.60, "design")}
     ever_new = _Pgbench(stand, "simple", 8, 100_000 * chosen.scale)
     found.append(Workload("fresh-8", "point query, simple protocol, ever new literals", ever_new, point, fresh))
+    hundred = {("gateway-masking", "cpu"): (0.90, "issue")}
+    rows = _Pgbench(stand, "simple", 8, CACHED_TEXTS, HUNDRED)
+    found.append(Workload("rows100-8", "100 rows of 100 bytes, nothing to mask", rows, (*point, "gateway-masking"), hundred))
+    unmasked = tuple(name for name in everybody if name != "gateway-masking")
     bulk = {(name, "cpu"): (1.10, "issue") for name in ("gateway-queued", "gateway-gated")}
-    found.append(Workload("bulk", "bulk SELECT", _Bulk(stand, chosen.bulk_rows), everybody, bulk))
+    drain = _Bulk(stand, chosen.bulk_rows, "people")
+    found.append(Workload("bulk", "bulk SELECT", drain, unmasked, bulk))
+    found.append(Workload("bulk-masked", "the same, five columns masked in every row", drain, MASKING))
+    clean = {("gateway-masking", "cpu"): (1.10, "issue")}
+    found.append(Workload("bulk-clean", "bulk SELECT, nothing to mask", _Bulk(stand, chosen.bulk_rows, "visits"), MASKING, clean))
     prefixes = tuple(chosen.only.split(","))
     return [workload for workload in found if workload.name.startswith(prefixes)]
 
@@ -114,14 +124,14 @@ def _limits(mode, clients):
 class _Pgbench:
     """pgbench with a script of one SELECT whose literal is one of `texts`."""
 
-    def __init__(self, stand, mode, clients, texts):
+    def __init__(self, stand, mode, clients, texts, statement=POINT):
         self.mode, self.clients = mode, clients
         self.login_s = 0.0  # pgbench's clock runs while its clients log in: the longest login so far
         self.pgbench = f"{stand.postgres_bin}/pgbench"
         self.folder = stand.folder / "load"
         self.folder.mkdir(exist_ok=True)
-        self.script = self.folder / f"point-{texts}.sql"
-        self.script.write_text(f"\\set aid random(1, {texts})\n{POINT}")
+        self.script = self.folder / f"{'point' if statement == POINT else 'rows'}-{texts}.sql"
+        self.script.write_text(f"\\set aid random(1, {texts})\n{statement}")
 
     def __call__(self, endpoint, seconds):
         command = [
@@ -192,9 +202,10 @@ def _cell_of(log, samples, seconds):
 
 
 class _Bulk:
-    """The whole table people through drain.c, which only walks message headers: any real reader would be the bottleneck."""
+    """A whole table through drain.c, which only walks message headers: any real reader would be the bottleneck."""
 
-    def __init__(self, stand, rows):
+    def __init__(self, stand, rows, table):
+        self.table = table
         self.repeats = -(-BULK_ROWS_MIN // rows)
         self.drain = stand.folder / "drain"
         source = pathlib.Path(__file__).parent / "drain.c"
@@ -208,7 +219,7 @@ class _Bulk:
 
     def __call__(self, endpoint, _seconds):
         process = subprocess.Popen(
-            [str(self.drain), "SELECT * FROM people", str(self.repeats)], env=endpoint.environment(),
+            [str(self.drain), f"SELECT * FROM {self.table}", str(self.repeats)], env=endpoint.environment(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         ready = process.stdout.readline()

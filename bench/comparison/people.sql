@@ -1,4 +1,5 @@
--- Synthetic people, about 204 bytes a row on the wire: what the bulk SELECT reads.
+-- Synthetic people, about 204 bytes a row on the wire: what the bulk SELECT reads, and what masking finds something in, in every
+-- row. Visits, about 100 bytes a row: what it finds nothing in.
 -- Deterministic (hash-derived), no real person's data.
 CREATE TABLE people (
   id bigint PRIMARY KEY, name text NOT NULL, email text NOT NULL, ssn text,
@@ -20,4 +21,8 @@ SELECT i,
     CASE WHEN i%33=0 THEN ', call +1-'||(200+h1%799)||'-555-'||lpad((h2%10000)::text,4,'0') ELSE '' END||'.'
 FROM w, LATERAL (SELECT i, abs(hashint8(i)) h1, abs(hashint8(i+7777777)) h2, abs(hashint8(i*31+3)) h3
                  FROM generate_series(1, @ROWS@) i) g;
+CREATE TABLE visits (id bigint PRIMARY KEY, who text NOT NULL, about text NOT NULL, paid numeric(8, 2), done boolean);
+INSERT INTO visits SELECT id, name, left(split_part(notes, '; ', 2), 42), (id % 9973) / 7.0, id % 3 = 0 FROM people;
+CREATE TABLE patients (id bigint PRIMARY KEY, ssn text);
 VACUUM (FREEZE, ANALYZE) people;
+VACUUM (FREEZE, ANALYZE) visits;

@@ -11,11 +11,11 @@ FIGURE_NAMES = {"cpu": "proxy CPU", "p50": "p50 latency", "p99": "p99 latency"}
 def write(out, facts, workloads, cells, verdicts, floors):
     for name, value in facts.items():
         out.write(f"- {name}: {value}\n")
-    point = [workload for workload in workloads if workload.name != "bulk"]
+    point = [workload for workload in workloads if not workload.name.startswith("bulk")]
     if point:
         out.write("\nPoint queries: medians; in brackets user-space part; ratios to pgbouncer with their interval.\n\n")
         _table(out, point, cells, "us/query", "q/s", latency=True)
-    bulk = [workload for workload in workloads if workload.name == "bulk"]
+    bulk = [workload for workload in workloads if workload.name.startswith("bulk")]
     if bulk:
         out.write("\nBulk SELECT: medians; ratios to the better pgbouncer.\n\n")
         _table(out, bulk, cells, "s/GB", "MB/s", latency=False)

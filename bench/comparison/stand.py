@@ -1,6 +1,6 @@
-"""What runs: PostgreSQL, pgbouncer twice, the gateway twice. All of it is ours, listens on loopback and ends with us.
+"""What runs: PostgreSQL, pgbouncer twice, the gateway three times. All of it is ours, listens on loopback and ends with us.
 
-One gateway process for each durability, so that CPU is attributable to it. Every client connection is TLS, with the same
+One gateway process for each durability, and one more with labels and every detector on, so that CPU is attributable to it. Every client connection is TLS, with the same
 certificate at pgbouncer and at the gateway, because the gateway takes tokens inside TLS only; both speak plaintext to the
 server and log in there as the same role by SCRAM.
 """
@@ -22,6 +22,14 @@ PACKAGES = ["postgresql", "postgresql-contrib", "postgresql-client", "pgbouncer"
 DATABASE = ROLE = "bench"
 START_LIMIT_S = 60
 TOKEN_TTL_S = 86_400
+#: The gateway's processes: durability, and whether it has labels and detectors on.
+GATEWAYS = {"gateway-queued": ("queued", False), "gateway-gated": ("gated", False), "gateway-masking": ("queued", True)}
+LABELS = """
+[[label]]
+column = "public.patients.ssn"
+tier = "restricted"
+mask = "null"
+"""
 
 
 class Failed(Exception):
@@ -111,8 +119,8 @@ class Stand:
         idp = self._start_idp()
         for name, packet_bytes in (("pgbouncer-4k", 4096), ("pgbouncer-64k", 65536)):
             self._start_pgbouncer(name, packet_bytes)
-        for durability in ("queued", "gated"):
-            self._start_gateway(durability, idp)
+        for name in GATEWAYS:
+            self._start_gateway(name, idp)
         self.tls = self._negotiated()
 
     def _gateway(self):
@@ -200,8 +208,8 @@ log_disconnections = 0
         self.token = subprocess.run(token, check=True, capture_output=True, text=True).stdout.strip()
         return port
 
-    def _start_gateway(self, durability, idp_port):
-        name = f"gateway-{durability}"
+    def _start_gateway(self, name, idp_port):
+        durability, masks = GATEWAYS[name]
         folder, port = self.folder / name, free_port()
         folder.mkdir(mode=0o700)
         evidence = self.evidence / f"{name}-evidence"
@@ -210,6 +218,7 @@ log_disconnections = 0
         values = {
             "@FOLDER@": self.folder, "@EVIDENCE@": evidence, "@PORT@": port, "@IDP_PORT@": idp_port,
             "@POSTGRES_PORT@": self.postgres_port, "@DURABILITY@": durability,
+            "@DETECTORS@": ', "packs/pii.toml"' if masks else "", "@LABELS@": LABELS if masks else "",
         }
         for template in ("gateway.toml", "policy.toml"):
             text = (pathlib.Path(__file__).parent / template).read_text()
@@ -284,7 +293,7 @@ log_disconnections = 0
             return
         if (self.folder / "postgres").exists():
             shell('stop_postgres "$1"', self.folder / "postgres")
-        for durability in ("queued", "gated"):
-            shutil.rmtree(self.evidence / f"gateway-{durability}-evidence", ignore_errors=True)
+        for name in GATEWAYS:
+            shutil.rmtree(self.evidence / f"{name}-evidence", ignore_errors=True)
         if self.own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
