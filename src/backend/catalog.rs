@@ -268,8 +268,9 @@ impl Catalog {
         let begun_ms = self.now_ms();
         let print = fingerprint(stream, in_s(CATALOG_FINGERPRINT_LIMIT_S)).await?;
         if known.as_ref() != Some(&print) {
-            let epoch = self.snapshot.load().as_ref().map_or(1, |snapshot| snapshot.epoch + 1);
-            let snapshot = load(stream, epoch, in_s(CATALOG_LOAD_LIMIT_S)).await?;
+            let earlier = self.snapshot.load_full();
+            let epoch = earlier.as_ref().map_or(1, |snapshot| snapshot.epoch + 1);
+            let snapshot = load(stream, epoch, in_s(CATALOG_LOAD_LIMIT_S)).await?.behind(earlier.as_deref());
             tracing::info!(target = %self.target, epoch, "catalog read");
             self.snapshot.store(Some(Arc::new(snapshot)));
         }

@@ -123,6 +123,7 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         names: raw.relations.iter().map(|r| (r.oid, (r.schema.clone(), r.name.clone()))).collect(),
         views,
         remarks: std::mem::take(&mut raw.remarks),
+        marks: Arc::default(),
         relations: graph.relations()?,
         type_names: types.names(),
         type_oids: types.places,

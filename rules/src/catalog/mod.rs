@@ -14,6 +14,7 @@ pub mod builtins;
 mod fixture;
 mod kin;
 mod load;
+mod marks;
 mod parts;
 pub mod queries;
 pub mod system;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 pub use fixture::{Definitions, FIXTURE_BYTES_MAX, FixtureError};
 pub use load::{LoadError, Rows};
+pub use marks::Marks;
 use parts::Relations;
 pub use parts::{Column, Event, FunctionName, Kin, Kind, Operator, Relation, Remark, Routine, Type, TypeId};
 pub use tree::View;
@@ -49,6 +51,7 @@ pub struct Snapshot {
     names: HashMap<u32, (Arc<str>, Arc<str>)>,
     views: HashMap<u32, View>,
     remarks: Vec<Remark>,
+    marks: Arc<Marks>,
     routines: HashMap<Arc<str>, Vec<Routine>>,
     operators: HashMap<Arc<str>, Vec<Operator>>,
     types: Vec<Type>,
@@ -110,6 +113,21 @@ impl Snapshot {
     #[must_use]
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
+    }
+
+    /// Which columns bore a label in the snapshots before this one.
+    #[must_use]
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// The same snapshot, as the next one of a target: what was marked on `earlier` stays marked.
+    #[must_use]
+    pub fn behind(mut self, earlier: Option<&Snapshot>) -> Self {
+        if let Some(earlier) = earlier {
+            self.marks = Arc::clone(&earlier.marks);
+        }
+        self
     }
 
     /// Every relation, with its schema, in no order.

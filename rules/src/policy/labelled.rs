@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! a column named by [[label]], by SECURITY LABEL (provider anon) or by a comment "pgturnstile: tier=… mask=…"
+//!   → the column that it was, when it has another name now             for as long as the gateway runs
 //!   → the column of that name in every ancestor and descendant (inheritance, partitions)
 //!   → a generated column that is computed from it                                        masked as a derived value
 //!   → a column whose type holds the row of a labelled relation                           masked as a derived value
@@ -130,11 +131,15 @@ impl Labelled {
             labelled.place(index, label, snapshot);
         }
         labelled.remarks(snapshot);
+        labelled.spread(snapshot);
+        labelled.remembered(labels, snapshot);
         if labelled.is_empty() {
+            snapshot.marks().set(std::iter::empty());
             return labelled;
         }
         labelled.close_unknown(snapshot);
         labelled.spread(snapshot);
+        labelled.remember(labels, snapshot);
         labelled
     }
 
@@ -267,6 +272,43 @@ impl Labelled {
                 format!("the label {} matches none of its columns: it may have been renamed", label.column);
             self.close(relation, index, why);
         }
+    }
+
+    /// A column that bore a label of this policy keeps it under another name: a rename, a partition that was detached, a
+    /// table that was moved, all behind the gateway's back.
+    fn remembered(&mut self, labels: &[Label], snapshot: &Snapshot) {
+        for ((oid, number), word) in snapshot.marks().all() {
+            let Some(index) = labels.iter().position(|label| *label.column == *word) else { continue };
+            let Some(relation) = snapshot.relation_by_oid(oid) else { continue };
+            let columns = relation.columns.iter().flat_map(|all| all.iter());
+            let column = { columns }.find(|column| column.number == number);
+            let Some(column) = column.filter(|_| self.hit(oid, number).is_none()) else { continue };
+            self.put(oid, number, Hit { label: index, identity: true });
+            self.check_style(index, labels[index].mask, relation, column);
+            let name = format!("{}.{}.{}", relation.schema, relation.name, column.name);
+            let message = format!(
+                "{name} bore the label {word} under another name, or as a part of what bears it, and keeps it until the gateway \
+                 restarts. Next: name it in a label of its own, or drop the column"
+            );
+            self.findings.push(Finding { rule: self.facts[index].rule.clone(), message, unmatched: false });
+        }
+    }
+
+    /// Which columns bear a label of the policy themselves, for the snapshot that comes next.
+    fn remember(&self, labels: &[Label], snapshot: &Snapshot) {
+        let stores = |kind: Kind| match kind {
+            Kind::Table | Kind::Partitioned | Kind::MaterializedView | Kind::Foreign => true,
+            Kind::View | Kind::Sequence | Kind::Index => false,
+        };
+        let relations = snapshot.relations().filter(|(_, relation)| stores(relation.kind));
+        let marks = relations.flat_map(|(_, relation)| {
+            let hits = self.columns.get(&relation.oid).into_iter().flatten();
+            hits.filter(|(_, hit)| hit.identity).filter_map(|(number, hit)| {
+                let label = labels.get(hit.label)?;
+                Some(((relation.oid, *number), Arc::from(&*label.column)))
+            })
+        });
+        snapshot.marks().set(marks);
     }
 
     /// A style that makes a text of a value needs a column of texts.

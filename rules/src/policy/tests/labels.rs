@@ -379,6 +379,56 @@ fn a_restrict_on_a_tier_touches_what_reaches_it() {
     all_judged_as(&policy, &["select email from parts", "select id from orders"], Action::Allow);
 }
 
+/// A column is known by its number too: renamed, moved or detached behind the gateway's back it keeps its label, and the log
+/// says so.
+#[test]
+fn a_renamed_column_keeps_its_label() {
+    let policy = policy("");
+    let read = |text: &str, earlier: Option<&crate::catalog::Snapshot>| {
+        let catalog = Definitions::from_text(text, Path::new("crm.sql")).expect("the fixture");
+        let snapshot = catalog.snapshot.behind(earlier);
+        let labelled = crate::policy::Labelled::new(&policy.model().labels, &snapshot);
+        (snapshot, labelled)
+    };
+    let (first, labelled) = read(CATALOG, None);
+    let oid = |snapshot: &crate::catalog::Snapshot, schema: &str, name: &str| {
+        snapshot.relation(schema, name).map_or(0, |relation| relation.oid)
+    };
+    let customers = oid(&first, "crm", "customers");
+    assert!(labelled.hit(customers, 3).is_some() && labelled.findings().is_empty());
+    let moved = CATALOG
+        .replace(
+            "create table crm.customers (id int primary key, name text, ssn text",
+            "create table mart.persons (id int primary key, name text, tax text",
+        )
+        .replace("who crm.customers", "who mart.persons")
+        .replace("select id from crm.customers", "select id from mart.persons")
+        .replace(
+            "create table crm.parts_1 partition of crm.parts for values from (0) to (10)",
+            "create table crm.parts_1 (id int, email text)",
+        );
+    let (second, labelled) = read(&moved, Some(&first));
+    assert_eq!(oid(&second, "mart", "persons"), customers, "the fixture counts oids in order");
+    let words: Vec<&str> = [3, 4]
+        .iter()
+        .filter_map(|number| Some(&*labelled.fact(labelled.hit(customers, *number)?)?.rule.id))
+        .collect();
+    assert_eq!(words, ["label crm.customers.ssn", "label crm.customers.email"]);
+    assert!(labelled.hit(oid(&second, "crm", "parts_1"), 2).is_some(), "a partition that was detached");
+    let told: String = labelled.findings().iter().map(|finding| finding.message.as_str()).collect();
+    for name in [
+        "mart.persons.tax bore the label crm.customers.ssn",
+        "crm.parts_1.email bore the label crm.parts.email",
+    ] {
+        assert!(told.contains(name), "{name} in {told}");
+    }
+    // Once more, and not for ever: what is gone is forgotten, and without its past nothing is known of it.
+    let (third, labelled) = read(&moved, Some(&second));
+    assert!(labelled.hit(customers, 3).is_some());
+    let (fourth, _) = read("create schema crm;", Some(&third));
+    assert!(read(&moved, Some(&fourth)).1.hit(customers, 3).is_none());
+}
+
 #[test]
 fn a_label_that_matches_nothing_and_a_style_that_does_not_fit_close_their_relation() {
     for (label, sql) in [
