@@ -7,7 +7,7 @@
 use pgturnstile_proto::encode;
 use pgturnstile_rules::mask::copy::CopyMasker;
 use pgturnstile_rules::mask::detect::Detectors;
-use pgturnstile_rules::mask::plan::{Canonical, Column, ColumnMask, LabelId, Plan, Style};
+use pgturnstile_rules::mask::plan::{Canonical, Column, ColumnMask, LabelId, Origin, Plan, Style};
 use pgturnstile_rules::mask::reference;
 use pgturnstile_rules::mask::row::Masker;
 use pgturnstile_rules::mask::shape::Shape;
@@ -41,7 +41,8 @@ pub fn run(data: &[u8]) {
             _ => ColumnMask::Clear,
         };
         let Some(shape) = pick(Shape::ALL, shape) else { return };
-        columns.push(Column { mask, shape });
+        let origin = (style == Style::Fixed).then(|| Origin::of("crm", "people", "note"));
+        columns.push(Column { mask, shape, origin });
     }
     let (Some(style), spelling) = (pick(STYLES, next()), next()) else { return };
     let rest: Vec<u8> = input.collect();

@@ -338,6 +338,29 @@ mod tests {
     }
 
     #[test]
+    fn a_detector_for_a_target_that_is_not_there_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("pgturnstile.toml");
+        let policy = folder.path().join("policy.toml");
+        fs::write(&config, CONFIG).unwrap();
+        let (config, shown) = (config.display().to_string(), policy.display().to_string());
+        for (targets, exit, says) in [
+            ("\"crm\", \"cmr\"", Exit::Usage, "no [[target]] named cmr"),
+            ("\"cr*\", \"erp-*\"", Exit::Yes, "no [[target]] of one of its patterns"),
+            ("\"*\"", Exit::Yes, "1 detector entries"),
+        ] {
+            let detector = format!(
+                "[[detector]]\nid = \"d\"\ngroups = [\"*\"]\ntargets = [{targets}]\ndetect = [\"card\"]\n"
+            );
+            fs::write(&policy, format!("{POLICY}{detector}")).unwrap();
+            let (exited, text) = check(&["--config", &config, "--policy", &shown, "--skip-files"]);
+            assert_eq!(exited, exit, "{text}");
+            assert!(text.contains(says), "{says} in {text}");
+            assert!(!says.contains("cmr") || text.contains("did you mean `crm`"), "{text}");
+        }
+    }
+
+    #[test]
     fn a_claim_path_that_the_verifier_would_refuse_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("pgturnstile.toml");

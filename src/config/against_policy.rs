@@ -44,9 +44,37 @@ pub fn against_policy(config: &Config, model: &Model) -> Vec<Diagnostic> {
             found.push(at(place, format!("{kind}[{id}].targets"), message));
         }
     }
+    found.extend(masked_nowhere(config, model));
     found.extend(certificates_without_tls(config, model));
     found.extend(unreachable(config, model));
     found.extend(unheard(config, model));
+    found
+}
+
+/// Detectors for targets that are not there. Every single name counts: beside one that is there, a mistyped one would leave
+/// its target unmasked without a word.
+fn masked_nowhere(config: &Config, model: &Model) -> Vec<Diagnostic> {
+    let known: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
+    let mut found = Vec::new();
+    for detection in &model.detections {
+        for glob in &detection.targets.0 {
+            if known.iter().any(|target| glob.matches(target)) {
+                continue;
+            }
+            let (what, hint) = match glob.literal() {
+                Some(name) => (format!("named {name}"), hint(name, &known)),
+                None => ("of one of its patterns".to_owned(), String::new()),
+            };
+            let message = format!(
+                "no [[target]] {what} in {}{hint}: nothing is masked there. Next: name the target as the configuration does, \
+                 or take the name out",
+                config.file.display()
+            );
+            let severity = if glob.literal().is_some() { Severity::Error } else { Severity::Warning };
+            let key = format!("detector[{}].targets", detection.rule.id);
+            found.push(Diagnostic { severity, ..at(&detection.rule.place, key, message) });
+        }
+    }
     found
 }
 

@@ -4,10 +4,13 @@
 //! or hold a value: texts are lifted, digests keyed. Fails closed: where a record cannot be taken, the caller refuses the
 //! statement ([`Unrecorded::Refused`]) or ends the session ([`Unrecorded::Ended`]).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::frontend::Bind;
+use pgturnstile_rules::mask::detect::Detectors;
+use pgturnstile_rules::mask::value::redacted;
 
 use super::denial::{self, Refusal};
 use super::digest::RowDigest;
@@ -64,6 +67,12 @@ fn ended(error: &AppendError) -> End {
         sqlstate: error.sqlstate(),
         message: error.client_text().into(),
     }
+}
+
+/// A name of a statement or portal, as evidence holds it.
+fn named<'n>(decision: &Decision, name: &'n [u8]) -> Cow<'n, str> {
+    let name = String::from_utf8_lossy(name);
+    redacted(&decision.detectors, &name).map_or(name, Cow::Owned)
 }
 
 /// See the module.
@@ -169,7 +178,7 @@ impl Account {
 
     /// Records a Parse that passes. It runs nothing, so nothing waits for it.
     pub async fn parse(&mut self, decision: &Decision, name: &[u8], text: &[u8]) -> Result<u64, Unrecorded> {
-        let name = String::from_utf8_lossy(name);
+        let name = named(decision, name);
         let statement = self.allowed(decision, Protocol::Parse, &name, "", text);
         Ok(self.append(statement, How::QUEUED).await?.stream_sequence)
     }
@@ -182,12 +191,12 @@ impl Account {
         portal: &[u8],
         (parameters, parameter_digest): (u16, Option<[u8; 32]>),
     ) -> Result<(u64, Option<Mark>), Unrecorded> {
-        let portal = String::from_utf8_lossy(portal);
+        let portal = named(decision, portal);
         let statement = v1::Statement {
             protocol: Protocol::Execute,
             name: "",
             portal: &portal,
-            text: TextHeld::Lifted(&decision.facts.lifted),
+            text: TextHeld::Lifted(&decision.held),
             text_bytes: decision.facts.text_bytes as u64,
             // The Parse that this record refers to holds the commitment to the text.
             text_commitment: [0; 32],
@@ -218,7 +227,7 @@ impl Account {
             protocol,
             name,
             portal,
-            text: TextHeld::Lifted(&decision.facts.lifted),
+            text: TextHeld::Lifted(&decision.held),
             text_bytes: decision.facts.text_bytes as u64,
             text_commitment: self.log.keys().text(text),
             parameters: 0,
@@ -259,10 +268,13 @@ impl Account {
     pub async fn refusal(
         &mut self,
         refusal: &Refusal,
+        detectors: &Detectors,
         decision: Option<&Decision>,
         text: Option<&[u8]>,
         how_carried_out: &str,
     ) -> Result<String, End> {
+        let safe = redacted(detectors, &refusal.safe);
+        let refusal = &Refusal { safe: safe.unwrap_or_else(|| refusal.safe.clone()), ..refusal.clone() };
         self.totals.refused += 1;
         self.totals.statements += u64::from(text.is_some());
         let statements = decision.map(|decision| decision.facts.statements.as_slice()).unwrap_or_default();
@@ -303,7 +315,7 @@ impl Account {
                 name: "",
                 portal: "",
                 text: match decision {
-                    Some(decision) => TextHeld::Lifted(&decision.facts.lifted),
+                    Some(decision) => TextHeld::Lifted(&decision.held),
                     None => TextHeld::Withheld(&refusal.rule),
                 },
                 text_bytes: text.len() as u64,

@@ -72,7 +72,7 @@ impl Relay {
         }
         if matches!(header.tag, BackendTag::DataRow | BackendTag::CopyData) {
             self.gate.copy_syncs.answered(header.tag);
-            return self.on_rows(header.tag, header.len);
+            return self.on_rows(header.tag, header.len).await;
         }
         if self.down.unscanned().len() < header.len {
             self.down.make_room(header.len);
@@ -276,10 +276,9 @@ impl Relay {
             Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?
             && run.is_looked_at()
         {
-            let statement = run.decision.facts.statements.get(run.statement);
-            let spelling = statement.and_then(|facts| facts.copy_spelling.as_ref());
             let told = Told::of(&run.decision, run.statement, &self.judge.ground);
-            masker = Some(self.masking.copy_of(&response, spelling, &told, run.detectors)?);
+            let by_name = self.judge.temp_possible || self.judge.private_ddl.is_some();
+            masker = Some(self.masking.copy_of(&response, &told, by_name, run.detectors)?);
         }
         let awaited = run.decision.copies_in > 0 && self.gate.copy == CopyPhase::Awaited;
         if tag == BackendTag::CopyInResponse && awaited {

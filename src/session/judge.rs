@@ -58,6 +58,10 @@ pub struct Decision {
     pub facts: Arc<TextFacts>,
     /// The same for the evidence, with what the names resolved to.
     pub summary: Vec<v1::Facts>,
+    /// The text without its literals, and without what the detectors find in its names: what evidence holds of it.
+    pub held: Arc<str>,
+    /// They look at the names of statements and portals, too.
+    pub detectors: Detectors,
     /// Rules that opened it, or the one that refused it.
     pub rule: String,
     /// The policy's hash.
@@ -160,6 +164,8 @@ impl Decision {
                 lifted: Arc::from(""),
             }),
             summary: Vec::new(),
+            held: Arc::from(""),
+            detectors: Detectors::NONE,
             rule: String::new(),
             policy_hash: [0; 32],
             epoch: 0,
@@ -395,6 +401,8 @@ impl Judge {
     fn carried(&self, facts: TextFacts, record: u64, of: &Decision, index: usize, names: &Names) -> Prepared {
         let decision = Decision {
             summary: Vec::new(),
+            held: Arc::clone(&of.held),
+            detectors: of.detectors,
             rule: String::new(),
             policy_hash: self.ground.policy.hash(),
             epoch: self.ground.snapshot.epoch,

@@ -23,21 +23,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgturnstile_proto::Format;
 use pgturnstile_proto::backend::{CopyResponse, FieldDescription, RowDescription};
-use pgturnstile_rules::catalog::FIRST_USER_OID;
+use pgturnstile_rules::catalog::{Column as CatalogColumn, FIRST_USER_OID, Relation};
 use pgturnstile_rules::mask::copy::CopyMasker;
 use pgturnstile_rules::mask::detect::Detectors;
-use pgturnstile_rules::mask::plan::{Column, ColumnMask, LabelId, Plan, Reach, Style};
+use pgturnstile_rules::mask::plan::{Column, ColumnMask, LabelId, Origin, Plan, Reach, Style};
 use pgturnstile_rules::mask::row::{Masker, Misfit};
 use pgturnstile_rules::mask::shape::Shape;
 use pgturnstile_rules::mask::side::Report;
 use pgturnstile_rules::mask::style::TokenKey;
 use pgturnstile_rules::mask::tally::{At, By, Tally};
-use pgturnstile_rules::policy::{FieldLabel, Fields, Labelled};
-use pgturnstile_rules::statement::facts::CopySpelling;
+use pgturnstile_rules::policy::{self, FieldLabel, Fields, Labelled, Sight};
+use pgturnstile_rules::statement::facts::{CopySpelling, StatementFacts};
 
 use super::denial::{self, Refusal};
 use super::end::End;
 use super::judge::Decision;
+use super::large;
 use super::world::Ground;
 use crate::evidence::record::v1;
 
@@ -113,12 +114,51 @@ pub(super) struct Told<'t> {
     then: &'t Labelled,
     /// Those of now, which may be stricter.
     ground: &'t Ground,
+    statement: Option<&'t StatementFacts>,
 }
 
 impl<'t> Told<'t> {
     pub(super) fn of(decision: &'t Decision, statement: usize, ground: &'t Ground) -> Self {
         let fields = decision.fields(statement).map(AsRef::as_ref);
-        Self { fields, then: &decision.labelled, ground }
+        let statement = decision.facts.statements.get(statement);
+        Self { fields, then: &decision.labelled, ground, statement }
+    }
+
+    /// The relation and column that each column of a COPY of `width` is, as far as the catalog tells; `by_name`: a name may
+    /// mean something that the catalog does not show.
+    fn copied(&self, width: usize, by_name: bool) -> Vec<Option<(u32, i16)>> {
+        let sight = Sight {
+            labelled: &self.ground.labelled,
+            snapshot: &self.ground.snapshot,
+            path: &self.ground.path,
+            temp_possible: by_name,
+            private_catalog: by_name,
+        };
+        let known = self.statement.map(|statement| policy::origins(statement, &sight)).unwrap_or_default();
+        if known.len() == width { known } else { vec![None; width] }
+    }
+
+    /// What the catalog knows of a column.
+    fn column(&self, relation: u32, number: i16) -> Option<(&'t Relation, &'t CatalogColumn)> {
+        let relation = self.ground.snapshot.relation_by_oid(relation)?;
+        let column = relation.columns.as_deref()?.iter().find(|column| column.number == number)?;
+        Some((relation, column))
+    }
+
+    /// The column that a field is, for its tokens.
+    fn origin(&self, relation: u32, number: i16) -> Option<Origin> {
+        let (relation, column) = self.column(relation, number)?;
+        Some(Origin::of(&relation.schema, &relation.name, &column.name))
+    }
+
+    /// A column of a COPY that bears no label. A string of a type of users is a string.
+    fn copied_column(&self, known: Option<(u32, i16)>, binary: bool) -> Column {
+        let found = known.and_then(|(relation, number)| self.column(relation, number));
+        let oid = found.and_then(|(_, column)| {
+            (column.type_oid < FIRST_USER_OID || !column.text).then_some(column.type_oid)
+        });
+        let origin = known.and_then(|(relation, number)| self.origin(relation, number));
+        Column { origin, ..Column::clear(Shape::of_copied(oid, binary)) }
     }
 
     /// Whether anything is labelled at all.
@@ -164,9 +204,7 @@ impl<'t> Told<'t> {
 
     /// How values of a labelled column are spelled. What the server calls a type of users may be a string all the same.
     fn shape(&self, label: &FieldLabel, type_oid: Option<u32>, binary: bool) -> Shape {
-        let column = self.ground.snapshot.relation_by_oid(label.relation).and_then(|relation| {
-            relation.columns.as_deref()?.iter().find(|column| column.number == label.number)
-        });
+        let column = self.column(label.relation, label.number).map(|(_, column)| column);
         let of_user = type_oid.is_none_or(|oid| oid >= FIRST_USER_OID);
         match (column, type_oid) {
             (Some(column), _) if of_user && column.text => Shape::Text,
@@ -280,16 +318,22 @@ impl Masking {
         detectors: Detectors,
     ) -> Result<Plan, End> {
         let width = fields.clone().count();
+        let tokens = detectors.give_tokens();
         let mut columns = Vec::with_capacity(width);
         for (at, seen) in fields.enumerate() {
             let shape = Shape::of(seen.type_oid, seen.binary);
             columns.push(match told.given(at, width, seen)? {
-                Given::Clear => Column { mask: ColumnMask::Clear, shape },
+                Given::Clear => {
+                    let origin = tokens.then(|| told.origin(seen.relation, seen.number)).flatten();
+                    Column { origin, ..Column::clear(shape) }
+                }
                 Given::Label(label) => Column {
+                    origin: None,
                     mask: self.label(label, told.then, label.style),
                     shape: told.shape(label, Some(seen.type_oid), seen.binary),
                 },
                 Given::Unproven => Column {
+                    origin: None,
                     mask: ColumnMask::Null { why: "the server does not say that it is the labelled column" },
                     shape,
                 },
@@ -305,14 +349,15 @@ impl Masking {
     pub(super) fn copy_of(
         &mut self,
         response: &CopyResponse<'_>,
-        spelling: Option<&CopySpelling>,
         told: &Told<'_>,
+        by_name: bool,
         detectors: Detectors,
     ) -> Result<CopyMasker, End> {
+        let spelling = told.statement.and_then(|facts| facts.copy_spelling.as_ref());
         let spelling = spelling.ok_or_else(|| End::gateway("a COPY whose spelling is not known"))?;
-        let unknown = match (spelling, response.overall()) {
-            (CopySpelling::Binary, Format::Binary) => Shape::UnknownBinary,
-            (CopySpelling::Text { .. } | CopySpelling::Csv { .. }, Format::Text) => Shape::Unknown,
+        let binary = match (spelling, response.overall()) {
+            (CopySpelling::Binary, Format::Binary) => true,
+            (CopySpelling::Text { .. } | CopySpelling::Csv { .. }, Format::Text) => false,
             (CopySpelling::Binary, Format::Text)
             | (CopySpelling::Text { .. } | CopySpelling::Csv { .. }, Format::Binary) => {
                 return Err(End::gateway("a COPY that is spelled otherwise than its text says"));
@@ -323,12 +368,13 @@ impl Masking {
         let own_null = matches!(spelling, CopySpelling::Text { null, .. } if **null != *b"\\N");
         let width = response.columns().iter().count();
         let mut columns = Vec::with_capacity(width);
-        for at in 0..width {
+        for (at, known) in told.copied(width, by_name).into_iter().enumerate() {
             columns.push(match told.label(at, width)? {
-                None => Column { mask: ColumnMask::Clear, shape: unknown },
+                None => told.copied_column(known, binary),
                 Some(label) => Column {
+                    origin: None,
                     mask: self.label(label, told.then, if own_null { Style::Null } else { label.style }),
-                    shape: told.shape(label, None, *spelling == CopySpelling::Binary),
+                    shape: told.shape(label, None, binary),
                 },
             });
         }
@@ -336,16 +382,36 @@ impl Masking {
     }
 
     /// What leaves in the stead of checked rows.
-    pub(super) fn rows(&mut self, plan: &Plan, run: &[u8]) -> Result<Option<Vec<u8>>, End> {
-        self.masker.rows(plan, run, &mut self.tally).map_err(misfit)
+    pub(super) async fn rows(&mut self, plan: &Plan, run: &[u8]) -> Result<Option<Vec<u8>>, End> {
+        if run.len() <= large::HERE_BYTES_MAX {
+            return self.masker.rows(plan, run, &mut self.tally).map_err(misfit);
+        }
+        self.elsewhere(large::Of::Rows(plan.clone()), run).await
     }
 
     /// What leaves in the stead of checked CopyData.
-    pub(super) fn copied(&mut self, run: &[u8]) -> Result<Option<Vec<u8>>, End> {
-        match &mut self.copy {
-            Some(copy) => copy.run(&mut self.masker, run, &mut self.tally).map_err(misfit),
-            None => Ok(None),
+    pub(super) async fn copied(&mut self, run: &[u8]) -> Result<Option<Vec<u8>>, End> {
+        let Some(mut copy) = self.copy.take() else { return Ok(None) };
+        if run.len() + copy.waiting_bytes() > large::HERE_BYTES_MAX {
+            return self.elsewhere(large::Of::Copy(copy), run).await;
         }
+        let masked = copy.run(&mut self.masker, run, &mut self.tally).map_err(misfit);
+        self.copy = Some(copy);
+        masked
+    }
+
+    /// The same where it would keep the shard's other sessions waiting.
+    async fn elsewhere(&mut self, of: large::Of, run: &[u8]) -> Result<Option<Vec<u8>>, End> {
+        let masker = Masker::new(self.masker.key().clone());
+        let masker = std::mem::replace(&mut self.masker, masker);
+        let work = large::Work { masker, tally: self.tally.take(), of, run: run.to_vec() };
+        let (work, masked) = large::mask(work).await?;
+        self.masker = work.masker;
+        self.tally = work.tally;
+        if let large::Of::Copy(copy) = work.of {
+            self.copy = Some(copy);
+        }
+        masked.map_err(misfit)
     }
 
     /// What is left when a COPY ends.

@@ -39,6 +39,7 @@ pub mod gate;
 pub mod greeting;
 mod held;
 pub mod judge;
+mod large;
 mod live;
 mod masking;
 pub mod names;

@@ -68,7 +68,8 @@ impl Relay {
             Ok(_) | Err(_) => None,
         };
         let how = if idle { "local" } else { "substituted" };
-        let reference = self.account.refusal(&refusal, decision.as_deref(), text, how).await?;
+        let detectors = self.judge.detectors();
+        let reference = self.account.refusal(&refusal, &detectors, decision.as_deref(), text, how).await?;
         let refusal = Arc::new(refusal);
         if idle {
             let mut answer = denial::error(&refusal, &reference);

@@ -45,7 +45,7 @@ impl Relay {
         self.queue.push_back(Expectation::DescribePortal { portal: Some(Arc::clone(portal)), ours: true });
     }
 
-    pub(super) fn on_rows(&mut self, tag: BackendTag, len: usize) -> Result<Step, End> {
+    pub(super) async fn on_rows(&mut self, tag: BackendTag, len: usize) -> Result<Step, End> {
         let misplaced = if tag == BackendTag::CopyData {
             !self.copy_out
         } else {
@@ -98,8 +98,8 @@ impl Relay {
         run.rows += rows.frames as u64;
         let frames = buffer.get(..rows.bytes).unwrap_or_default();
         let masked = match (&run.plan, tag) {
-            (_, BackendTag::CopyData) if masks => self.masking.copied(frames)?,
-            (Some(plan), BackendTag::DataRow) if masks => self.masking.rows(plan, frames)?,
+            (_, BackendTag::CopyData) if masks => self.masking.copied(frames).await?,
+            (Some(plan), BackendTag::DataRow) if masks => self.masking.rows(plan, frames).await?,
             (Some(_) | None, _) => None,
         };
         match masked {

@@ -3,6 +3,8 @@
 //! Owns: the translation of facts and resolution into the recorded form, made once for a decision. May not: hold a
 //! literal: names, classes and tags only.
 
+use pgturnstile_rules::mask::detect::Detectors;
+use pgturnstile_rules::mask::value::redacted;
 use pgturnstile_rules::policy::{Judgement, Rule};
 use pgturnstile_rules::resolve::{Reach, Resolution};
 use pgturnstile_rules::statement::facts::{Predicate, SettingAction, StatementFacts};
@@ -51,6 +53,17 @@ pub fn facts(statement: &StatementFacts, resolution: &Resolution) -> v1::Facts {
             })
             .collect(),
         unproven: resolution.unproven.as_deref().map(str::to_owned),
+    }
+}
+
+/// Takes out of its names what the detectors find there: nobody keeps a client from putting a value into an alias.
+pub fn redact(facts: &mut v1::Facts, detectors: &Detectors) {
+    let v1::Facts { class: _, tag: _, relations, functions, acts, settings, unproven } = facts;
+    let relations = relations.iter_mut().map(|relation| &mut relation.name);
+    for name in relations.chain(functions).chain(acts).chain(settings).chain(unproven) {
+        if let Some(redacted) = redacted(detectors, name) {
+            *name = redacted;
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::class::Class;
+use pgturnstile_rules::mask::value::redacted;
 use pgturnstile_rules::policy::{self, Fields};
 use pgturnstile_rules::resolve::{Code, Resolution, SessionView, resolve, resolve_carrying};
 use pgturnstile_rules::statement::facts::{CopyUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
@@ -265,9 +266,14 @@ impl<'w> Work<'w> {
         let near = self.fields.iter().any(Option::is_some);
         let mistakable = self.fence != Fence::None
             && facts.statements.iter().any(|statement| mistakable(statement, &ground.snapshot));
+        let detectors = *ground.subject.detectors();
+        let mut summary = self.summary;
+        summary.iter_mut().for_each(|facts| summary::redact(facts, &detectors));
         Decision {
+            held: redacted(&detectors, &facts.lifted).map_or_else(|| Arc::clone(&facts.lifted), Arc::from),
+            detectors,
             facts,
-            summary: self.summary,
+            summary,
             rule,
             policy_hash: ground.policy.hash(),
             epoch: ground.snapshot.epoch,

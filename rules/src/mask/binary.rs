@@ -68,7 +68,7 @@ pub(super) fn array(look: &mut Look<'_>, value: &[u8], out: &mut Vec<u8>) -> Res
     let head = Head::read(value).ok_or(Misfit)?;
     let shape = Shape::of(head.element_oid, true);
     match shape {
-        Shape::ArrayBinary | Shape::OpaqueBinary | Shape::UnknownBinary => return Err(Misfit),
+        Shape::ArrayBinary | Shape::OpaqueBinary | Shape::UnknownBinary(_) => return Err(Misfit),
         Shape::Text
         | Shape::Json
         | Shape::JsonbBinary
@@ -84,7 +84,7 @@ pub(super) fn array(look: &mut Look<'_>, value: &[u8], out: &mut Vec<u8>) -> Res
         | Shape::OpaqueText
         | Shape::TextArray
         | Shape::NumberArray
-        | Shape::Unknown
+        | Shape::Unknown(_)
         | Shape::Never => {}
     }
     let begin = out.len();
@@ -134,7 +134,7 @@ pub(super) fn search<'v>(look: &Look<'_>, value: &'v [u8]) -> Option<Detector> {
         let mut of = |oid: u32, field: &'v [u8]| {
             let shape = Shape::of(oid, true);
             match shape {
-                Shape::ArrayBinary | Shape::OpaqueBinary | Shape::UnknownBinary => {
+                Shape::ArrayBinary | Shape::OpaqueBinary | Shape::UnknownBinary(_) => {
                     if !field.is_empty() {
                         inner.push(field);
                     }
@@ -155,7 +155,7 @@ pub(super) fn search<'v>(look: &Look<'_>, value: &'v [u8]) -> Option<Detector> {
                 | Shape::OpaqueText
                 | Shape::TextArray
                 | Shape::NumberArray
-                | Shape::Unknown
+                | Shape::Unknown(_)
                 | Shape::Never => look.leaf(shape, field),
             }
         };

@@ -65,6 +65,11 @@ impl CopyMasker {
         Self { plan, spelling, carry: Vec::new(), scan: Scan::default(), head, ended: false }
     }
 
+    /// Bytes of a row that wait for its end.
+    pub fn waiting_bytes(&self) -> usize {
+        self.carry.len()
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -257,25 +262,23 @@ impl CopyMasker {
     ) -> Result<bool, Misfit> {
         match &self.spelling {
             CopySpelling::Text { delimiter, null, .. } => {
-                self.text_row(masker, row, (*delimiter, null), tally, out)
+                let form = Text { delimiter: *delimiter, null };
+                self.spelled_row(masker, row, &form, tally, out)
             }
-            CopySpelling::Csv { delimiter, quote, escape, null, .. } => self.csv_row(
-                masker,
-                row,
-                Csv { delimiter: *delimiter, quote: *quote, escape: *escape, null },
-                tally,
-                out,
-            ),
+            CopySpelling::Csv { delimiter, quote, escape, null, .. } => {
+                let form = Csv { delimiter: *delimiter, quote: *quote, escape: *escape, null };
+                self.spelled_row(masker, row, &form, tally, out)
+            }
             CopySpelling::Binary if self.ended => Ok(false),
             CopySpelling::Binary => self.binary_row(masker, row, tally, out),
         }
     }
 
-    fn text_row(
+    fn spelled_row(
         &self,
         masker: &mut Masker,
         row: &[u8],
-        (delimiter, null): (u8, &[u8]),
+        form: &impl Form,
         tally: &mut Tally,
         out: &mut Vec<u8>,
     ) -> Result<bool, Misfit> {
@@ -284,74 +287,29 @@ impl CopyMasker {
         let mut scratch = Vec::new();
         loop {
             let rest = content.get(at..).unwrap_or_default();
-            let length = text_field_bytes(rest, delimiter);
-            let field = rest.get(..length).unwrap_or_default();
+            let Field { bytes, value, null } = form.field(rest);
+            let field = rest.get(..bytes).unwrap_or_default();
             if index >= self.plan.columns().len() {
                 return Err(Misfit);
             }
             scratch.clear();
-            let masked = if field == null {
-                Masked::Keep
-            } else {
-                masker.column(&self.plan, index, &text_decode(field), tally, &mut scratch)?
-            };
-            match masked {
-                Masked::Keep => out.extend_from_slice(field),
-                Masked::Null => out.extend_from_slice(null),
-                Masked::Value => text_encode(&scratch, delimiter, out),
-            }
-            changed |= masked != Masked::Keep;
-            index += 1;
-            at += length;
-            if at >= content.len() {
-                break;
-            }
-            out.push(delimiter);
-            at += 1;
-        }
-        if index != self.plan.columns().len() {
-            return Err(Misfit);
-        }
-        out.extend_from_slice(row.get(content.len()..).unwrap_or_default());
-        Ok(changed)
-    }
-
-    fn csv_row(
-        &self,
-        masker: &mut Masker,
-        row: &[u8],
-        csv: Csv<'_>,
-        tally: &mut Tally,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, Misfit> {
-        let content = row.strip_suffix(b"\n").unwrap_or(row);
-        let (mut changed, mut index, mut at) = (false, 0, 0);
-        let mut scratch = Vec::new();
-        loop {
-            let rest = content.get(at..).unwrap_or_default();
-            let (length, value, quoted) = csv.field(rest);
-            let field = rest.get(..length).unwrap_or_default();
-            if index >= self.plan.columns().len() {
-                return Err(Misfit);
-            }
-            scratch.clear();
-            let masked = if !quoted && field == csv.null {
+            let masked = if null {
                 Masked::Keep
             } else {
                 masker.column(&self.plan, index, &value, tally, &mut scratch)?
             };
             match masked {
                 Masked::Keep => out.extend_from_slice(field),
-                Masked::Null => out.extend_from_slice(csv.null),
-                Masked::Value => csv.encode(&scratch, out),
+                Masked::Null => out.extend_from_slice(form.null()),
+                Masked::Value => form.encode(&scratch, out),
             }
             changed |= masked != Masked::Keep;
             index += 1;
-            at += length;
+            at += bytes;
             if at >= content.len() {
                 break;
             }
-            out.push(csv.delimiter);
+            out.push(form.delimiter());
             at += 1;
         }
         if index != self.plan.columns().len() {
@@ -430,17 +388,58 @@ fn write_frame(data: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// Up to the next delimiter that no backslash stands before.
-fn text_field_bytes(content: &[u8], delimiter: u8) -> usize {
-    let mut at = 0;
-    while let Some(byte) = content.get(at) {
-        match byte {
-            b'\\' => at += 2,
-            byte if *byte == delimiter => return at,
-            _ => at += 1,
-        }
+/// A field as it stands in a row.
+struct Field<'f> {
+    /// How many bytes of the row it is.
+    bytes: usize,
+    /// What it spells.
+    value: Cow<'f, [u8]>,
+    /// It is NULL.
+    null: bool,
+}
+
+/// How fields are spelled in rows that end with a line.
+trait Form {
+    fn delimiter(&self) -> u8;
+    /// How NULL is written.
+    fn null(&self) -> &[u8];
+    /// The field at the front.
+    fn field<'f>(&self, content: &'f [u8]) -> Field<'f>;
+    /// Spells a value.
+    fn encode(&self, value: &[u8], out: &mut Vec<u8>);
+}
+
+#[derive(Clone, Copy)]
+struct Text<'t> {
+    delimiter: u8,
+    null: &'t [u8],
+}
+
+impl Form for Text<'_> {
+    fn delimiter(&self) -> u8 {
+        self.delimiter
     }
-    content.len()
+
+    fn null(&self) -> &[u8] {
+        self.null
+    }
+
+    /// Up to the next delimiter that no backslash stands before.
+    fn field<'f>(&self, content: &'f [u8]) -> Field<'f> {
+        let mut bytes = 0;
+        while let Some(byte) =
+            content.get(bytes).filter(|byte| **byte != self.delimiter || self.delimiter == b'\\')
+        {
+            bytes += 1 + usize::from(*byte == b'\\');
+        }
+        let bytes = bytes.min(content.len());
+        let field = content.get(..bytes).unwrap_or_default();
+        Field { bytes, value: text_decode(field), null: field == self.null }
+    }
+
+    fn encode(&self, value: &[u8], out: &mut Vec<u8>) {
+        text_encode(value, self.delimiter, out);
+    }
 }
 
 fn text_decode(field: &[u8]) -> Cow<'_, [u8]> {
@@ -496,9 +495,16 @@ struct Csv<'c> {
     null: &'c [u8],
 }
 
-impl Csv<'_> {
-    /// The field at the front: its bytes, its value, and whether it was quoted.
-    fn field(&self, content: &[u8]) -> (usize, Vec<u8>, bool) {
+impl Form for Csv<'_> {
+    fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
+    fn null(&self) -> &[u8] {
+        self.null
+    }
+
+    fn field<'f>(&self, content: &'f [u8]) -> Field<'f> {
         let (mut value, mut open, mut quoted, mut at) = (Vec::new(), false, false, 0);
         while let Some(byte) = content.get(at).copied() {
             let next = content.get(at + 1).copied();
@@ -517,7 +523,8 @@ impl Csv<'_> {
             }
             at += 1;
         }
-        (at, value, quoted)
+        let null = !quoted && content.get(..at) == Some(self.null);
+        Field { bytes: at, value: Cow::Owned(value), null }
     }
 
     fn encode(&self, value: &[u8], out: &mut Vec<u8>) {

@@ -17,10 +17,14 @@
 //!           8 bytes         int8, float8: cards of 16 digits alone, and no float8 where the bytes are text
 //!           8 + 2n bytes    numeric, as strictly as the server writes it
 //! ```
+//!
+//! A [`Hint`] of the catalog settles which of these is meant: digits in a column of numbers are a number and no text, eight bytes in
+//! an `int8` column are one. What does not read as the hint says is taken as above: the catalog may be a moment old.
 
 use serde::de::IgnoredAny;
 
 use super::detect::Detector;
+use super::shape::Hint;
 use super::style::Masked;
 use super::value::Look;
 use super::{binary, json, number};
@@ -30,7 +34,18 @@ use super::{binary, json, number};
 const BYTES_CARD_DIGITS: usize = 16;
 
 /// Masks a value of COPY in text or CSV, decoded, appending what stands in for it to `out`.
-pub(super) fn text(look: &mut Look<'_>, value: &[u8], out: &mut Vec<u8>) -> Masked {
+pub(super) fn text(look: &mut Look<'_>, hint: Hint, value: &[u8], out: &mut Vec<u8>) -> Masked {
+    match hint {
+        Hint::Number if number::is_figure(value) => {
+            let detector = look.number(number::text(value));
+            return look.hit(detector);
+        }
+        Hint::Nothing if value.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ') => {
+            return Masked::Keep;
+        }
+        Hint::Opaque => return opaque(look, value),
+        Hint::None | Hint::Number | Hint::Nothing | Hint::Int8 | Hint::Numeric | Hint::Float8 => {}
+    }
     if let Some(digits) = value.strip_prefix(b"\\x")
         && digits.len().is_multiple_of(2)
         && digits.iter().all(u8::is_ascii_hexdigit)
@@ -38,7 +53,7 @@ pub(super) fn text(look: &mut Look<'_>, value: &[u8], out: &mut Vec<u8>) -> Mask
         let detector = look.bytea(value);
         return look.hit(detector);
     }
-    let detector = number_of(look, value);
+    let detector = number_of(look, Hint::None, value);
     if detector.is_some() {
         return look.hit(detector);
     }
@@ -46,7 +61,7 @@ pub(super) fn text(look: &mut Look<'_>, value: &[u8], out: &mut Vec<u8>) -> Mask
         Some(b'{' | b'[' | b'"') if serde_json::from_slice::<IgnoredAny>(value).is_ok() => {
             json::mask(look, value, out)
         }
-        Some(b'{') => braces(look, value, out),
+        Some(b'{') => braces(look, hint, value, out),
         Some(b'[' | b'(') => opaque(look, value),
         Some(_) if value.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ') => opaque(look, value),
         Some(_) | None => escaped_bytea(look, value).unwrap_or_else(|| look.text(value, out)),
@@ -59,9 +74,9 @@ fn opaque(look: &mut Look<'_>, value: &[u8]) -> Masked {
 }
 
 /// A value that is one number, of whatever type: by the rules of numbers, and, as it may be text, by those of text.
-fn number_of(look: &Look<'_>, value: &[u8]) -> Option<Detector> {
+fn number_of(look: &Look<'_>, hint: Hint, value: &[u8]) -> Option<Detector> {
     let decimal = number::text(value)?;
-    look.number(Some(decimal)).or_else(|| look.first(value))
+    look.number(Some(decimal)).or_else(|| if hint == Hint::Number { None } else { look.first(value) })
 }
 
 /// NULL where `bytea` in its escape form holds something that its spelling does not show.
@@ -75,7 +90,7 @@ fn escaped_bytea(look: &mut Look<'_>, value: &[u8]) -> Option<Masked> {
 }
 
 /// An array, where its elements are plain.
-fn braces(look: &mut Look<'_>, value: &[u8], out: &mut Vec<u8>) -> Masked {
+fn braces(look: &mut Look<'_>, hint: Hint, value: &[u8], out: &mut Vec<u8>) -> Masked {
     let (begin, before) = (out.len(), *look.hits);
     let mut from = 0;
     for element in (Elements { value, at: 0 }) {
@@ -90,13 +105,14 @@ fn braces(look: &mut Look<'_>, value: &[u8], out: &mut Vec<u8>) -> Masked {
             }
         };
         let element = value.get(range.clone()).unwrap_or_default();
-        match number_of(look, element) {
+        match number_of(look, hint, element) {
             Some(detector) => {
                 look.hits.add(detector);
                 out.extend_from_slice(value.get(from..range.start - quote).unwrap_or_default());
                 out.extend_from_slice(b"NULL");
                 from = range.end + quote;
             }
+            None if hint == Hint::Number && number::is_figure(element) => {}
             None => from = look.matches(value, range, begin, from, out),
         }
     }
@@ -161,6 +177,20 @@ impl Iterator for Elements<'_> {
                 }
             }
         }
+    }
+}
+
+/// What finds something in a value of COPY in binary.
+pub(super) fn binary(look: &Look<'_>, hint: Hint, value: &[u8]) -> Option<Detector> {
+    match hint {
+        Hint::Int8 if value.len() == 8 => look.number(number::long_int8(value)),
+        Hint::Float8 if value.len() == 8 => look.number(number::float8(value)),
+        Hint::Nothing => look.first_in_bytes(value),
+        Hint::Numeric => match number::numeric(value) {
+            Some(decimal) => look.number(Some(decimal)),
+            None => binary::search(look, value),
+        },
+        Hint::None | Hint::Int8 | Hint::Float8 | Hint::Number | Hint::Opaque => binary::search(look, value),
     }
 }
 

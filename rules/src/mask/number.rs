@@ -8,6 +8,14 @@ pub(super) fn int8(value: &[u8]) -> Option<String> {
     Some(i64::from_be_bytes(value.try_into().ok()?).to_string())
 }
 
+/// `int8` in binary, where it has as many digits as a card: most have not, and none of those need be spelled.
+pub(super) fn long_int8(value: &[u8]) -> Option<String> {
+    /// The smallest of fourteen digits.
+    const LONG_MIN: u64 = 10_000_000_000_000;
+    let number = i64::from_be_bytes(value.try_into().ok()?);
+    (number.unsigned_abs() >= LONG_MIN).then(|| number.to_string())
+}
+
 /// A whole `float8` that is exact, as decimal digits.
 fn float(value: f64) -> Option<String> {
     // Above 2^63 no card or id is exact any more.
@@ -32,6 +40,18 @@ pub(super) fn text(value: &[u8]) -> Option<String> {
     let digits = whole.strip_prefix('-').unwrap_or(whole);
     let sound = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     (sound && fraction.bytes().all(|byte| byte == b'0')).then(|| whole.to_owned())
+}
+
+/// Whether a value is spelled as the server spells numbers: a fraction, an exponent and a sign or none of them.
+pub(super) fn is_figure(value: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
+    let unsigned = |text: &[u8]| digits(text.strip_prefix(b"-").unwrap_or(text));
+    let mut parts = value.splitn(2, |byte| *byte == b'e');
+    let (mantissa, exponent) = (parts.next().unwrap_or_default(), parts.next());
+    let mut parts = mantissa.splitn(2, |byte| *byte == b'.');
+    let (whole, fraction) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let whole_is = !whole.is_empty() && whole != b"-" && unsigned(whole);
+    whole_is && digits(fraction) && exponent.is_none_or(|e| unsigned(e.strip_prefix(b"+").unwrap_or(e)))
 }
 
 /// `numeric` in binary, where it is a whole number.
@@ -87,6 +107,15 @@ mod tests {
         }
         assert_eq!((text(b"4711.5"), text(b"NaN"), text(b""), text(b"1e999")), (None, None, None, None));
         assert_eq!(float8(&4_111_111_111_111_111_f64.to_be_bytes()).as_deref(), Some("4111111111111111"));
+        for figure in ["4711", "-4711.50", "4.1e+15", "-1e-7", "12."] {
+            assert!(is_figure(figure.as_bytes()), "{figure}");
+        }
+        for other in ["", "-", ".5", "1.2.3", "123-45-6789", "4 7", "1e5e5", "NaN", "+47"] {
+            assert!(!is_figure(other.as_bytes()), "{other}");
+        }
+        let long = |number: i64| long_int8(&number.to_be_bytes());
+        assert_eq!((long(9_999_999_999_999), long(i64::MIN)), (None, Some(i64::MIN.to_string())));
+        assert_eq!(long(-10_000_000_000_000).as_deref(), Some("-10000000000000"));
         assert_eq!(float8(&f64::NAN.to_be_bytes()), None);
         for number in [0, 1, 9_999, 10_000, 4_111_111_111_111_111, u64::MAX] {
             let mut bytes = Vec::new();

@@ -74,6 +74,28 @@ pub enum Reach {
     Labels,
 }
 
+/// The column of a relation that a field is: tokens of what detectors find are its own, so that nobody makes them elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin([u8; 16]);
+
+impl Origin {
+    /// The column of that name, which outlives a dump and its restore.
+    pub fn of(schema: &str, relation: &str, column: &str) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for name in [schema, relation, column] {
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+        }
+        let mut short = [0; 16];
+        short.copy_from_slice(hasher.finalize().as_bytes().get(..16).unwrap_or(&[0; 16]));
+        Self(short)
+    }
+
+    /// Its bytes.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// One column under a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -81,6 +103,15 @@ pub struct Column {
     pub mask: ColumnMask,
     /// How its values are spelled, so that a mask is valid where it stands.
     pub shape: Shape,
+    /// The column of a relation that it is, where the server or the catalog says so: without one, detectors give no tokens.
+    pub origin: Option<Origin>,
+}
+
+impl Column {
+    /// A column that bears no label, and whose origin is not known.
+    pub fn clear(shape: Shape) -> Self {
+        Self { mask: ColumnMask::Clear, shape, origin: None }
+    }
 }
 
 /// What is masked in one result.

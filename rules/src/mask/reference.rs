@@ -17,8 +17,8 @@ use super::detect::{self, Detector, Detectors, Match, match_at};
 use super::number;
 use super::plan::{ColumnMask, Plan, Style};
 use super::row::Misfit;
-use super::shape::Shape;
-use super::style::{self, Masked, TokenKey, render_match};
+use super::shape::{Hint, Shape};
+use super::style::{self, ColumnTokens, Masked, TokenKey, render_match};
 use super::tally::{At, By, Hits, Tally};
 use super::value::GROWTH_BYTES_MAX;
 
@@ -54,11 +54,11 @@ pub fn find(detectors: &Detectors, value: &[u8]) -> Vec<Match> {
 /// It is no value of its type.
 pub fn value(
     detectors: &Detectors,
-    key: &TokenKey,
+    tokens: Option<ColumnTokens<'_>>,
     shape: Shape,
     value: &[u8],
 ) -> Result<(Became, Hits), Misfit> {
-    let mut twin = Twin { detectors, key, hits: Hits::default(), grown: 0 };
+    let mut twin = Twin { detectors, tokens, hits: Hits::default(), grown: 0 };
     let became = twin.value(shape, value)?;
     Ok((became, twin.hits))
 }
@@ -140,7 +140,8 @@ fn column(
         }
         ColumnMask::Clear if plan.detectors().is_empty() => Ok(Became::Kept),
         ColumnMask::Clear => {
-            let (became, hits) = value(plan.detectors(), key, column.shape, bytes)?;
+            let tokens = column.origin.map(|origin| ColumnTokens { key, origin });
+            let (became, hits) = value(plan.detectors(), tokens, column.shape, bytes)?;
             tally.found(at, &hits);
             Ok(became)
         }
@@ -149,7 +150,7 @@ fn column(
 
 struct Twin<'t> {
     detectors: &'t Detectors,
-    key: &'t TokenKey,
+    tokens: Option<ColumnTokens<'t>>,
     hits: Hits,
     /// Bytes that the value has grown by so far.
     grown: isize,
@@ -189,7 +190,7 @@ impl Twin<'_> {
                 became(value, out.concat())
             }
             Shape::ArrayBinary => self.array(value)?,
-            Shape::Unknown => self.unknown(value),
+            Shape::Unknown(hint) => self.unknown(hint, value),
             Shape::NumberText
             | Shape::FloatText
             | Shape::Int8Binary
@@ -199,7 +200,7 @@ impl Twin<'_> {
             | Shape::Opaque
             | Shape::OpaqueText
             | Shape::OpaqueBinary
-            | Shape::UnknownBinary => {
+            | Shape::UnknownBinary(_) => {
                 let detector = self.held(shape, value);
                 self.null(detector)
             }
@@ -217,14 +218,20 @@ impl Twin<'_> {
             Shape::ByteaText => self.first_of_bytes(&bytea(value)),
             Shape::Opaque => self.first_of_bytes(value),
             Shape::OpaqueText => self.opaque(value),
-            Shape::OpaqueBinary | Shape::UnknownBinary => {
+            Shape::UnknownBinary(Hint::Nothing) => self.first_of_bytes(value),
+            Shape::UnknownBinary(Hint::Int8) if value.len() == 8 => self.number(number::int8(value)),
+            Shape::UnknownBinary(Hint::Float8) if value.len() == 8 => self.number(number::float8(value)),
+            Shape::UnknownBinary(Hint::Numeric) if number::numeric(value).is_some() => {
+                self.number(number::numeric(value))
+            }
+            Shape::OpaqueBinary | Shape::UnknownBinary(_) => {
                 self.first_of_bytes(value).or_else(|| self.inside(value, true))
             }
             Shape::Json | Shape::JsonbBinary => {
                 // A version byte stands before `jsonb` in binary.
                 self.first_of_json(value.strip_prefix(&[1]).unwrap_or(value))
             }
-            Shape::Text | Shape::TextArray | Shape::NumberArray | Shape::ArrayBinary | Shape::Unknown => {
+            Shape::Text | Shape::TextArray | Shape::NumberArray | Shape::ArrayBinary | Shape::Unknown(_) => {
                 self.first(value)
             }
         }
@@ -268,7 +275,13 @@ impl Twin<'_> {
                 Some(_) | None => Style::Fixed,
             };
             let mut stand_in = Vec::new();
-            render_match(style, detector, value.get(start..end).unwrap_or_default(), self.key, &mut stand_in);
+            render_match(
+                style,
+                detector,
+                value.get(start..end).unwrap_or_default(),
+                self.tokens,
+                &mut stand_in,
+            );
             let more = stand_in.len().cast_signed() - (end - start).cast_signed();
             drop(out.splice(start.saturating_add_signed(shift)..end.saturating_add_signed(shift), stand_in));
             shift += more;
@@ -320,7 +333,7 @@ impl Twin<'_> {
     fn array(&mut self, value: &[u8]) -> Result<Became, Misfit> {
         let array = Array::read(value).ok_or(Misfit)?;
         let shape = Shape::of(array.oid, true);
-        if matches!(shape, Shape::ArrayBinary | Shape::OpaqueBinary | Shape::UnknownBinary) {
+        if matches!(shape, Shape::ArrayBinary | Shape::OpaqueBinary | Shape::UnknownBinary(_)) {
             return Err(Misfit);
         }
         let mut elements = Vec::new();
@@ -411,25 +424,33 @@ impl Twin<'_> {
     }
 
     /// A value of COPY; see [`guess`](mod@super::guess).
-    fn unknown(&mut self, value: &[u8]) -> Became {
+    fn unknown(&mut self, hint: Hint, value: &[u8]) -> Became {
+        let figures = value.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ');
+        if hint == Hint::Nothing && figures {
+            return Became::Kept;
+        }
+        if hint == Hint::Opaque || hint == Hint::Number && number::is_figure(value) {
+            let of = if hint == Hint::Opaque { Shape::OpaqueText } else { Shape::NumberText };
+            let detector = self.held(of, value);
+            return self.null(detector);
+        }
         let hex = value.strip_prefix(b"\\x").filter(|digits| digits.len() % 2 == 0);
         if hex.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
             let detector = self.held(Shape::ByteaText, value);
             return self.null(detector);
         }
-        if let Some(detector) = self.whole_number(value) {
+        if let Some(detector) = self.whole_number(Hint::None, value) {
             return self.null(Some(detector));
         }
-        let digits = value.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ');
         let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok();
         match value.trim_ascii_start().first() {
             Some(b'{' | b'[' | b'"') if is_json() => self.json(value),
-            Some(b'{') => self.braces(value),
+            Some(b'{') => self.braces(hint, value),
             Some(b'[' | b'(') => {
                 let detector = self.opaque(value);
                 self.null(detector)
             }
-            Some(_) if digits => {
+            Some(_) if figures => {
                 let detector = self.opaque(value);
                 self.null(detector)
             }
@@ -443,12 +464,12 @@ impl Twin<'_> {
         }
     }
 
-    fn whole_number(&self, value: &[u8]) -> Option<Detector> {
-        let decimal = number::text(value)?;
-        self.number(Some(decimal)).or_else(|| self.first(value))
+    fn whole_number(&self, hint: Hint, value: &[u8]) -> Option<Detector> {
+        let found = self.number(Some(number::text(value)?));
+        found.or_else(|| self.first(value).filter(|_| hint != Hint::Number))
     }
 
-    fn braces(&mut self, value: &[u8]) -> Became {
+    fn braces(&mut self, hint: Hint, value: &[u8]) -> Became {
         let (hits, grown) = (self.hits, self.grown);
         let mut out = Vec::new();
         for (quoted, part, close) in array_parts(value) {
@@ -463,15 +484,15 @@ impl Twin<'_> {
                 let detector = self.opaque(value);
                 return self.null(detector);
             }
-            let number = self.whole_number(&part);
-            if let Some(detector) = number {
+            if let Some(detector) = self.whole_number(hint, &part) {
                 self.hits.add(detector);
                 out.extend_from_slice(b"NULL");
                 self.grown += 4 - (part.len() + 2 * usize::from(quoted)).cast_signed();
                 continue;
             }
             out.extend(quoted.then_some(b'"'));
-            out.extend(self.text(&part));
+            let number = hint == Hint::Number && number::is_figure(&part);
+            out.extend(if number { part } else { self.text(&part) });
             out.extend(close);
         }
         became(value, out)

@@ -11,7 +11,7 @@ use pgturnstile_sweep::{Candidate, Candidates};
 use super::detect::{self, Anchors};
 use super::plan::{Column, ColumnMask, Plan};
 use super::shape::Shape;
-use super::style::{self, Masked, TokenKey};
+use super::style::{self, ColumnTokens, Masked, TokenKey};
 use super::tally::{At, By, Hits, Tally};
 use super::value::Look;
 
@@ -56,7 +56,7 @@ impl Masker {
         tally: &mut Tally,
         out: &mut Vec<u8>,
     ) -> Result<Masked, Misfit> {
-        let Column { mask, shape } = plan.columns().get(index).copied().ok_or(Misfit)?;
+        let Column { mask, shape, origin } = plan.columns().get(index).copied().ok_or(Misfit)?;
         let at = At::Column(u16::try_from(index).unwrap_or(u16::MAX));
         Ok(match mask {
             ColumnMask::Label { label, style } => {
@@ -72,7 +72,8 @@ impl Masker {
                     return Ok(Masked::Keep);
                 }
                 let mut hits = Hits::default();
-                let mut look = Look { detectors: plan.detectors(), key: &self.key, hits: &mut hits };
+                let tokens = origin.map(|origin| ColumnTokens { key: &self.key, origin });
+                let mut look = Look { detectors: plan.detectors(), tokens, hits: &mut hits };
                 let masked = look.value(shape, value, out)?;
                 tally.found(at, &hits);
                 masked

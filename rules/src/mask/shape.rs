@@ -5,6 +5,25 @@
 //! or [`Shape::OpaqueBinary`]: it is searched, and becomes NULL as a whole where anything is
 //! found. Source: `src/include/catalog/pg_type.dat`; the oids of built-in types never change.
 
+/// What the catalog says of a column whose values come without a type: it chooses between readings that the value allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// Nothing.
+    None,
+    /// A type of numbers; as text.
+    Number,
+    /// `int8`; in binary.
+    Int8,
+    /// `numeric`; in binary.
+    Numeric,
+    /// `float8`; in binary.
+    Float8,
+    /// A type that holds nothing that a detector looks for.
+    Nothing,
+    /// A type that takes no part of a value for another (an enum, a range, a composite, an extension's); as text.
+    Opaque,
+}
+
 /// How a column's values are spelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -42,10 +61,10 @@ pub enum Shape {
     ArrayBinary,
     /// A type that the table does not hold, a composite or a range, in binary: searched as bytes and as a record.
     OpaqueBinary,
-    /// Of COPY, where no type is told, as text: judged by how the value looks.
-    Unknown,
+    /// Of COPY, where no type is told, as text: judged by how the value looks, and by what the catalog says.
+    Unknown(Hint),
     /// The same in binary.
-    UnknownBinary,
+    UnknownBinary(Hint),
     /// It can hold nothing that a detector looks for.
     Never,
 }
@@ -70,10 +89,46 @@ impl Shape {
         Shape::NumberArray,
         Shape::ArrayBinary,
         Shape::OpaqueBinary,
-        Shape::Unknown,
-        Shape::UnknownBinary,
+        Shape::Unknown(Hint::None),
+        Shape::Unknown(Hint::Number),
+        Shape::Unknown(Hint::Nothing),
+        Shape::Unknown(Hint::Opaque),
+        Shape::UnknownBinary(Hint::None),
+        Shape::UnknownBinary(Hint::Int8),
+        Shape::UnknownBinary(Hint::Numeric),
+        Shape::UnknownBinary(Hint::Float8),
+        Shape::UnknownBinary(Hint::Nothing),
         Shape::Never,
     ];
+
+    /// The shape of a column of COPY, whose type the server does not tell: `known` is what the catalog says of it, which may be
+    /// a moment old. A hint never keeps a value from being looked at: it only says which of its readings is meant.
+    pub fn of_copied(known: Option<u32>, binary: bool) -> Shape {
+        let hint = match known.map(|oid| Shape::of(oid, binary)) {
+            Some(Shape::NumberText | Shape::FloatText | Shape::NumberArray) => Hint::Number,
+            Some(Shape::Int8Binary) => Hint::Int8,
+            Some(Shape::NumericBinary) => Hint::Numeric,
+            Some(Shape::Float8Binary) => Hint::Float8,
+            Some(Shape::Never) => Hint::Nothing,
+            Some(Shape::OpaqueText) => Hint::Opaque,
+            Some(
+                Shape::Text
+                | Shape::Json
+                | Shape::JsonbBinary
+                | Shape::UuidText
+                | Shape::UuidBinary
+                | Shape::ByteaText
+                | Shape::Opaque
+                | Shape::TextArray
+                | Shape::ArrayBinary
+                | Shape::OpaqueBinary
+                | Shape::Unknown(_)
+                | Shape::UnknownBinary(_),
+            )
+            | None => Hint::None,
+        };
+        if binary { Shape::UnknownBinary(hint) } else { Shape::Unknown(hint) }
+    }
 
     /// The shape of a type in a format.
     pub fn of(type_oid: u32, binary: bool) -> Shape {
@@ -150,7 +205,7 @@ impl Shape {
             | Shape::OpaqueText
             | Shape::ArrayBinary
             | Shape::OpaqueBinary
-            | Shape::UnknownBinary => true,
+            | Shape::UnknownBinary(_) => true,
             Shape::Text
             | Shape::Json
             | Shape::JsonbBinary
@@ -159,7 +214,7 @@ impl Shape {
             | Shape::UuidBinary
             | Shape::Opaque
             | Shape::TextArray
-            | Shape::Unknown
+            | Shape::Unknown(_)
             | Shape::Never => false,
         }
     }

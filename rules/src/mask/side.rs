@@ -1,7 +1,8 @@
 //! Side doors: errors, notices, notifications and settings, whose texts quote stored values.
 //!
 //! Owns: which fields keep their text, which pass through the detectors, and what a text becomes where labels can be reached
-//! (lineage 1.12). May not: change severity, SQLSTATE or positions. Fails closed: a frame that cannot be read is an error.
+//! (lineage 1.12). Names of fields, command tags and where in the server's source an error arose are not searched: no server
+//! of PostgreSQL puts a stored value there. May not: change severity, SQLSTATE or positions. Fails closed: a frame that cannot be read is an error.
 
 use pgturnstile_proto::backend::{Fields, field};
 use pgturnstile_proto::encode;
@@ -32,7 +33,7 @@ impl Masker {
         tally: &mut Tally,
     ) -> Option<Vec<u8>> {
         let (mut out, mut hits) = (Vec::new(), Hits::default());
-        let masked = Look { detectors, key: self.key(), hits: &mut hits }.text(text, &mut out);
+        let masked = Look { detectors, tokens: None, hits: &mut hits }.text(text, &mut out);
         tally.found(at, &hits);
         (masked == Masked::Value).then_some(out)
     }

@@ -7,7 +7,7 @@ use blake3::Hasher;
 
 use super::detect::Detector;
 use super::number;
-use super::plan::{Canonical, Style};
+use super::plan::{Canonical, Origin, Style};
 use super::shape::Shape;
 
 /// What became of a value.
@@ -57,7 +57,10 @@ impl TokenKey {
     }
 
     fn hash(&self, canonical: Canonical, value: &[u8]) -> [u8; 16] {
-        let mut hasher = Hasher::new_keyed(&self.key);
+        Self::finish(Hasher::new_keyed(&self.key), canonical, value)
+    }
+
+    fn finish(mut hasher: Hasher, canonical: Canonical, value: &[u8]) -> [u8; 16] {
         match canonical {
             Canonical::AsIs => {
                 hasher.update(value);
@@ -74,9 +77,13 @@ impl TokenKey {
         short
     }
 
-    /// `tok_`, the key's id, and 128 bits.
     fn text(&self, canonical: Canonical, value: &[u8], out: &mut Vec<u8>) {
-        let mut bits = u128::from_be_bytes(self.hash(canonical, value));
+        self.spell(self.hash(canonical, value), out);
+    }
+
+    /// `tok_`, the key's id, and 128 bits.
+    fn spell(&self, hash: [u8; 16], out: &mut Vec<u8>) {
+        let mut bits = u128::from_be_bytes(hash);
         out.extend_from_slice(format!("tok_{:04x}_", self.id).as_bytes());
         let mut digits = [b'0'; 26];
         for place in digits.iter_mut().rev() {
@@ -101,8 +108,33 @@ impl TokenKey {
     }
 }
 
-/// Appends what stands in for a match inside a text.
-pub fn render_match(style: Style, detector: Detector, matched: &[u8], key: &TokenKey, out: &mut Vec<u8>) {
+/// The tokens that detectors give in one column. Equal values get equal ones there, and there alone: a constant of the client,
+/// or a column that it fills itself, gives none that stands anywhere else.
+#[derive(Clone, Copy, Debug)]
+pub struct ColumnTokens<'k> {
+    /// The key.
+    pub key: &'k TokenKey,
+    /// The column.
+    pub origin: Origin,
+}
+
+impl ColumnTokens<'_> {
+    fn text(&self, canonical: Canonical, value: &[u8], out: &mut Vec<u8>) {
+        let mut hasher = Hasher::new_keyed(&self.key.key);
+        // No text of PostgreSQL begins so: what a label gives is never what a detector gives.
+        hasher.update(b"\0column\0").update(self.origin.as_bytes());
+        self.key.spell(TokenKey::finish(hasher, canonical, value), out);
+    }
+}
+
+/// Appends what stands in for a match inside a text; without `tokens`, the constant in their stead.
+pub fn render_match(
+    style: Style,
+    detector: Detector,
+    matched: &[u8],
+    tokens: Option<ColumnTokens<'_>>,
+    out: &mut Vec<u8>,
+) {
     match style {
         Style::Null | Style::Fixed => out.extend_from_slice(detector.stand_in()),
         // The end of a secret is the secret, or half of it.
@@ -115,7 +147,10 @@ pub fn render_match(style: Style, detector: Detector, matched: &[u8], key: &Toke
             }
             Some(_) | None => out.extend_from_slice(detector.stand_in()),
         },
-        Style::Token(canonical) => key.text(canonical, matched, out),
+        Style::Token(canonical) => match tokens {
+            Some(tokens) => tokens.text(canonical, matched, out),
+            None => out.extend_from_slice(detector.stand_in()),
+        },
     }
 }
 
@@ -153,7 +188,7 @@ pub fn label(style: Style, shape: Shape, value: &[u8], key: &TokenKey, out: &mut
 /// Text of a type that is text, or of a JSON string.
 fn quoted(shape: Shape, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Masked {
     match shape {
-        Shape::Text | Shape::Unknown => write(out),
+        Shape::Text | Shape::Unknown(_) => write(out),
         Shape::Json | Shape::JsonbBinary => {
             if shape == Shape::JsonbBinary {
                 out.push(1);
@@ -176,7 +211,7 @@ fn quoted(shape: Shape, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> 
         | Shape::NumberArray
         | Shape::ArrayBinary
         | Shape::OpaqueBinary
-        | Shape::UnknownBinary
+        | Shape::UnknownBinary(_)
         | Shape::Never => return Masked::Null,
     }
     Masked::Value
@@ -186,7 +221,7 @@ fn quoted(shape: Shape, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> 
 fn text_only(shape: Shape, value: &[u8], out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Masked {
     let looks_like_text =
         || value.first().is_some_and(u8::is_ascii_alphabetic) || memchr::memchr(b'@', value).is_some();
-    if shape == Shape::Text || shape == Shape::Unknown && looks_like_text() {
+    if shape == Shape::Text || matches!(shape, Shape::Unknown(_)) && looks_like_text() {
         quoted(shape, out, write)
     } else {
         Masked::Null
@@ -194,7 +229,7 @@ fn text_only(shape: Shape, value: &[u8], out: &mut Vec<u8>, write: impl FnOnce(&
 }
 
 fn token(canonical: Canonical, shape: Shape, value: &[u8], key: &TokenKey, out: &mut Vec<u8>) -> Masked {
-    if shape == Shape::Unknown {
+    if matches!(shape, Shape::Unknown(_)) {
         return text_only(shape, value, out, |out| key.text(canonical, value, out));
     }
     let decimal = match shape {
@@ -222,8 +257,8 @@ fn token(canonical: Canonical, shape: Shape, value: &[u8], key: &TokenKey, out: 
         | Shape::NumberArray
         | Shape::ArrayBinary
         | Shape::OpaqueBinary
-        | Shape::Unknown
-        | Shape::UnknownBinary
+        | Shape::Unknown(_)
+        | Shape::UnknownBinary(_)
         | Shape::Never => return quoted(shape, out, |out| key.text(canonical, value, out)),
     };
     let Some(decimal) = decimal else { return Masked::Null };
@@ -246,8 +281,8 @@ fn token(canonical: Canonical, shape: Shape, value: &[u8], key: &TokenKey, out: 
         | Shape::NumberArray
         | Shape::ArrayBinary
         | Shape::OpaqueBinary
-        | Shape::Unknown
-        | Shape::UnknownBinary
+        | Shape::Unknown(_)
+        | Shape::UnknownBinary(_)
         | Shape::Never => out.extend_from_slice(token.to_string().as_bytes()),
     }
     Masked::Value

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 
 use super::copy::CopyMasker;
 use super::detect::{self, Detectors};
-use super::plan::{Canonical, Column, ColumnMask, LabelId, Plan, Style};
+use super::plan::{Canonical, Column, ColumnMask, LabelId, Origin, Plan, Style};
 use super::reference;
 use super::row::Masker;
-use super::shape::Shape;
+use super::shape::{Hint, Shape};
 use super::style::TokenKey;
 use super::tally::Tally;
 use crate::statement::facts::CopySpelling;
@@ -22,7 +22,7 @@ fn all() -> Detectors {
 }
 
 fn clear(shapes: &[Shape]) -> Plan {
-    Plan::new(shapes.iter().map(|shape| Column { mask: ColumnMask::Clear, shape: *shape }).collect(), all())
+    Plan::new(shapes.iter().map(|shape| Column::clear(*shape)).collect(), all())
 }
 
 /// One value of one shape through the masker.
@@ -81,21 +81,25 @@ fn values_stay_valid_where_they_stand() {
         (Shape::Json, r#"{"pan": 4.111111111111111e15}"#, r#"{"pan": null}"#),
         (Shape::Json, r#"{"pan": 4111111111111111 X}"#, "NULL"),
         (Shape::Json, r#""\u00e9ann@example.org""#, r#""\u00e9[email]""#),
-        (Shape::Unknown, r#" {"a": 4111111111111111}"#, r#" {"a": null}"#),
-        (Shape::Unknown, r#"{"{\"pan\": 4111111111111111}"}"#, "NULL"),
-        (Shape::Unknown, "{[1,4111111111111113),[4111111111111111,5)}", "NULL"),
-        (Shape::Unknown, r#"{"[4111111111111111,4111111111111113)"}"#, "NULL"),
-        (Shape::Unknown, "{1,4111111111111111,NULL}", "{1,NULL,NULL}"),
-        (Shape::Unknown, "{4.111111111111111e+15}", "{NULL}"),
-        (Shape::Unknown, r#"{a,"pay 4111 1111 1111 1111",ann@example.org}"#, r#"{a,"pay [card]",[email]}"#),
-        (Shape::Unknown, "4111 1111 1111 1111", "NULL"),
-        (Shape::Unknown, r#"{"C:\\4111111111111111"}"#, r#"{"C:\\[card]"}"#),
-        (Shape::Unknown, "{4111", "{4111"),
-        (Shape::Unknown, r#"{"pan":4111111111111111}"#, r#"{"pan":null}"#),
-        (Shape::Unknown, "4111111111111111", "NULL"),
-        (Shape::Unknown, "123-45-6789", "[ssn]"),
-        (Shape::Unknown, "+14155550134", "[phone]"),
-        (Shape::Unknown, "(415) 555-0134", "NULL"),
+        (Shape::Unknown(Hint::None), r#" {"a": 4111111111111111}"#, r#" {"a": null}"#),
+        (Shape::Unknown(Hint::None), r#"{"{\"pan\": 4111111111111111}"}"#, "NULL"),
+        (Shape::Unknown(Hint::None), "{[1,4111111111111113),[4111111111111111,5)}", "NULL"),
+        (Shape::Unknown(Hint::None), r#"{"[4111111111111111,4111111111111113)"}"#, "NULL"),
+        (Shape::Unknown(Hint::None), "{1,4111111111111111,NULL}", "{1,NULL,NULL}"),
+        (Shape::Unknown(Hint::None), "{4.111111111111111e+15}", "{NULL}"),
+        (
+            Shape::Unknown(Hint::None),
+            r#"{a,"pay 4111 1111 1111 1111",ann@example.org}"#,
+            r#"{a,"pay [card]",[email]}"#,
+        ),
+        (Shape::Unknown(Hint::None), "4111 1111 1111 1111", "NULL"),
+        (Shape::Unknown(Hint::None), r#"{"C:\\4111111111111111"}"#, r#"{"C:\\[card]"}"#),
+        (Shape::Unknown(Hint::None), "{4111", "{4111"),
+        (Shape::Unknown(Hint::None), r#"{"pan":4111111111111111}"#, r#"{"pan":null}"#),
+        (Shape::Unknown(Hint::None), "4111111111111111", "NULL"),
+        (Shape::Unknown(Hint::None), "123-45-6789", "[ssn]"),
+        (Shape::Unknown(Hint::None), "+14155550134", "[phone]"),
+        (Shape::Unknown(Hint::None), "(415) 555-0134", "NULL"),
     ];
     for (shape, value, expected) in cases {
         assert_eq!(text(*shape, value), *expected, "{shape:?} {value}");
@@ -187,13 +191,13 @@ fn nesting_costs_no_stack() {
         &|bytes| words(&[1, 2249, length(bytes)]),
         &array_of(20, &4_111_111_111_111_111_i64.to_be_bytes()),
     );
-    for shape in [Shape::OpaqueBinary, Shape::UnknownBinary] {
+    for shape in [Shape::OpaqueBinary, Shape::UnknownBinary(Hint::None)] {
         assert_eq!(one(shape, &arrays), None);
         assert_eq!(one(shape, &records), None, "the card at the innermost is found");
     }
     let json = ["[".repeat(DEPTH), "4111111111111111".into(), "]".repeat(DEPTH)].concat();
     assert!(!text(Shape::Json, &json).contains("4111"));
-    assert!(!text(Shape::Unknown, &json).contains("4111"));
+    assert!(!text(Shape::Unknown(Hint::None), &json).contains("4111"));
 }
 
 /// Foreign bytes must not make the work grow faster than their number: what is done is counted by what is asked.
@@ -259,7 +263,7 @@ fn values_in_binary_of_no_known_type_are_left_alone() {
     ];
     println!("| values in binary, COPY | NULL, of 1,000 |\n|---|---|");
     for (name, make) in kinds {
-        let lost = (0..EACH).filter(|n| one(Shape::UnknownBinary, &make(*n)).is_none()).count();
+        let lost = (0..EACH).filter(|n| one(Shape::UnknownBinary(Hint::None), &make(*n)).is_none()).count();
         println!("| {name} | {:.2} |", lost as f64 * 1_000.0 / EACH as f64);
         assert!(lost as u64 * 1_000 <= EACH, "{name}: {lost} of {EACH}");
     }
@@ -269,7 +273,7 @@ fn values_in_binary_of_no_known_type_are_left_alone() {
     let multirange = [&[0, 0, 0, 1, 0, 0, 0, 25][..], &range].concat();
     let found = [card.to_be_bytes().to_vec(), (card as f64).to_be_bytes().to_vec(), range, multirange];
     for value in found.into_iter().chain([b"pay 4111 1111 1111 1111".to_vec(), b"ann@example.org".to_vec()]) {
-        assert_eq!(one(Shape::UnknownBinary, &value), None, "{value:?}");
+        assert_eq!(one(Shape::UnknownBinary(Hint::None), &value), None, "{value:?}");
     }
 }
 
@@ -282,7 +286,7 @@ fn random_bytes_hold_nothing() {
         (state >> 56) as u8
     };
     const EACH: usize = 200;
-    for shape in [Shape::Opaque, Shape::UnknownBinary] {
+    for shape in [Shape::Opaque, Shape::UnknownBinary(Hint::None)] {
         let lost = (0..EACH)
             .filter(|_| {
                 let image: Vec<u8> = (0..20_000).map(|_| random()).collect();
@@ -310,11 +314,91 @@ fn a_length_word_hides_no_field() {
     }
 }
 
+/// What the catalog says of a column of COPY chooses between the readings of a value, and hides none.
+#[test]
+fn a_hint_of_the_catalog_settles_what_digits_are() {
+    let cases: &[(Hint, &str, &str)] = &[
+        (Hint::None, "52998224725", "NULL"),
+        (Hint::Number, "52998224725", "52998224725"),
+        (Hint::Number, "378282246310005", "NULL"),
+        (Hint::Number, "4111111111111111.00", "NULL"),
+        (Hint::Number, "{52998224725,4111111111111111}", "{52998224725,NULL}"),
+        // The catalog may be a moment old.
+        (Hint::Number, "123-45-6789", "[ssn]"),
+        (Hint::Number, "call ann@example.org", "call [email]"),
+        (Hint::Number, r#"{"pan": 4111111111111111}"#, r#"{"pan": null}"#),
+        (Hint::Nothing, "5078 5077 5077", "5078 5077 5077"),
+        (Hint::Nothing, "pay 4111 1111 1111 1111", "pay [card]"),
+        (Hint::Opaque, "ann@example.org", "NULL"),
+        (Hint::Opaque, "plain", "plain"),
+    ];
+    for (hint, value, expected) in cases {
+        assert_eq!(text(Shape::Unknown(*hint), value), *expected, "{hint:?} {value}");
+    }
+    for card in
+        [30_569_309_025_904_i64, 378_282_246_310_005, 4_111_111_111_111_111, 6_212_345_678_900_000_003]
+    {
+        assert_eq!(one(Shape::UnknownBinary(Hint::Int8), &card.to_be_bytes()), None, "{card}");
+        let date = one(Shape::UnknownBinary(Hint::Nothing), &card.to_be_bytes());
+        assert_eq!(date.as_deref(), Some(card.to_be_bytes().as_slice()), "{card}");
+    }
+    let float = 378_282_246_310_005_f64.to_be_bytes();
+    assert_eq!(one(Shape::UnknownBinary(Hint::Float8), &float), None);
+    for hint in [Hint::Int8, Hint::Float8, Hint::Numeric, Hint::Nothing, Hint::None] {
+        assert_eq!(one(Shape::UnknownBinary(hint), b"to ann@example.org"), None, "{hint:?}");
+    }
+    let known = |oid| (Shape::of_copied(Some(oid), false), Shape::of_copied(Some(oid), true));
+    assert_eq!(known(20), (Shape::Unknown(Hint::Number), Shape::UnknownBinary(Hint::Int8)));
+    assert_eq!(known(25), (Shape::Unknown(Hint::None), Shape::UnknownBinary(Hint::None)));
+    assert_eq!(known(790), (Shape::Unknown(Hint::Nothing), Shape::UnknownBinary(Hint::Nothing)));
+    assert_eq!(known(90_000), (Shape::Unknown(Hint::Opaque), Shape::UnknownBinary(Hint::None)));
+}
+
+/// A token of a detector is its column's own, and what is no column has none.
+#[test]
+fn tokens_of_detectors_are_their_column_s() {
+    let masked = |origin: Option<Origin>| {
+        let plan = Plan::new(
+            vec![Column { origin, ..Column::clear(Shape::Text) }],
+            Detectors::all(Style::Token(Canonical::AsIs)),
+        );
+        let mut run = Vec::new();
+        encode::data_row(&mut run, &[Some(b"123-45-6789")]).unwrap();
+        masker().rows(&plan, &run, &mut Tally::default()).unwrap().unwrap()
+    };
+    let one = Origin::of("crm", "people", "ssn");
+    assert_eq!(masked(Some(one)), masked(Some(one)));
+    assert!(masked(None).ends_with(b"[ssn]"));
+    let others = [("crm", "people", "note"), ("crm", "peopl", "essn"), ("hr", "people", "ssn")];
+    for (schema, relation, column) in others {
+        assert_ne!(masked(Some(one)), masked(Some(Origin::of(schema, relation, column))));
+    }
+    let mut labelled = Vec::new();
+    let style = Style::Token(Canonical::AsIs);
+    super::style::label(style, Shape::Text, b"123-45-6789", masker().key(), &mut labelled);
+    assert!(!masked(Some(one)).ends_with(&labelled), "a label's tokens are others");
+}
+
+/// What is recorded of a text keeps no value that stands in a name.
+#[test]
+fn names_are_redacted() {
+    let redacted = |text: &str| super::value::redacted(&all(), text);
+    assert_eq!(
+        redacted("select $1 as \"pay 4111111111111111\"").as_deref(),
+        Some("select $1 as \"pay [card]\"")
+    );
+    assert_eq!(redacted("select name from crm.customers where id = $1"), None);
+    assert_eq!(super::value::redacted(&Detectors::NONE, "ann@example.org"), None);
+    let tokens = Detectors::all(Style::Token(Canonical::AsIs));
+    assert_eq!(super::value::redacted(&tokens, "ann@example.org").as_deref(), Some("[email]"));
+}
+
 /// Stand-ins that are longer than what they stand for cannot make a value grow without end.
 #[test]
 fn tokens_do_not_swell_a_value() {
     let value = "a@b.cc ".repeat(100_000);
-    let columns = vec![Column { mask: ColumnMask::Clear, shape: Shape::Text }];
+    let origin = Some(Origin::of("crm", "people", "note"));
+    let columns = vec![Column { origin, ..Column::clear(Shape::Text) }];
     let plan = Plan::new(columns, Detectors::all(Style::Token(Canonical::AsIs)));
     let mut run = Vec::new();
     encode::data_row(&mut run, &[Some(value.as_bytes())]).unwrap();
@@ -328,7 +412,7 @@ fn tokens_do_not_swell_a_value() {
 fn pieces_of_one_byte_cost_no_more_than_their_row() {
     let whole = [b"x ".repeat(1_000_000), b"ann@example.org\n".to_vec()].concat();
     let spelling = CopySpelling::Text { delimiter: b'\t', null: Box::from(*b"\\N"), header: false };
-    let mut copy = CopyMasker::new(clear(&[Shape::Unknown]), spelling);
+    let mut copy = CopyMasker::new(clear(&[Shape::Unknown(Hint::None)]), spelling);
     let (mut masker, mut tally, mut out) = (masker(), Tally::default(), Vec::new());
     for byte in &whole {
         let mut run = Vec::new();
@@ -379,10 +463,7 @@ fn a_row_of_another_width_is_a_misfit() {
 
 #[test]
 fn of_a_secret_no_end_stays() {
-    let plan = Plan::new(
-        vec![Column { mask: ColumnMask::Clear, shape: Shape::Text }],
-        Detectors::all(Style::Last(4)),
-    );
+    let plan = Plan::new(vec![Column::clear(Shape::Text)], Detectors::all(Style::Last(4)));
     let mut run = Vec::new();
     encode::data_row(&mut run, &[Some(b"password=hunter2 4111111111111111")]).unwrap();
     let out = masker().rows(&plan, &run, &mut Tally::default()).unwrap().unwrap();
@@ -445,7 +526,7 @@ fn no_spelling_of_copy_hides_a_value() {
 
 /// What leaves of COPY data that comes in one piece.
 fn copied(spelling: CopySpelling, width: usize, data: &[u8]) -> Vec<u8> {
-    let mut copy = CopyMasker::new(clear(&vec![Shape::Unknown; width]), spelling);
+    let mut copy = CopyMasker::new(clear(&vec![Shape::Unknown(Hint::None); width]), spelling);
     let (mut masker, mut tally) = (masker(), Tally::default());
     let mut run = Vec::new();
     encode::copy_data(&mut run, data).unwrap();
@@ -615,19 +696,21 @@ fn column() -> impl Strategy<Value = Column> {
         1 => style().prop_map(|style| ColumnMask::Label { label: LabelId(3), style }),
         1 => Just(ColumnMask::Null { why: "origin" }),
     ];
-    (mask, proptest::sample::select(Shape::ALL)).prop_map(|(mask, shape)| Column { mask, shape })
+    let origin = proptest::option::of(Just(Origin::of("crm", "people", "note")));
+    (mask, proptest::sample::select(Shape::ALL), origin).prop_map(|(mask, shape, origin)| Column {
+        mask,
+        shape,
+        origin,
+    })
 }
 
 fn plan_and_rows() -> impl Strategy<Value = (Plan, Vec<Vec<Option<Vec<u8>>>>)> {
     (proptest::collection::vec(column(), 1..5), style(), any::<bool>()).prop_flat_map(
         |(columns, style, sweeping)| {
-            let columns: Vec<Column> =
-                columns
-                    .into_iter()
-                    .map(|column| {
-                        if sweeping { Column { mask: ColumnMask::Clear, shape: Shape::Text } } else { column }
-                    })
-                    .collect();
+            let columns: Vec<Column> = columns
+                .into_iter()
+                .map(|column| if sweeping { Column::clear(Shape::Text) } else { column })
+                .collect();
             let width = columns.len();
             let row = proptest::collection::vec(proptest::option::weighted(0.9, raw()), width);
             (Just(Plan::new(columns, Detectors::all(style))), proptest::collection::vec(row, 0..8))
@@ -692,7 +775,7 @@ proptest! {
             whole.push(b'\n');
         }
         let run_of = |pieces: &[&[u8]]| {
-            let plan = clear(&[Shape::Unknown; 3]);
+            let plan = clear(&[Shape::Unknown(Hint::None); 3]);
             let mut copy = CopyMasker::new(plan, spelling.clone());
             let (mut masker, mut tally, mut out) = (masker(), Tally::default(), Vec::new());
             for piece in pieces {
@@ -723,7 +806,7 @@ proptest! {
         for row in &rows {
             for (index, value) in row.iter().enumerate() {
                 expected.extend((index > 0).then_some(delimiter));
-                let (masked, _) = reference::value(&all(), masker().key(), Shape::Unknown, value).unwrap();
+                let (masked, _) = reference::value(&all(), None, Shape::Unknown(Hint::None), value).unwrap();
                 match masked {
                     reference::Became::Kept if csv => spell_csv((quote, escape), value, &mut expected),
                     reference::Became::Kept => spell_text(delimiter, value, &mut expected),

@@ -9,9 +9,9 @@
 use super::detect::{self, Detector, Detectors, Match};
 use super::number;
 use super::plan::Style;
-use super::row::Misfit;
+use super::row::{Misfit, Positions};
 use super::shape::Shape;
-use super::style::{Masked, TokenKey, render_match};
+use super::style::{ColumnTokens, Masked, render_match};
 use super::tally::Hits;
 use super::{binary, guess, json};
 
@@ -26,8 +26,8 @@ const ADDRESS_BYTES_MIN: usize = 12;
 pub struct Look<'l> {
     /// Which are on.
     pub detectors: &'l Detectors,
-    /// Key of tokens.
-    pub key: &'l TokenKey,
+    /// Tokens of the column, where it is known which it is.
+    pub tokens: Option<ColumnTokens<'l>>,
     /// What was found; the caller counts it.
     pub hits: &'l mut Hits,
 }
@@ -52,6 +52,8 @@ impl Look<'_> {
     /// What finds something in bytes that may be anything: where they are no text, an address as short as chance makes one is
     /// none (in a megabyte of random bytes there are some hundred of six bytes).
     pub(super) fn first_in_bytes(&self, value: &[u8]) -> Option<Detector> {
+        // The sweep leads to everything that a detector finds, and is much faster than asking them.
+        Positions::new(value).next()?;
         let text = std::str::from_utf8(value).is_ok();
         let by_chance = |found: &Match| {
             let matched = value.get(found.start..found.end).unwrap_or_default();
@@ -74,7 +76,7 @@ impl Look<'_> {
         } else {
             self.detectors.style(detector).unwrap_or(Style::Fixed)
         };
-        render_match(style, detector, matched, self.key, out);
+        render_match(style, detector, matched, self.tokens, out);
     }
 
     /// Masks a value, appending what stands in for it to `out`.
@@ -105,11 +107,15 @@ impl Look<'_> {
                 self.hit(detector)
             }
             Shape::ArrayBinary => return binary::array(self, value, out),
-            Shape::OpaqueBinary | Shape::UnknownBinary => {
+            Shape::OpaqueBinary => {
                 let detector = binary::search(self, value);
                 self.hit(detector)
             }
-            Shape::Unknown => guess::text(self, value, out),
+            Shape::UnknownBinary(hint) => {
+                let detector = guess::binary(self, hint, value);
+                self.hit(detector)
+            }
+            Shape::Unknown(hint) => guess::text(self, hint, value, out),
         })
     }
 
@@ -117,7 +123,7 @@ impl Look<'_> {
     pub(super) fn leaf(&self, shape: Shape, value: &[u8]) -> Option<Detector> {
         match shape {
             Shape::Never | Shape::UuidText | Shape::UuidBinary => None,
-            Shape::Int8Binary => self.number(number::int8(value)),
+            Shape::Int8Binary => self.number(number::long_int8(value)),
             Shape::NumericBinary => self.number(number::numeric(value)),
             Shape::Float8Binary => self.number(number::float8(value)),
             Shape::NumberText | Shape::FloatText => self.number(number::text(value)),
@@ -130,8 +136,8 @@ impl Look<'_> {
             | Shape::NumberArray
             | Shape::ArrayBinary
             | Shape::OpaqueBinary
-            | Shape::Unknown
-            | Shape::UnknownBinary => self.first(value),
+            | Shape::Unknown(_)
+            | Shape::UnknownBinary(_) => self.first(value),
         }
     }
 
@@ -246,12 +252,33 @@ impl Look<'_> {
 
 /// The bytes that hexadecimal digits spell; a digit without its partner, and what is none, is left out.
 fn unhex(digits: &[u8]) -> Vec<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        0..=b'/' | b':'..=b'@' | b'G'..=b'`' | b'g'..=0xFF => None,
+    };
     let pair = |pair: &[u8]| match pair {
         [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
         _ => None,
     };
     digits.chunks(2).filter_map(pair).collect()
+}
+
+/// A text that is kept, with what the detectors find in it replaced by constants; `None` where they find nothing.
+pub fn redacted(detectors: &Detectors, text: &str) -> Option<String> {
+    if detectors.is_empty() {
+        return None;
+    }
+    Positions::new(text.as_bytes()).next()?;
+    let (mut out, mut hits) = (Vec::new(), Hits::default());
+    let mut fixed = Detectors::NONE;
+    for detector in Detector::ALL.iter().filter(|detector| detectors.style(**detector).is_some()) {
+        fixed = fixed.with(*detector, Style::Fixed);
+    }
+    let masked = Look { detectors: &fixed, tokens: None, hits: &mut hits }.text(text.as_bytes(), &mut out);
+    // A match begins and ends where a character does.
+    (masked == Masked::Value).then(|| String::from_utf8_lossy(&out).into_owned())
 }
 
 /// The bytes that the escape form spells: `\\`, `\` and three octal digits, the rest as it is.

@@ -99,7 +99,7 @@ impl Follow<'_> {
         for name in listed {
             match all.list.iter().find(|out| out.name.as_deref() == Some(name)) {
                 Some(out) => list.push(out.clone()),
-                None if all.more => list.push(Out { name: Some(name.as_str().into()), column: None }),
+                None if all.more => list.push(Out::computed(Some(name.as_str().into()))),
                 None => return unfollowed(format!("a column {name:?} is not known")),
             }
         }
@@ -165,7 +165,8 @@ impl Follow<'_> {
             first.get_or_insert(outs);
         }
         // ORDER BY and LIMIT of the whole see its outputs, which are clean, by name.
-        let outs = first.unwrap_or_default();
+        let mut outs = first.unwrap_or_default();
+        outs.list.iter_mut().for_each(|out| out.origin = None);
         let ranged = Ranged { alias: "".into(), outs: Outs { list: outs.list.clone(), more: outs.more } };
         let scope = Scope { items: &[ranged], weak: false, outer };
         self.uses(&query.level, &outs, &scope, names)?;
@@ -262,8 +263,7 @@ impl Follow<'_> {
             }
         }
         // Merged columns come first (parse_clause.c, transformFromClauseItem).
-        let mut list: Vec<Out> =
-            common.iter().map(|name| Out { name: Some(name.clone()), column: None }).collect();
+        let mut list: Vec<Out> = common.iter().map(|name| Out::computed(Some(name.clone()))).collect();
         let more = left.more || right.more;
         list.extend(left.list.into_iter().chain(right.list).filter(|out| !is_common(out)));
         Ok(Outs { list, more })
@@ -330,6 +330,7 @@ impl Follow<'_> {
             Out {
                 name: Some(Rc::from(&*column.name)),
                 column: hit.map(|hit| Column { relation: relation.oid, number: column.number, hit }),
+                origin: Some((relation.oid, column.number)),
             }
         });
         Outs { list: list.collect(), more: false }
@@ -340,12 +341,12 @@ impl Follow<'_> {
         for Output { alias, gives } in &level.outputs {
             match gives {
                 Gives::Expression => {
-                    outs.list.push(Out { name: alias.as_deref().map(Rc::from), column: None });
+                    outs.list.push(Out::computed(alias.as_deref().map(Rc::from)));
                 }
                 Gives::Column(used) => {
-                    let column = self.bare(used, scope)?;
+                    let (column, origin) = self.bare(used, scope)?;
                     let name = alias.as_deref().or(used.path.last().map(String::as_str));
-                    outs.list.push(Out { name: name.map(Rc::from), column });
+                    outs.list.push(Out { name: name.map(Rc::from), column, origin });
                 }
                 Gives::Star(path) => match path.last() {
                     None => {
@@ -377,11 +378,11 @@ impl Follow<'_> {
         Ok(outs)
     }
 
-    /// The labelled column that a bare output is. All meanings of the name must be that one.
-    fn bare(&self, used: &Use, scope: &Scope<'_>) -> Found<Option<Column>> {
+    /// The labelled column that a bare output is, and where it comes from. All meanings of the name must be that one.
+    fn bare(&self, used: &Use, scope: &Scope<'_>) -> Found<(Option<Column>, Option<(u32, i16)>)> {
         let meanings = self.meanings(used, scope)?;
         match meanings.labelled.first() {
-            None => Ok(None),
+            None => Ok((None, meanings.origin.flatten())),
             Some(_) if meanings.whole => Err(Trouble::Used(meanings.labelled[0], Place::Expression)),
             Some(first) if meanings.clean || meanings.labelled.iter().any(|column| column != first) => {
                 unfollowed(format!(
@@ -389,7 +390,7 @@ impl Follow<'_> {
                     used.path.join(".")
                 ))
             }
-            Some(first) => Ok(Some(*first)),
+            Some(first) => Ok((Some(*first), Some((first.relation, first.number)))),
         }
     }
 
@@ -533,6 +534,8 @@ struct Meanings {
     whole: bool,
     /// It is certainly a column.
     settled: bool,
+    /// Where it comes from, by the meanings so far: the inner `None` where that is not known, or not one place.
+    origin: Option<Option<(u32, i16)>>,
 }
 
 impl Meanings {
@@ -541,6 +544,7 @@ impl Meanings {
         let mut found = false;
         for out in item.outs.list.iter().filter(|out| out.name.as_deref() == Some(name)) {
             found = true;
+            self.comes_from(out.origin);
             match out.column {
                 Some(column) => self.labelled.push(column),
                 None => self.clean = true,
@@ -549,13 +553,20 @@ impl Meanings {
         // What has a name that the server made up, or is not listed, is clean.
         if !found && (item.outs.more || item.outs.list.iter().any(|out| out.name.is_none())) {
             self.clean = true;
+            self.comes_from(None);
             return true;
         }
         found
     }
 
+    fn comes_from(&mut self, origin: Option<(u32, i16)>) {
+        let same = self.origin.is_none_or(|known| known == origin);
+        self.origin = Some(origin.filter(|_| same));
+    }
+
     fn whole_row(&mut self, item: &Ranged) {
         self.clean = true;
+        self.comes_from(None);
         let labelled = item.outs.list.iter().filter_map(|out| out.column);
         let before = self.labelled.len();
         self.labelled.extend(labelled);

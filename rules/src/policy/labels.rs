@@ -472,6 +472,36 @@ impl Near<'_> {
     }
 }
 
+/// For each column that a COPY to the client gives: the relation and column that it is. Empty where the statement is no such
+/// COPY, or cannot be followed; `None` for what is computed, or may be several things. Told for detectors, no label rests on it.
+#[must_use]
+pub fn origins(statement: &StatementFacts, sight: &Sight<'_>) -> Vec<Option<(u32, i16)>> {
+    let none = Labelled::default();
+    let follow = Follow {
+        labelled: &none,
+        snapshot: sight.snapshot,
+        path: sight.path,
+        temp_possible: sight.temp_possible,
+        cleared: &|_, _| false,
+        looks: Cell::new(LOOKS_MAX),
+    };
+    let outs = match &statement.outline {
+        Outline::CopyQuery(query) => follow.statement(query),
+        Outline::CopyTable { relation, columns } => follow.relation(relation, columns),
+        Outline::Rows(_)
+        | Outline::CopyIn(_)
+        | Outline::Stores(_)
+        | Outline::NoValues
+        | Outline::Carries
+        | Outline::Explains
+        | Outline::Opaque => return Vec::new(),
+    };
+    match outs {
+        Ok(outs) if !outs.more && !sight.private_catalog => outs.list.iter().map(|out| out.origin).collect(),
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
 /// The tiers of labels that an atom may reach: what restricts on `label:` and conditions on it ask.
 pub(crate) fn tiers(sight: Option<&Sight<'_>>, labels: &[Label], atom: &Atom<'_>) -> Vec<Tier> {
     let Some(sight) = sight else { return labels.iter().map(|label| label.tier).collect() };

@@ -46,7 +46,7 @@ use std::path::{Path, PathBuf};
 pub use fields::{CLEAR, FieldLabel, Fields};
 pub use judge::{Action, Context, Judgement, Observed, SQLSTATE_REFUSED};
 pub use labelled::Labelled;
-pub use labels::Sight;
+pub use labels::{Sight, origins};
 pub use model::{Access, Durability, Guards, Mode, Model, Record, Rule, Test, TestPrincipal};
 pub use place::Place;
 pub use principal::Principal;

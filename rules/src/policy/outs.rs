@@ -26,6 +26,15 @@ pub(crate) struct Out {
     pub(crate) name: Option<Rc<str>>,
     /// The labelled column that it is; `None` for one that holds nothing labelled.
     pub(crate) column: Option<Column>,
+    /// Relation and number of the column that it is, as far as that is known. No rule rests on it.
+    pub(crate) origin: Option<(u32, i16)>,
+}
+
+impl Out {
+    /// An output that is no column as it stands.
+    pub(crate) fn computed(name: Option<Rc<str>>) -> Self {
+        Self { name, column: None, origin: None }
+    }
 }
 
 /// The outputs of a query.
@@ -48,7 +57,7 @@ impl Outs {
         for (place, name) in columns.iter().enumerate() {
             match self.list.get_mut(place) {
                 Some(out) => out.name = Some(name.as_str().into()),
-                None => self.list.push(Out { name: Some(name.as_str().into()), column: None }),
+                None => self.list.push(Out::computed(Some(name.as_str().into()))),
             }
         }
     }

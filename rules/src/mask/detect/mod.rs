@@ -113,6 +113,11 @@ impl Detectors {
         self.0.iter().all(Option::is_none)
     }
 
+    /// Whether any gives tokens.
+    pub fn give_tokens(&self) -> bool {
+        self.0.iter().any(|style| matches!(style, Some(Style::Token(_))))
+    }
+
     fn on(&self, detector: Detector) -> bool {
         self.style(detector).is_some()
     }
@@ -325,5 +330,7 @@ pub fn plausible_run(bytes: &[u8], start: usize) -> bool {
     long && (digits >= 10 || digits >= 8 && first.len() - digits >= 2) || parts.any(|part| count(part) >= 8)
 }
 
+#[cfg(test)]
+mod figures;
 #[cfg(test)]
 mod tests;
