@@ -16,7 +16,7 @@
 //! | [`flow`], `reading` | what a backend's frame closes, and when it may go on |
 //! | `portals` | whether a portal still gives what its Bind was judged by |
 //! | `rows` | rows, COPY data, texts that quote data |
-//! | `masking` | which plan holds for which rows |
+//! | `masking`, `large` | which plan holds for which rows; what is masked beside the shard |
 //! | [`expect`] | what the backend owes |
 //! | [`names`] | prepared statements and portals |
 //! | [`judge`], [`world`], [`decisions`] | the verdict on a text |
