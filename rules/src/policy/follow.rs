@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use crate::catalog::{Relation, Snapshot};
 use crate::policy::labelled::{Hit, Labelled};
-use crate::policy::outs::{Column, Out, Outs, Trouble};
+use crate::policy::outs::{Column, Origin, Out, Outs, Trouble};
 use crate::resolve::SearchPath;
 use crate::statement::facts::NameUse;
 use crate::statement::outline::{Gives, Item, Level, Output, Place, Query, Source, Use};
@@ -379,7 +379,7 @@ impl Follow<'_> {
     }
 
     /// The labelled column that a bare output is, and where it comes from. All meanings of the name must be that one.
-    fn bare(&self, used: &Use, scope: &Scope<'_>) -> Found<(Option<Column>, Option<(u32, i16)>)> {
+    fn bare(&self, used: &Use, scope: &Scope<'_>) -> Found<(Option<Column>, Option<Origin>)> {
         let meanings = self.meanings(used, scope)?;
         match meanings.labelled.first() {
             None => Ok((None, meanings.origin.flatten())),
@@ -535,7 +535,7 @@ struct Meanings {
     /// It is certainly a column.
     settled: bool,
     /// Where it comes from, by the meanings so far: the inner `None` where that is not known, or not one place.
-    origin: Option<Option<(u32, i16)>>,
+    origin: Option<Option<Origin>>,
 }
 
 impl Meanings {
@@ -559,7 +559,7 @@ impl Meanings {
         found
     }
 
-    fn comes_from(&mut self, origin: Option<(u32, i16)>) {
+    fn comes_from(&mut self, origin: Option<Origin>) {
         let same = self.origin.is_none_or(|known| known == origin);
         self.origin = Some(origin.filter(|_| same));
     }

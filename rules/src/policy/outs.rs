@@ -19,6 +19,9 @@ pub(crate) struct Column {
     pub(crate) hit: Hit,
 }
 
+/// Relation and number of a column.
+pub(crate) type Origin = (u32, i16);
+
 /// One output of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Out {
@@ -27,7 +30,7 @@ pub(crate) struct Out {
     /// The labelled column that it is; `None` for one that holds nothing labelled.
     pub(crate) column: Option<Column>,
     /// Relation and number of the column that it is, as far as that is known. No rule rests on it.
-    pub(crate) origin: Option<(u32, i16)>,
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Out {
