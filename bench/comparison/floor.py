@@ -22,7 +22,7 @@ BESIDE = "pgbouncer-4k"
 
 
 def syncs(path, per_second, ends):
-    """Writes and syncs until `ends()`, at most so often: CPU seconds and time, each for one of them.
+    """Writes and syncs until `ends()`, once at least, and at most so often: CPU seconds and time, each for one of them.
 
     Only the two calls count: what paces them does not.
     """
@@ -33,7 +33,7 @@ def syncs(path, per_second, ends):
         file.write(bytes(SYNC_SPACE_BYTES))
         os.fsync(file)
         due = time.perf_counter()
-        while not ends():
+        while not done or not ends():
             due = max(due + 1 / per_second, time.perf_counter())
             time.sleep(max(due - time.perf_counter(), 0))
             began, before = time.perf_counter(), time.thread_time()
