@@ -78,7 +78,33 @@ pub async fn read(
     source: &PasswordSource,
     deadline: Instant,
 ) -> Result<Password, CredentialError> {
-    let (origin, bytes) = match source {
+    let (origin, bytes) = source_bytes(source, deadline).await;
+    bytes.and_then(|bytes| Password::new(&bytes).map_err(str::to_owned)).map_err(|what| CredentialError {
+        credential: credential.to_owned(),
+        origin,
+        what,
+    })
+}
+
+/// Reads a secret that is a line of text and no login's, not later than `deadline`.
+///
+/// # Errors
+/// A source that is missing, fails, is too slow, or gives no text; it is named, and what it gave is never quoted.
+pub async fn read_text(source: &PasswordSource, deadline: Instant) -> Result<Zeroizing<String>, String> {
+    let (origin, bytes) = source_bytes(source, deadline).await;
+    let text = bytes.and_then(|bytes| match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err("it is no text".to_owned()),
+    });
+    text.map_err(|what| format!("it cannot be read from {origin}: {what}"))
+}
+
+/// What a source is called in messages, and what it gave.
+async fn source_bytes(
+    source: &PasswordSource,
+    deadline: Instant,
+) -> (String, Result<Zeroizing<Vec<u8>>, String>) {
+    match source {
         PasswordSource::File(path) => (format!("file {}", path.display()), from_file(path, deadline).await),
         PasswordSource::Environment(name) => (format!("environment variable {name}"), from_environment(name)),
         PasswordSource::Command { argv, timeout_ms } => {
@@ -86,12 +112,7 @@ pub async fn read(
             let deadline = deadline.min(Instant::now() + Duration::from_millis(*timeout_ms));
             (format!("command {program:?}"), from_command(argv, deadline).await)
         }
-    };
-    bytes.and_then(|bytes| Password::new(&bytes).map_err(str::to_owned)).map_err(|what| CredentialError {
-        credential: credential.to_owned(),
-        origin,
-        what,
-    })
+    }
 }
 
 /// Room for a password of the greatest length, its newline, and one byte that shows there was more. Allocated at once:

@@ -18,7 +18,7 @@ use crate::evidence::record::{self, Kind};
 use crate::evidence::verify::{Report, verify};
 
 use super::verify::rfc3339;
-use super::{Exit, Out};
+use super::{Exit, Out, evidence_keys};
 use timeline::Timeline;
 
 /// Arguments of `evidence`.
@@ -32,6 +32,12 @@ pub struct EvidenceArgs {
 enum EvidenceCommand {
     /// Show the records: a timeline of every session, or one JSON object a line.
     Show(Args),
+    /// Make a key that signs checkpoints.
+    NewKey(evidence_keys::NewKey),
+    /// Pass the signing of checkpoints on to a new key.
+    RotateKey(evidence_keys::RotateKey),
+    /// Verify the evidence and print its last checkpoint, or put it into a file.
+    Checkpoint(evidence_keys::LastCheckpoint),
 }
 
 /// Runs `evidence`.
@@ -41,6 +47,9 @@ enum EvidenceCommand {
 pub fn run_evidence(args: &EvidenceArgs, out: &mut Out<'_>) -> io::Result<Exit> {
     match &args.command {
         EvidenceCommand::Show(args) => run(args, out),
+        EvidenceCommand::NewKey(args) => evidence_keys::new_key(args, out),
+        EvidenceCommand::RotateKey(args) => evidence_keys::rotate_key(args, out),
+        EvidenceCommand::Checkpoint(args) => evidence_keys::last_checkpoint(args, out),
     }
 }
 

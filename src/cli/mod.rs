@@ -8,6 +8,7 @@
 pub mod check;
 mod completions;
 pub mod dev_idp;
+pub mod evidence_keys;
 pub mod evidence_show;
 pub mod explain;
 pub mod log;
@@ -71,7 +72,7 @@ enum Command {
     Serve(serve::Args),
     /// Check the configuration and the policy: every error at once, with file, line and key.
     Check(check::Args),
-    /// Read the evidence.
+    /// Read the evidence; make the keys of its checkpoints.
     Evidence(evidence_show::EvidenceArgs),
     /// Prove a directory of evidence: chain, order, completeness of every session.
     Verify(verify::Args),

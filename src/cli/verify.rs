@@ -3,14 +3,19 @@
 //! Owns the report for people and programs, and the progress bar. It judges nothing itself: [`crate::evidence::verify`]
 //! does, without the gateway, its keys or its configuration. A closed pipe never turns a broken log into a good answer.
 
-use std::io;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
+use crate::evidence::checkpoint::{Checkpoint, unhex};
 use crate::evidence::describe::hex;
-use crate::evidence::verify::{OpenSession, Report, verify};
+use crate::evidence::note::{NOTE_BYTES_MAX, VerifierKey};
+use crate::evidence::verify::{
+    End, ExpectedEnd, OpenSession, Report, Signatures, Trust, Unreadable, verify_with,
+};
 
 use super::{Exit, Out};
 
@@ -23,32 +28,70 @@ const OPEN_LISTED_MAX: usize = 20;
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "\
-Prove a directory of evidence: every byte, the chain, the order, the completeness of every session.
+Prove a directory of evidence: every byte, the chain, the order, the completeness of every session, and its end.
 
-Needs nothing but the directory: no gateway, no key, no configuration, and may run beside a gateway that writes there. \
+Needs nothing but the directory: no gateway, no configuration, and may run beside a gateway that writes there. \
 Every record's hash is computed anew, every block must continue the chain, every segment the one before; the records of \
-every session must be gapless from its opening to its close, and every statement must have its result. The first thing \
-that is wrong is named: segment, offset, record.
+every session must be gapless from its opening to its close, and every statement must have its result; every checkpoint \
+must be signed by the log's key and fit what stands before it. The first thing that is wrong is named: segment, offset, \
+record.
 
-What it cannot know: without a checkpoint kept elsewhere, whoever owns the disk can cut the end off, or write the whole \
-log anew. The report says so.",
+What the directory alone cannot prove: whoever owns the disk can cut the end off, or put back an older copy. Give the last \
+checkpoint that was kept elsewhere, and the log must hold what it was signed over. Without one the report says that there \
+is no evidence of completeness.",
     after_help = "\
 Examples:
-  pgturnstile verify evidence
+  pgturnstile verify evidence --checkpoint /mnt/witness/last
+  pgturnstile verify evidence --head 4f1c... --key 'pgturnstile+1a2b3c4d+AU...'
   pgturnstile verify evidence --json | jq .first_bad
 
 Exit codes:
-  0  everything that can be proven was
-  1  something is wrong: removed, added, moved or changed, or torn by a crash
-  2  the directory cannot be read, or holds no evidence"
+  0  everything that can be proven was, and the expected end, if one was given, is there
+  1  something is wrong: removed, added, moved or changed, torn by a crash, behind the expected end or another than that
+  2  the directory or the checkpoint cannot be read, or the directory holds no evidence"
 )]
 pub struct Args {
     /// The directory of the evidence.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
+    /// A checkpoint that was kept elsewhere: the log must hold at least what it was signed over.
+    #[arg(long, value_name = "FILE", conflicts_with = "head")]
+    checkpoint: Option<PathBuf>,
+    /// A chain value that was kept elsewhere (64 hexadecimal digits, as printed behind `head`): the log must pass it.
+    #[arg(long, value_name = "HASH")]
+    head: Option<String>,
+    /// The key that signs the checkpoints, as the gateway's start and `evidence new-key` print it.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// What the arguments bring from outside; an error in words for whoever typed them.
+fn trust(args: &Args) -> Result<Trust, String> {
+    let mut trust = Trust::default();
+    if let Some(path) = &args.checkpoint {
+        let note = read_note(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let checkpoint = Checkpoint::open(&note).map_err(|error| {
+            format!("{} is no checkpoint of pgturnstile's evidence: {error}", path.display())
+        })?;
+        trust.end = Some(ExpectedEnd::Checkpoint(Box::new(checkpoint)));
+    }
+    if let Some(head) = &args.head {
+        let value = unhex(&head.to_ascii_lowercase()).ok_or("--head takes 64 hexadecimal digits")?;
+        trust.end = Some(ExpectedEnd::Head(value));
+    }
+    if let Some(key) = &args.key {
+        trust.key = Some(VerifierKey::parse(key).map_err(|error| format!("--key: {error}"))?);
+    }
+    Ok(trust)
+}
+
+fn read_note(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(NOTE_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Runs `verify`.
@@ -56,6 +99,30 @@ pub struct Args {
 /// # Errors
 /// The report cannot be written; a closed pipe is no error.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
+    let trust = match trust(args) {
+        Ok(trust) => trust,
+        Err(what) => {
+            out.complain(format_args!("error: {what}"));
+            return Ok(Exit::Usage);
+        }
+    };
+    let report = match with_progress(&args.directory, trust) {
+        Ok(report) => report,
+        Err(unreadable) => {
+            out.complain(format_args!("error: {unreadable}; name the directory of an [evidence] section"));
+            return Ok(Exit::Usage);
+        }
+    };
+    let exit = if report.sound() { Exit::Yes } else { Exit::No };
+    let written = if args.json { write_json(&report, out) } else { write_text(&report, args, out) };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
+        other => other.map(|()| exit),
+    }
+}
+
+/// Verifies with a bar on standard error, where that is a terminal and there is time to read it.
+pub(super) fn with_progress(directory: &Path, trust: Trust) -> Result<Report, Unreadable> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     let mut shown = false;
     let mut progress = |read: u64, total: u64| {
@@ -74,21 +141,9 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
             bar.set_position(read);
         }
     };
-    let verified = verify(&args.directory, &mut progress, &mut |_, _| {});
+    let verified = verify_with(directory, trust, &mut progress, &mut |_, _| {});
     bar.finish_and_clear();
-    let report = match verified {
-        Ok(report) => report,
-        Err(unreadable) => {
-            out.complain(format_args!("error: {unreadable}; name the directory of an [evidence] section"));
-            return Ok(Exit::Usage);
-        }
-    };
-    let exit = if report.sound() { Exit::Yes } else { Exit::No };
-    let written = if args.json { write_json(&report, out) } else { write_text(&report, args, out) };
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
-        other => other.map(|()| exit),
-    }
+    verified
 }
 
 /// Nanoseconds since 1970 as RFC 3339.
@@ -103,7 +158,81 @@ fn open_json(session: &OpenSession) -> Value {
         "records": session.records,
         "outcome_unknown": session.unanswered,
         "cut_off": session.cut_off,
+        "missing_close": session.missing_close,
     })
+}
+
+fn signed_json(signatures: &Signatures) -> Value {
+    let last = signatures.last.as_ref().map(|checkpoint| {
+        json!({
+            "records": checkpoint.point.records,
+            "value": hex(&checkpoint.point.value),
+            "time": rfc3339(checkpoint.time_ns),
+            "why": checkpoint.why.word(),
+            "second_place": checkpoint.second_place,
+        })
+    });
+    let keys: Vec<String> = signatures.keys.iter().map(ToString::to_string).collect();
+    json!({
+        "checkpoints": signatures.checkpoints,
+        "keys": keys,
+        "key_is_known": signatures.key_is_known,
+        "last": last,
+        "longest_silence_ms": signatures.longest_silence_ns / 1_000_000,
+        "last_checkpoint_file": signatures.left_is_wrong,
+    })
+}
+
+fn end_json(end: &End) -> Value {
+    let text = end_text(end);
+    match end {
+        End::Unproven => json!({ "state": "unproven", "text": text }),
+        End::NotReached => json!({ "state": "not-reached", "text": text }),
+        End::Reached { records, behind } => {
+            json!({ "state": "reached", "records": records, "behind": behind, "text": text })
+        }
+        End::Behind { expected, there, set_back } => json!({
+            "state": if *set_back { "rollback" } else { "cut-tail" },
+            "expected": expected, "there": there, "text": text,
+        }),
+        End::Forked { records } => json!({ "state": "fork", "records": records, "text": text }),
+        End::OtherLog { log_id } => json!({ "state": "other-log", "log": hex(log_id), "text": text }),
+        End::WrongKey { key } => json!({ "state": "wrong-key", "key": key, "text": text }),
+    }
+}
+
+/// What is proven of the end, in words.
+fn end_text(end: &End) -> String {
+    match end {
+        End::Unproven => Report::TAIL.to_owned(),
+        End::NotReached => "The expected end was not judged: something is wrong before it.".to_owned(),
+        End::Reached { records, behind: 0 } => {
+            format!(
+                "COMPLETE: the log ends with what was expected, {records} records; nothing stands behind it."
+            )
+        }
+        End::Reached { records, behind } => format!(
+            "COMPLETE up to record {records}, which is what was expected; of the {behind} behind it, nothing from outside \
+             proves that they are all."
+        ),
+        End::Behind { expected, there, set_back: true } => format!(
+            "rollback: {expected} records were expected, the log ends with {there} and is whole up to there: an older copy was \
+             put back, or the end cut off."
+        ),
+        End::Behind { expected, there, set_back: false } => {
+            format!("cut tail: {expected} records were expected, {there} are there: the end was cut off.")
+        }
+        End::Forked { records: Some(records) } => format!(
+            "fork: the first {records} records are others than those that were expected: this is another history."
+        ),
+        End::Forked { records: None } => {
+            "fork or cut tail: the log never passes the expected chain value.".to_owned()
+        }
+        End::OtherLog { log_id } => format!("another log was expected: {}.", hex(log_id)),
+        End::WrongKey { key } => {
+            format!("wrong key: what was expected is signed by {key}, which does not sign this log.")
+        }
+    }
 }
 
 fn write_json(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
@@ -134,8 +263,9 @@ fn write_json(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
         "being_written": report.live,
         "in_flight_bytes": report.in_flight_bytes,
         "first_bad": first_bad,
-        "end_proven": false,
-        "end": Report::TAIL,
+        "signed": signed_json(&report.signatures),
+        "end_proven": matches!(report.end, End::Reached { .. }),
+        "end": end_json(&report.end),
     });
     serde_json::to_writer_pretty(&mut *out, &value)?;
     out.line("")
@@ -153,10 +283,14 @@ fn write_text(report: &Report, args: &Args, out: &mut Out<'_>) -> io::Result<()>
             out.line("  It looks like a write that a crash cut off: the gateway's next start cuts it there and records that.")?;
         }
         out.line("  What stands before it:")?;
-    } else {
+    } else if report.sound() {
         out.line(format_args!("OK: {}", args.directory.display()))?;
+    } else {
+        out.line(format_args!("BROKEN: {}", args.directory.display()))?;
+        write_outside(report, out)?;
     }
     write_counts(report, out)?;
+    write_signed(report, out)?;
     write_open(report, out)?;
     if report.live {
         out.line(format_args!(
@@ -164,7 +298,55 @@ fn write_text(report: &Report, args: &Args, out: &mut Out<'_>) -> io::Result<()>
             report.in_flight_bytes
         ))?;
     }
-    out.line(Report::TAIL)
+    if report.end.is_broken() { Ok(()) } else { out.line(end_text(&report.end)) }
+}
+
+/// What is wrong although every record is sound.
+fn write_outside(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
+    if report.end.is_broken() {
+        out.line(format_args!("  {}", end_text(&report.end)))?;
+    }
+    if let Some(what) = &report.signatures.left_is_wrong {
+        out.line(format_args!("  last.checkpoint, which the last ordered stop left: {what}"))?;
+    }
+    if report.signatures.key_is_known == Some(false) {
+        let keys: Vec<String> = report.signatures.keys.iter().map(ToString::to_string).collect();
+        let signers = if keys.is_empty() { "nothing in it is signed".to_owned() } else { keys.join(", ") };
+        out.line(format_args!(
+            "  wrong key: no checkpoint is signed by the key that was given; it is signed by: {signers}"
+        ))?;
+    }
+    for session in report.open.iter().filter(|session| session.missing_close).take(OPEN_LISTED_MAX) {
+        out.line(format_args!(
+            "  missing close: session {} has none, although its run of the gateway ended in order, which closes all",
+            hex(&session.id)
+        ))?;
+    }
+    Ok(())
+}
+
+fn write_signed(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
+    let signatures = &report.signatures;
+    let Some(last) = &signatures.last else {
+        return out.line("  signed    nothing: the log holds no checkpoint");
+    };
+    let behind = report.records.saturating_sub(last.point.records);
+    out.line(format_args!(
+        "  signed    {} checkpoint(s), the last of {} over {} records ({behind} behind it); longest silence {} s",
+        signatures.checkpoints,
+        rfc3339(last.time_ns),
+        last.point.records,
+        signatures.longest_silence_ns / 1_000_000_000
+    ))?;
+    for key in &signatures.keys {
+        let known = if signatures.key_is_known.is_some() {
+            ""
+        } else {
+            " (give it as --key where you know it from elsewhere)"
+        };
+        out.line(format_args!("  key       {key}{known}"))?;
+    }
+    Ok(())
 }
 
 fn write_counts(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
@@ -224,7 +406,8 @@ mod tests {
     fn ran(directory: PathBuf, json: bool) -> (Exit, String, String) {
         let (mut said, mut complained) = (Vec::new(), Vec::new());
         let mut out = Out::captured(&mut said, &mut complained);
-        let exit = run(&Args { directory, json }, &mut out).unwrap();
+        let args = Args { directory, checkpoint: None, head: None, key: None, json };
+        let exit = run(&args, &mut out).unwrap();
         drop(out);
         (exit, String::from_utf8(said).unwrap(), String::from_utf8(complained).unwrap())
     }

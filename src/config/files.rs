@@ -11,7 +11,7 @@ use pgturnstile_rules::document::{Diagnostic, Diagnostics, Place, Severity};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::model::{Config, Jwks, ListenerAt, PasswordSource, TargetTls};
+use super::model::{Config, Evidence, Jwks, ListenerAt, PasswordSource, TargetTls};
 
 /// Permission bits of group and others.
 const OTHERS: u32 = 0o077;
@@ -81,6 +81,7 @@ pub(super) fn check(config: &Config, diagnostics: &Diagnostics) {
         }
     }
     evidence_directory(&config.evidence.directory, &config.evidence.place, diagnostics);
+    checkpoints(&config.evidence, diagnostics);
     state_directory(&config.gateway.state_directory, &config.gateway.state_place, diagnostics);
 }
 
@@ -181,13 +182,7 @@ fn password(source: &PasswordSource, place: &Place, diagnostics: &Diagnostics) {
                 );
             }
         }
-        PasswordSource::Command { argv, .. } => {
-            let Some(program) = argv.first().filter(|program| program.contains('/')) else { return };
-            let found = readable(Path::new(program), place, "password.command", diagnostics);
-            if found.is_some_and(|metadata| metadata.mode() & 0o111 == 0) {
-                diagnostics.error(&at(place, "password.command"), format!("{program} is not executable"));
-            }
-        }
+        PasswordSource::Command { argv, .. } => program(argv, place, "password.command", diagnostics),
     }
 }
 
@@ -247,6 +242,48 @@ fn evidence_directory(path: &Path, place: &Place, diagnostics: &Diagnostics) {
     }
     if let Err(error) = rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
         diagnostics.error(place, format!("{shown} is not writable for this user: {error}"));
+    }
+}
+
+/// The key of the checkpoints, its certificate, and their second place. A key file that is missing is made at the start.
+fn checkpoints(evidence: &Evidence, diagnostics: &Diagnostics) {
+    let place = &evidence.place;
+    match &evidence.signing_key {
+        PasswordSource::File(path) => {
+            if let Ok(metadata) = fs::metadata(path) {
+                warn_open(path, &metadata, place, "signing_key.file", diagnostics);
+            }
+        }
+        PasswordSource::Environment(_) => {}
+        PasswordSource::Command { argv, .. } => program(argv, place, "signing_key.command", diagnostics),
+    }
+    if let Some(path) = &evidence.signing_certificate {
+        readable(path, place, "signing_key.certificate", diagnostics);
+    }
+    let Some(head) = &evidence.head else { return };
+    let folder = head.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        let message = format!(
+            "the folder {} does not exist; mount or create it: the gateway never does",
+            folder.display()
+        );
+        diagnostics.error(&at(place, "head.file"), message);
+    } else if let Err(error) =
+        rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+    {
+        diagnostics.error(
+            &at(place, "head.file"),
+            format!("{} is not writable for this user: {error}", folder.display()),
+        );
+    }
+}
+
+/// A program named by its path must be there and may be run.
+fn program(argv: &[String], place: &Place, key: &str, diagnostics: &Diagnostics) {
+    let Some(program) = argv.first().filter(|program| program.contains('/')) else { return };
+    let found = readable(Path::new(program), place, key, diagnostics);
+    if found.is_some_and(|metadata| metadata.mode() & 0o111 == 0) {
+        diagnostics.error(&at(place, key), format!("{program} is not executable"));
     }
 }
 

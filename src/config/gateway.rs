@@ -4,15 +4,17 @@
 //! one place, the reference.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::files;
 use super::keys::Reader;
-use super::model::{Control, Evidence, Gateway, Limits, ListenerTls};
-use super::{reference, socket};
+use super::model::{Control, Evidence, Gateway, Limits, ListenerTls, PasswordSource};
+use super::{reference, socket, target};
 
 /// Name of the digest key in the state folder.
 const DIGEST_KEY_FILE: &str = "digest.key";
+/// Name of the checkpoints' key in the state folder.
+const SIGNING_KEY_FILE: &str = "checkpoint.key";
 
 pub(super) fn gateway(root: &Reader<'_>) -> Gateway {
     let section = root.section("gateway", &reference::GATEWAY);
@@ -114,17 +116,29 @@ pub(super) fn evidence(root: &Reader<'_>, gateway: &Gateway) -> Evidence {
             file
         })
         .unwrap_or_else(|| gateway.state_directory.join(DIGEST_KEY_FILE));
-    if files::lies_within(&digest_key, &directory) {
-        let key = if section.table.has("digest_key") { "digest_key" } else { "directory" };
-        section.table.error(
-            key,
-            format!(
-                "the digest key {} would lie inside the evidence folder, where whoever copies the evidence takes it \
-                 along; keep gateway.state_dir and evidence.digest_key outside {}",
-                digest_key.display(),
-                directory.display()
-            ),
-        );
+    let outside = |path: &Path, key: &str, what: &str| {
+        if files::lies_within(path, &directory) {
+            let key = if section.table.has(key) { key } else { "directory" };
+            let (path, directory) = (path.display(), directory.display());
+            section.table.error(
+                key,
+                format!("{what} {path} would lie inside the evidence folder, where whoever copies or changes the evidence \
+                         takes it along; keep gateway.state_dir and evidence.{key} outside {directory}"),
+            );
+        }
+    };
+    outside(&digest_key, "digest_key", "the digest key");
+    let (signing_key, signing_certificate) = signing_key(&section, gateway);
+    if let PasswordSource::File(file) = &signing_key {
+        outside(file, "signing_key", "the signing key");
+    }
+    let head = section.table("head", &reference::HEAD).and_then(|head| {
+        let file = head.path("file");
+        head.done();
+        file
+    });
+    if let Some(file) = &head {
+        outside(file, "head", "the second place of the checkpoints");
     }
     let evidence = Evidence {
         directory,
@@ -133,8 +147,26 @@ pub(super) fn evidence(root: &Reader<'_>, gateway: &Gateway) -> Evidence {
         stall_limit_ms: section.integer("stall_limit_ms"),
         queue_bytes_max: section.integer("queue_bytes_max"),
         digest_key,
+        signing_key,
+        signing_certificate,
+        head,
+        checkpoint_every_s: section.integer("checkpoint_every_s"),
+        checkpoint_every_records: section.integer("checkpoint_every_records"),
         place: section.table.place_of("directory"),
     };
     section.done();
     evidence
+}
+
+/// Where the key of the checkpoints comes from, and the note that certifies it.
+fn signing_key(section: &Reader<'_>, gateway: &Gateway) -> (PasswordSource, Option<PathBuf>) {
+    let own = PasswordSource::File(gateway.state_directory.join(SIGNING_KEY_FILE));
+    let Some(table) = section.table("signing_key", &reference::SIGNING_KEY) else { return (own, None) };
+    if table.table.has("file") == table.table.has("command") {
+        table.table.error_here("must name exactly one of file, command");
+    }
+    let (file, command) = (table.path("file").map(PasswordSource::File), target::command(&table));
+    let certificate = table.path("certificate");
+    table.done();
+    (file.or(command).unwrap_or(own), certificate)
 }

@@ -7,10 +7,10 @@
 //! anew; the caller keeps the old value on error.
 
 mod against_policy;
-mod digest_key;
 mod files;
 mod gateway;
 mod issuer;
+mod key_file;
 mod keys;
 mod listener;
 mod model;
@@ -25,7 +25,9 @@ use std::path::{Path, PathBuf};
 use pgturnstile_rules::document::{Diagnostic, Diagnostics, Document, nearest};
 
 pub use against_policy::{against_broken_policy, against_policy};
-pub use digest_key::{DigestKey, DigestKeyError, load_or_create_digest_key};
+pub use key_file::{
+    DigestKey, KeyFileError, create_key, load_key, load_or_create_digest_key, load_or_create_key,
+};
 pub use keys::{Absent, Key, Kind, Section, State};
 pub use model::{
     ALGORITHMS, Auth, Config, Control, Credential, CredentialCertificate, Evidence, Gateway, Issuer, Jwks,

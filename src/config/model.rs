@@ -367,7 +367,7 @@ pub struct CredentialCertificate {
     pub key: PathBuf,
 }
 
-/// Where a password comes from. Never the password itself.
+/// Where a secret comes from. Never the secret itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PasswordSource {
     /// The file's content less one trailing line end.
@@ -504,6 +504,16 @@ pub struct Evidence {
     pub queue_bytes_max: u64,
     /// The master key of keyed digests: 32 bytes as 64 hexadecimal digits. Outside [`Evidence::directory`].
     pub digest_key: PathBuf,
+    /// Where the key of the checkpoints comes from: a file outside [`Evidence::directory`], or a command.
+    pub signing_key: PasswordSource,
+    /// The note by which the key before passed the signing on to it.
+    pub signing_certificate: Option<PathBuf>,
+    /// Second place of the last checkpoint, outside [`Evidence::directory`]; `None`: there is none.
+    pub head: Option<PathBuf>,
+    /// Most time between two checkpoints, in seconds.
+    pub checkpoint_every_s: u64,
+    /// Most records between two checkpoints.
+    pub checkpoint_every_records: u64,
     /// Where the section stands in the file.
     pub place: Place,
 }

@@ -458,8 +458,6 @@ pub const TARGET_TLS: Section = Section {
     ],
 };
 
-const NO_CHECKPOINTS: &str = "signed checkpoints are not built yet: the evidence would have no outside anchor although this file asks for one; remove the key";
-
 /// `[evidence]`.
 pub const EVIDENCE: Section = Section {
     header: "[evidence]",
@@ -479,20 +477,61 @@ pub const EVIDENCE: Section = Section {
             "Records in memory that are not yet written.",
         ),
         key("digest_key", Kind::Table(Absent::Optional), "Master key of the keyed digests, see below."),
-        refused(
+        key(
             "checkpoint_every_s",
             integer(1, 86_400, 10),
-            NO_CHECKPOINTS,
-            "Distance of signed checkpoints.",
+            "Most time between two signed checkpoints, also when nothing happens.",
         ),
-        refused("signing_key", Kind::Table(Absent::Optional), NO_CHECKPOINTS, "Key that signs checkpoints."),
-        refused(
+        key(
+            "checkpoint_every_records",
+            integer(100, 1 << 32, 100_000),
+            "Most records between two signed checkpoints.",
+        ),
+        key("signing_key", Kind::Table(Absent::Optional), "Key that signs checkpoints, see below."),
+        key(
             "head",
             Kind::Table(Absent::Optional),
-            NO_CHECKPOINTS,
-            "Second place of the last checkpoint.",
+            "Second place of the last checkpoint, see below. Without it nobody can tell whether the log's end was cut off.",
         ),
     ],
+};
+
+/// `evidence.signing_key`.
+pub const SIGNING_KEY: Section = Section {
+    header: "evidence.signing_key",
+    meaning: "The Ed25519 key of the checkpoints, as `pgturnstile evidence new-key` makes it: `file` or `command`. \
+              `STATE_DIR/checkpoint.key`, created at the first start, when the table is absent.",
+    keys: &[
+        key(
+            "file",
+            Kind::Path(Absent::Optional),
+            "A file of mode 0600, created at the first start; refused inside the evidence folder.",
+        ),
+        key(
+            "command",
+            Kind::Strings(Absent::Optional),
+            "A program with its arguments, no shell; it prints the key.",
+        ),
+        key("timeout_ms", integer(100, 60_000, 5_000), "How long `command` may run."),
+        key(
+            "certificate",
+            Kind::Path(Absent::Optional),
+            "The note by which the key before passed the signing on to this one: `pgturnstile evidence rotate-key` makes it. \
+             Needed at the first start with a new key.",
+        ),
+    ],
+};
+
+/// `evidence.head`.
+pub const HEAD: Section = Section {
+    header: "evidence.head",
+    meaning: "Where the last checkpoint is also kept: another disk, another machine's share, a folder that the owner of the \
+              evidence cannot change. The gateway does not start when the evidence is behind it.",
+    keys: &[key(
+        "file",
+        Kind::Path(Absent::Required),
+        "A file in a folder that exists; refused inside the evidence folder. One file belongs to one gateway.",
+    )],
 };
 
 /// `evidence.digest_key`.
@@ -507,7 +546,7 @@ pub const DIGEST_KEY: Section = Section {
 };
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: [&Section; 17] = [
+pub const SECTIONS: [&Section; 19] = [
     &ROOT,
     &GATEWAY,
     &LISTENER,
@@ -524,6 +563,8 @@ pub const SECTIONS: [&Section; 17] = [
     &TARGET,
     &TARGET_TLS,
     &EVIDENCE,
+    &SIGNING_KEY,
+    &HEAD,
     &DIGEST_KEY,
 ];
 

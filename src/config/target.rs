@@ -56,6 +56,13 @@ fn password(section: Reader<'_>) -> Option<PasswordSource> {
     }
     let file = section.path("file").map(PasswordSource::File);
     let environment = section.text("env").map(PasswordSource::Environment);
+    let command = command(&section);
+    section.done();
+    file.or(environment).or(command).filter(|_| named == 1)
+}
+
+/// The program that prints a secret, and how long it may run; `None` where none is named, or after a report.
+pub(super) fn command(section: &Reader<'_>) -> Option<PasswordSource> {
     let argv = section.strings("command");
     let timeout_ms = section.integer("timeout_ms");
     if section.table.has("timeout_ms") && !section.table.has("command") {
@@ -64,9 +71,7 @@ fn password(section: Reader<'_>) -> Option<PasswordSource> {
     if section.table.has("command") && argv.is_empty() {
         section.table.error("command", "must name a program");
     }
-    let command = (!argv.is_empty()).then_some(PasswordSource::Command { argv, timeout_ms });
-    section.done();
-    file.or(environment).or(command).filter(|_| named == 1)
+    (!argv.is_empty()).then_some(PasswordSource::Command { argv, timeout_ms })
 }
 
 pub(super) fn targets(root: &Reader<'_>, limits: &Limits) -> Vec<Target> {

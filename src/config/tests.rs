@@ -11,7 +11,7 @@ use pgturnstile_rules::policy::Policy;
 use secrecy::ExposeSecret;
 
 use super::{
-    Config, DigestKeyError, Files, Jwks, Route, SECTIONS_README, TargetAddress, TargetTls,
+    Config, Files, Jwks, KeyFileError, Route, SECTIONS_README, TargetAddress, TargetTls,
     against_broken_policy, against_policy, load_or_create_digest_key, reference,
 };
 
@@ -102,14 +102,7 @@ fn every_key_of_the_design_s_example_is_known_and_what_is_not_built_is_said() {
     let found = faults(include_str!("example.toml"));
     let unknown: Vec<_> = found.iter().filter(|fault| fault.contains("unknown key")).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
-    let expected = [
-        "issuer[github].preset",
-        "person",
-        "credential.crm-owner.password.gcp-secret",
-        "evidence.checkpoint_every_s",
-        "evidence.signing_key",
-        "evidence.head",
-    ];
+    let expected = ["issuer[github].preset", "person", "credential.crm-owner.password.gcp-secret"];
     let missing: Vec<_> = expected
         .iter()
         .filter(|key| !found.iter().any(|fault| fault.contains(&format!(" {key}: "))))
@@ -322,10 +315,6 @@ fn what_is_not_built_and_unsafe_to_rely_on_is_refused() {
     assert_fault(&vault, 14, "credential.crm-catalog.password.vault", "not built yet");
     let iam = with("{ file = \"secrets/crm_catalog\" }", "{ cloud-sql-iam = true }");
     assert_fault(&iam, 14, "credential.crm-catalog.password.cloud-sql-iam", "not built yet");
-    for key in ["signing_key = { file = \"k\" }", "head = { file = \"h\" }", "checkpoint_every_s = 10"] {
-        let text = format!("{LEAST}[evidence]\n{key}\n");
-        assert_fault(&text, 23, &format!("evidence.{}", key.split(' ').next().unwrap()), "no outside anchor");
-    }
 }
 
 #[test]
@@ -602,11 +591,11 @@ fn the_digest_key_is_made_once_and_kept() {
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft stays");
 
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(load_or_create_digest_key(&path), Err(DigestKeyError::Open { mode: 0o640, .. })));
+    assert!(matches!(load_or_create_digest_key(&path), Err(KeyFileError::Open { mode: 0o640, .. })));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     for content in ["", "abc", &"g".repeat(64), &"0".repeat(65), &"0".repeat(63)] {
         fs::write(&path, content).unwrap();
-        assert!(matches!(load_or_create_digest_key(&path), Err(DigestKeyError::Content { .. })), "{content}");
+        assert!(matches!(load_or_create_digest_key(&path), Err(KeyFileError::Content { .. })), "{content}");
         assert_eq!(fs::read_to_string(&path).unwrap(), content, "an existing file is never changed");
     }
 }

@@ -194,6 +194,9 @@ fields! {
     ArchivedGatewayStopped<'_> { reason }
     ArchivedDocumentLoaded<'_> { document, in_force, old_hash, new_hash, by, detail }
     ArchivedRecovered<'_> { segment, offset, bytes_cut, next_sequence, unsealed_kept, flaw }
+    ArchivedCheckpoint<'_> { note }
+    ArchivedKeyRotated<'_> { note }
+    ArchivedClock<'_> { why, wall_ns, boot_ns, step_ns, source, synchronized }
     ArchivedSessionOpened<'_> { peer, listener, tls }
     ArchivedAuthenticated<'_> {
         method, issuer, issuer_url, subject, person, groups_known, groups, claims, token_thumbprint, token_id,
@@ -231,6 +234,9 @@ pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
         Payload::GatewayStopped(payload) => payload.shown(),
         Payload::DocumentLoaded(payload) => payload.shown(),
         Payload::Recovered(payload) => payload.shown(),
+        Payload::Checkpoint(payload) => payload.shown(),
+        Payload::KeyRotated(payload) => payload.shown(),
+        Payload::Clock(payload) => payload.shown(),
         Payload::SessionOpened(payload) => payload.shown(),
         Payload::Authenticated(payload) => payload.shown(),
         Payload::AuthenticationDenied(payload) => payload.shown(),

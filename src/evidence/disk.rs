@@ -21,7 +21,7 @@ pub enum Claim {
 }
 
 /// A directory of evidence.
-pub trait Disk: Send {
+pub trait Disk: Send + Sync {
     /// Names of the files in it.
     fn list(&self) -> io::Result<Vec<String>>;
     /// Creates an empty file; one of that name must not exist.

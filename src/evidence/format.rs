@@ -104,6 +104,8 @@ pub enum Flaw {
     SessionOrder(String),
     /// A payload that its kind cannot have.
     Payload(String),
+    /// A checkpoint or a key's rotation that does not fit the log, or was signed by a key that may not.
+    Checkpoint(String),
     /// Whole records that no seal covers.
     Unsealed(u32),
     /// The segment is not the last, yet ends without a trailer.
@@ -133,6 +135,7 @@ impl Flaw {
             | Flaw::Segment(_)
             | Flaw::SessionOrder(_)
             | Flaw::Payload(_)
+            | Flaw::Checkpoint(_)
             | Flaw::NoTrailer => false,
         }
     }
@@ -162,7 +165,7 @@ impl fmt::Display for Flaw {
             Flaw::Trailer(what) => write!(f, "the trailer does not fit its segment: {what}"),
             Flaw::BehindEnd => f.write_str("bytes stand behind the end of the records"),
             Flaw::Segment(what) => write!(f, "the segment does not continue the log: {what}"),
-            Flaw::SessionOrder(what) | Flaw::Payload(what) => f.write_str(what),
+            Flaw::SessionOrder(what) | Flaw::Payload(what) | Flaw::Checkpoint(what) => f.write_str(what),
             Flaw::Unsealed(records) => write!(f, "the last {records} records are not sealed by a block"),
             Flaw::NoTrailer => f.write_str("the segment ends without a trailer although another follows: its end was cut off"),
         }

@@ -68,3 +68,17 @@ pub const FRUITLESS_PAUSE_MAX: u32 = 64;
 pub const RUNWAY_BYTES: u64 = 256 << 10;
 /// Written bytes in a sync above which it is no small one: zeros ahead of such would cost more than they save.
 pub const RUNWAY_SYNC_BYTES_MAX: u64 = 32 << 10;
+/// Time between two checkpoints, unless the settings say otherwise.
+pub const CHECKPOINT_EVERY_S_DEFAULT: u64 = 10;
+/// Records between two checkpoints, unless the settings say otherwise.
+pub const CHECKPOINT_EVERY_RECORDS_DEFAULT: u64 = 100_000;
+/// How long the second place may miss its checkpoint before new work is refused, in checkpoint intervals …
+pub const HEAD_OVERDUE_INTERVALS: u64 = 3;
+/// … and at least so long.
+pub const HEAD_OVERDUE_S_MIN: u64 = 30;
+/// How often the wall clock is held against the one that never steps.
+pub const CLOCK_LOOK_MS: u64 = 1_000;
+/// A move of the wall clock between two looks that counts as a step: a clock that is slewed moves by 1 ms at most.
+pub const CLOCK_STEP_MS: u64 = 100;
+/// Ends of blocks that the verifier remembers to judge the next checkpoint in the log by: the writer never lags so far.
+pub const BLOCK_ENDS_KEPT: usize = 1 << 18;

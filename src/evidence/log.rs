@@ -6,9 +6,11 @@
 //! that succeeded. Every error here is fatal to the caller, but for [`Log::prepare_next`], which only claims space.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::chain::{Chain, Hash};
+use super::checkpoint::Point;
 use super::disk::{Claim, Disk, DiskFile, write_all_at};
 use super::format::{self, SEAL_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, TRAILER_BYTES, Trailer};
 use super::limits::{BATCH_BYTES_MAX, BLOCK_BYTES_MAX, RUNWAY_BYTES, RUNWAY_SYNC_BYTES_MAX};
@@ -37,7 +39,7 @@ pub(crate) struct Resume {
 }
 
 pub(crate) struct Log {
-    disk: Box<dyn Disk>,
+    disk: Arc<dyn Disk>,
     file: Box<dyn DiskFile>,
     next: Option<Box<dyn DiskFile>>,
     identity: Identity,
@@ -66,7 +68,7 @@ pub(crate) fn wall_ns() -> u64 {
 impl Log {
     /// Begins a segment: the first of a log, or the one behind a trailer.
     pub(crate) fn begin(
-        disk: Box<dyn Disk>,
+        disk: Arc<dyn Disk>,
         identity: Identity,
         index: u64,
         previous: Hash,
@@ -95,7 +97,7 @@ impl Log {
 
     /// Goes on in a segment without a trailer, whose torn tail (if any) is cut first, durably.
     pub(crate) fn resume(
-        disk: Box<dyn Disk>,
+        disk: Arc<dyn Disk>,
         file: Box<dyn DiskFile>,
         identity: Identity,
         at: Resume,
@@ -143,6 +145,16 @@ impl Log {
     /// Number of the open segment, and the bytes that it has left for records.
     pub(crate) fn segment(&self) -> (u64, u64) {
         (self.index, self.room())
+    }
+
+    /// The end of the log. Right behind a sync or [`Log::finish`] nothing is open, and all before it is durable.
+    pub(crate) fn point(&self) -> Point {
+        Point {
+            records: self.chain.next_sequence(),
+            value: self.chain.value(),
+            segment: self.index,
+            offset: self.offset,
+        }
     }
 
     /// Identity of the log.

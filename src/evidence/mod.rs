@@ -10,16 +10,22 @@
 //! `disk`, `recover`, `keys`, `figures` make the evidence.
 
 pub mod chain;
+pub mod checkpoint;
 pub mod describe;
 pub mod disk;
 pub mod figures;
 pub mod format;
 pub mod keys;
 pub mod limits;
+pub mod note;
 pub mod read;
 pub mod record;
 pub mod verify;
 
+mod anchor;
+mod clock;
+mod head;
+mod held;
 mod log;
 mod open;
 mod recent;
@@ -27,8 +33,11 @@ mod recover;
 mod ring;
 mod session;
 mod siblings;
+mod signed;
+mod streams;
 mod writer;
 
+pub use anchor::Signing;
 pub use figures::{Figures, Spread};
 pub use open::{Evidence, OpenError, Run, Settings, open};
 pub use recover::Cut;

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use crate::config;
 
+use super::anchor::{self, Anchor, Signer, Signing};
 use super::chain::Hash;
+use super::clock;
 use super::describe::hex;
 use super::disk::{Directory, Disk};
 use super::figures::Figures;
+use super::held::Before;
 use super::keys::MasterKey;
 use super::limits::{
     LOCK_PATIENCE_MS, LOCK_PAUSE_MS, QUEUE_BYTES_DEFAULT, RECORD_BYTES_MAX, RESERVE_BYTES_DEFAULT,
@@ -23,7 +26,7 @@ use super::limits::{
 };
 use super::log::{Identity, Log, wall_ns};
 use super::read::Bad;
-use super::record::v1::{GatewayStarted, GatewayStopped, Recovered};
+use super::record::v1::{Checkpoint, GatewayStarted, GatewayStopped, KeyRotated, Recovered};
 use super::record::{EncodeError, Entry, How, Stamp};
 use super::recover::{self, Cut, Opened};
 use super::ring::{Hub, Lane, Mark, State, Stopped};
@@ -45,6 +48,8 @@ pub struct Settings {
     pub queue_bytes_max: u64,
     /// How long written records may stand unsynced when nobody waits for them, milliseconds.
     pub sync_interval_ms: u64,
+    /// How checkpoints are signed; without it there are none.
+    pub signing: Option<Signing>,
 }
 
 impl Settings {
@@ -57,10 +62,11 @@ impl Settings {
             stall_limit_ms: STALL_LIMIT_MS_DEFAULT,
             queue_bytes_max: QUEUE_BYTES_DEFAULT,
             sync_interval_ms: SYNC_INTERVAL_MS_DEFAULT,
+            signing: None,
         }
     }
 
-    /// What the configuration file says.
+    /// What the configuration file says; the key of the checkpoints is read by who starts the gateway.
     pub fn of(config: &config::Evidence) -> Settings {
         Settings {
             directory: config.directory.clone(),
@@ -69,6 +75,7 @@ impl Settings {
             stall_limit_ms: config.stall_limit_ms,
             queue_bytes_max: config.queue_bytes_max,
             sync_interval_ms: SYNC_INTERVAL_MS_DEFAULT,
+            signing: None,
         }
     }
 }
@@ -125,6 +132,83 @@ pub enum OpenError {
         segment = .0.position.segment, offset = .0.position.offset, sequence = .0.position.sequence, flaw = .0.flaw
     )]
     Inconsistent(Bad),
+    /// A note that should be a checkpoint of this log is none.
+    #[error(
+        "{file} holds no checkpoint of pgturnstile's evidence: {what}; `pgturnstile verify DIR` tells about the log itself; \
+         restore the file, or move it away to go on without what it proves"
+    )]
+    NoCheckpoint {
+        /// Where it stands.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The log does not reach the checkpoint that was kept.
+    #[error(
+        "the evidence is behind its checkpoint in {file}: that was signed over {held} records, here are {records}: its end was \
+         cut off, or an older copy was put back; `pgturnstile verify DIR --checkpoint {file}` shows it; restore the evidence, \
+         or keep both as they are and start with an empty directory and another second place"
+    )]
+    Behind {
+        /// Where the checkpoint stands.
+        file: PathBuf,
+        /// The records that it was signed over.
+        held: u64,
+        /// The records that are there.
+        records: u64,
+    },
+    /// The log is another history than the one that the checkpoint was signed over.
+    #[error(
+        "the evidence is not the one that the checkpoint in {file} was signed over: its first {held} records are others; \
+         `pgturnstile verify DIR --checkpoint {file}` shows it; keep both as they are and start with an empty directory and \
+         another second place"
+    )]
+    Forked {
+        /// Where the checkpoint stands.
+        file: PathBuf,
+        /// The records that it was signed over.
+        held: u64,
+    },
+    /// The checkpoint is another log's.
+    #[error(
+        "the checkpoint in {file} is of log {held}, the evidence of log {log}: restore the evidence directory, or name another \
+         second place for this log", held = hex(held), log = hex(log_id)
+    )]
+    OtherLog {
+        /// Where the checkpoint stands.
+        file: PathBuf,
+        /// Its log.
+        held: [u8; 16],
+        /// The log of the directory.
+        log_id: [u8; 16],
+    },
+    /// The second place cannot be used.
+    #[error(
+        "the second place of the checkpoints cannot be used: {0}; it must be a file in a folder that exists and that the \
+         gateway's user may write to"
+    )]
+    Head(String),
+    /// The second place is empty although the last run kept a checkpoint there.
+    #[error(
+        "{file} is gone, although the last run of the gateway kept its checkpoint there: is its disk or share mounted? If it is \
+         lost, `pgturnstile evidence checkpoint DIR --to {file}` verifies the evidence and puts its last checkpoint there"
+    )]
+    HeadGone {
+        /// The second place.
+        file: PathBuf,
+    },
+    /// Another key signed the log so far.
+    #[error(
+        "the checkpoints of this evidence were signed by {before}, the key is {now} now, and nothing certifies it: \
+         `pgturnstile evidence rotate-key --old OLD-KEY --new NEW-KEY` makes the certificate that evidence.signing_key names \
+         as `certificate`; without the old key, start with an empty directory"
+    )]
+    UncertifiedKey {
+        /// The key of the last checkpoint.
+        before: String,
+        /// The key of the settings.
+        now: String,
+    },
 }
 
 /// The evidence of a running gateway.
@@ -132,9 +216,10 @@ pub enum OpenError {
 pub struct Evidence {
     hub: Arc<Hub>,
     keys: Arc<MasterKey>,
-    gateway: tokio::sync::Mutex<SessionLog>,
+    gateway: Arc<tokio::sync::Mutex<SessionLog>>,
     finishing: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
+    anchor: Option<Anchor>,
     recovered: Option<Cut>,
     log_id: [u8; 16],
 }
@@ -159,7 +244,7 @@ pub fn open(
     let directory = &settings.directory;
     let disk = lock(directory)?;
     let binary_hash = recover::file_hash(Path::new("/proc/self/exe")).map_err(OpenError::Read)?;
-    open_on(Box::new(disk), settings, run, lanes, MasterKey::new(key), binary_hash)
+    open_on(Arc::new(disk), settings, run, lanes, MasterKey::new(key), binary_hash)
 }
 
 fn lock(directory: &Path) -> Result<Directory, OpenError> {
@@ -186,7 +271,7 @@ fn check(settings: &Settings) -> Result<(), OpenError> {
 
 /// The same on any disk: what tests drive.
 pub(crate) fn open_on(
-    disk: Box<dyn Disk>,
+    disk: Arc<dyn Disk>,
     settings: &Settings,
     run: &Run,
     lanes: usize,
@@ -200,14 +285,26 @@ pub(crate) fn open_on(
         configuration_hash: run.configuration_hash,
         key_id: keys.id(),
     };
-    let Opened { mut log, cut, key_id_before } = recover::open(disk, identity)?;
+    let before = Before::read(settings, disk.as_ref())?;
+    let Opened { mut log, cut, key_id_before, last_note } =
+        recover::open(Arc::clone(&disk), identity, before.held())?;
     if key_id_before.is_some_and(|before| before != keys.id()) {
         return Err(OpenError::OtherKey(settings.directory.clone()));
     }
+    let rotation = before.judge(settings, last_note.as_deref())?;
+    let head = before.into_head();
+    let mut signer = settings.signing.clone().map(|signing| {
+        let end = log.point();
+        Signer::new(signing, log.log_id(), disk, head, end)
+    });
     let record_bytes_max = Log::record_bytes_max(settings.segment_bytes).min(RECORD_BYTES_MAX as u64);
     let hub = Hub::new(lanes, settings.stall_limit_ms, settings.queue_bytes_max, record_bytes_max);
     let id = random_id()?;
-    let next = record_start(&mut log, &hub, id, run, binary_hash, &keys, cut.as_ref())?;
+    let mut first = First { log: &mut log, stream: id, next: 0 };
+    first.started(&hub, run, binary_hash, &keys)?;
+    first.recovered(cut.as_ref())?;
+    first.signed(signer.as_mut(), rotation.as_deref())?;
+    let next = first.next;
     let log_id = log.log_id();
     let lanes: Vec<Lane> =
         hub.rings().iter().map(|ring| Lane::new(Arc::clone(&hub), Arc::clone(ring))).collect();
@@ -216,56 +313,65 @@ pub(crate) fn open_on(
         sync_interval: Duration::from_millis(settings.sync_interval_ms),
         reserve_bytes: settings.reserve_bytes,
     };
-    let gateway = SessionLog::new(
-        Lane::new(Arc::clone(&hub), Arc::clone(&hub.rings()[0])),
-        id,
-        keys.session(&id),
-        next,
-        true,
-    );
-    let mut writer = Writer::new(Arc::clone(&hub), log, pace, Arc::clone(&finishing));
+    let stream = Lane::new(Arc::clone(&hub), Arc::clone(&hub.rings()[0]));
+    let gateway = SessionLog::new(stream, id, keys.session(&id), next, true);
+    let gateway = Arc::new(tokio::sync::Mutex::new(gateway));
+    let watch = signer.as_ref().map(|signer| Arc::clone(signer.watch()));
+    let mut writer = Writer::new(Arc::clone(&hub), log, pace, Arc::clone(&finishing), watch);
     // The first look at the disk comes before the first session.
     writer.turn().map_err(OpenError::Write)?;
     let writer = std::thread::Builder::new()
         .name("evidence-writer".to_owned())
         .spawn(move || writer.run())
         .map_err(OpenError::Write)?;
-    let evidence = Evidence {
+    let mut evidence = Evidence {
         hub,
         keys: Arc::new(keys),
-        gateway: tokio::sync::Mutex::new(gateway),
+        gateway,
         finishing,
         writer: Some(writer),
+        anchor: None,
         recovered: cut,
         log_id,
     };
+    let gateway = Arc::clone(&evidence.gateway);
+    evidence.anchor = signer.map(|signer| signer.spawn(gateway)).transpose().map_err(OpenError::Write)?;
     Ok((evidence, lanes))
 }
 
-/// Records the start, and what was cut, durably, by the same path that every record takes; says the next number of the
-/// run's stream.
-fn record_start(
-    log: &mut Log,
-    hub: &Hub,
-    id: [u8; 16],
-    run: &Run,
-    binary_hash: Hash,
-    keys: &MasterKey,
-    cut: Option<&Cut>,
-) -> Result<u64, OpenError> {
-    let mut next = 0;
-    let mut append = |log: &mut Log, entry: Entry<'_>| -> Result<(), OpenError> {
-        let stamp = Stamp { lane: 0, stream: id, stream_sequence: next, wall_ns: wall_ns(), monotonic_ns: 0 };
+/// The first records of a run, written durably by the same path that every record takes.
+struct First<'l> {
+    log: &'l mut Log,
+    stream: [u8; 16],
+    next: u64,
+}
+
+impl First<'_> {
+    fn append(&mut self, entry: Entry<'_>) -> Result<(), OpenError> {
+        let stamp = Stamp {
+            lane: 0,
+            stream: self.stream,
+            stream_sequence: self.next,
+            wall_ns: wall_ns(),
+            monotonic_ns: 0,
+        };
         let mut record = entry.encode(&stamp, How::GATED, 0)?;
-        log.append(&mut record).map_err(OpenError::Write)?;
-        next += 1;
+        self.log.append(&mut record).map_err(OpenError::Write)?;
+        self.next += 1;
         Ok(())
-    };
-    // Linux alone names it there; elsewhere the record says so.
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".to_owned());
-    append(
-        log,
-        Entry::GatewayStarted(GatewayStarted {
+    }
+
+    fn started(
+        &mut self,
+        hub: &Hub,
+        run: &Run,
+        binary_hash: Hash,
+        keys: &MasterKey,
+    ) -> Result<(), OpenError> {
+        // Linux alone names it there; elsewhere the record says so.
+        let host =
+            std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".to_owned());
+        self.append(Entry::GatewayStarted(GatewayStarted {
             version: &run.version,
             binary_hash,
             configuration_hash: run.configuration_hash,
@@ -274,29 +380,44 @@ fn record_start(
             host: host.trim_end(),
             process: std::process::id(),
             shards: u32::try_from(hub.rings().len()).unwrap_or(u32::MAX),
-        }),
-    )?;
-    if let Some(cut) = cut {
+        }))
+    }
+
+    fn recovered(&mut self, cut: Option<&Cut>) -> Result<(), OpenError> {
+        let Some(cut) = cut else { return Ok(()) };
         tracing::warn!(
             segment = cut.position.segment,
             offset = cut.position.offset,
             bytes = cut.bytes,
             "the evidence ended in a torn write: it was cut, and that is recorded"
         );
-        append(
-            log,
-            Entry::Recovered(Recovered {
-                segment: cut.position.segment,
-                offset: cut.position.offset,
-                bytes_cut: cut.bytes,
-                next_sequence: cut.position.sequence,
-                unsealed_kept: cut.unsealed_kept,
-                flaw: &cut.flaw.to_string(),
-            }),
-        )?;
+        self.append(Entry::Recovered(Recovered {
+            segment: cut.position.segment,
+            offset: cut.position.offset,
+            bytes_cut: cut.bytes,
+            next_sequence: cut.position.sequence,
+            unsealed_kept: cut.unsealed_kept,
+            flaw: &cut.flaw.to_string(),
+        }))
     }
-    log.sync().map_err(OpenError::Write)?;
-    Ok(next)
+
+    /// Makes what was recorded durable; then, where there is a key, the clocks, its certificate, the first checkpoint.
+    fn signed(&mut self, signer: Option<&mut Signer>, rotation: Option<&str>) -> Result<(), OpenError> {
+        if let Some(signer) = signer {
+            let source = clock::source();
+            self.append(Entry::Clock(anchor::clock_entry("start", &signer.clock(), 0, &source)))?;
+            if let Some(note) = rotation {
+                self.append(Entry::KeyRotated(KeyRotated { note }))?;
+            }
+            self.log.sync().map_err(OpenError::Write)?;
+            let note = signer.start(self.log.point()).map_err(OpenError::Head)?;
+            self.append(Entry::Checkpoint(Checkpoint { note: &note }))?;
+            self.log.sync().map_err(OpenError::Write)?;
+            signer.watch().durable(self.log.point());
+            return Ok(());
+        }
+        self.log.sync().map_err(OpenError::Write)
+    }
 }
 
 fn random_id() -> Result<[u8; 16], OpenError> {
@@ -352,6 +473,16 @@ impl Evidence {
     /// # Errors
     /// The stop could not be recorded or not everything is durable.
     pub async fn stop(mut self, reason: &str) -> Result<(), AppendError> {
+        let unclosed = self.hub.unclosed();
+        if unclosed > 0 {
+            // Whoever reads that the run ended in order may rely on every session's close.
+            tracing::error!(
+                unclosed,
+                "sessions could not be closed in the evidence: the run's end is not recorded as one in order"
+            );
+            self.finish_writer();
+            return Ok(());
+        }
         let mark: Mark = {
             let mut gateway = self.gateway.lock().await;
             gateway.append_last(Entry::GatewayStopped(GatewayStopped { reason }), How::GATED).await?
@@ -371,6 +502,11 @@ impl Evidence {
             && writer.join().is_err()
         {
             tracing::error!("the evidence writer panicked");
+        }
+        if let Some(signer) = self.anchor.take().and_then(Anchor::finish)
+            && self.hub.finished_in_order()
+        {
+            signer.stop();
         }
     }
 }

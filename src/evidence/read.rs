@@ -79,8 +79,49 @@ pub struct Walk {
     pub bad: Option<Bad>,
 }
 
-/// Called for every sound record; may find a flaw of its own.
-pub type Visit<'v> = dyn FnMut(Position, &RecordView<'_>) -> Result<(), Flaw> + 'v;
+impl Walk {
+    /// Where the walk stands.
+    fn position(&self, segment: u64) -> Position {
+        Position { segment, offset: self.end, sequence: self.chain.next_sequence() }
+    }
+
+    /// Tells where the chain stands.
+    fn tell(&self, index: u64, observer: &mut dyn Observer) {
+        let log_id = self.header.as_ref().map_or([0; 16], |header| header.log_id);
+        observer.end(ChainEnd { position: self.position(index), value: self.chain.value(), log_id });
+    }
+}
+
+/// The chain at a segment's start or behind a sound block.
+#[derive(Clone, Copy, Debug)]
+pub struct ChainEnd {
+    /// Where: the sequence is the number of records before it.
+    pub position: Position,
+    /// Its value.
+    pub value: Hash,
+    /// The log that the segment's header names.
+    pub log_id: [u8; 16],
+}
+
+/// Who hears what a walk finds.
+pub trait Observer {
+    /// A sound record; the observer may find a flaw of its own.
+    ///
+    /// # Errors
+    /// The flaw; the walk stops at this record.
+    fn record(&mut self, position: Position, record: &RecordView<'_>) -> Result<(), Flaw>;
+    /// The chain stands at a segment's start, or behind a sound block.
+    fn end(&mut self, end: ChainEnd);
+}
+
+/// Nobody: the walk itself is what is wanted.
+impl Observer for () {
+    fn record(&mut self, _: Position, _: &RecordView<'_>) -> Result<(), Flaw> {
+        Ok(())
+    }
+
+    fn end(&mut self, _: ChainEnd) {}
+}
 
 /// Reads frames from a source into one aligned buffer.
 struct Frames<'r> {
@@ -160,7 +201,7 @@ pub fn walk_segment(
     source: &mut dyn Read,
     index: u64,
     expected: Option<&Expected>,
-    visit: &mut Visit<'_>,
+    observer: &mut dyn Observer,
 ) -> io::Result<Walk> {
     let mut frames = Frames::new(source);
     let next_sequence = expected.map_or(0, |expected| expected.next_sequence);
@@ -188,7 +229,8 @@ pub fn walk_segment(
     }
     frames.consume(SEGMENT_HEADER_BYTES);
     walk.end = frames.offset;
-    walk_frames(&mut frames, index, &mut walk, visit)?;
+    walk.tell(index, observer);
+    walk_frames(&mut frames, index, &mut walk, observer)?;
     Ok(walk)
 }
 
@@ -225,23 +267,25 @@ fn walk_frames(
     frames: &mut Frames<'_>,
     index: u64,
     walk: &mut Walk,
-    visit: &mut Visit<'_>,
+    observer: &mut dyn Observer,
 ) -> io::Result<()> {
     loop {
-        let position =
-            Position { segment: index, offset: frames.offset, sequence: walk.chain.next_sequence() };
+        let position = walk.position(index);
         let step = match frames.next()? {
             Ok(None) => return Ok(()),
             Ok(Some(_)) if walk.trailer.is_some() => Err(Flaw::BehindEnd),
             Ok(Some((frame, length))) => {
-                take_frame(frame, frames.bytes(length), position, walk, visit).map(|()| length)
+                take_frame(frame, frames.bytes(length), position, walk, observer).map(|()| (frame, length))
             }
             Err(flaw) => Err(flaw),
         };
         match step {
-            Ok(length) => {
+            Ok((frame, length)) => {
                 frames.consume(length);
                 walk.end = frames.offset;
+                if frame == Frame::Seal {
+                    walk.tell(index, observer);
+                }
             }
             Err(flaw) => {
                 walk.bad = Some(Bad { position, flaw });
@@ -257,7 +301,7 @@ fn take_frame(
     bytes: &[u8],
     position: Position,
     walk: &mut Walk,
-    visit: &mut Visit<'_>,
+    observer: &mut dyn Observer,
 ) -> Result<(), Flaw> {
     match frame {
         Frame::Record => {
@@ -269,7 +313,7 @@ fn take_frame(
                     expected: position.sequence,
                 });
             }
-            visit(position, &record)?;
+            observer.record(position, &record)?;
             walk.chain.push(&record.hash());
             walk.open_bytes += bytes.len();
         }

@@ -6,15 +6,20 @@
 //! start ([`OpenError::Inconsistent`]) and names the command that explains.
 
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::OpenError;
 use super::chain::Hash;
+use super::checkpoint::Checkpoint;
 use super::disk::{Disk, DiskFile, Sequential};
-use super::format::{Flaw, SEGMENT_HEADER_BYTES, SegmentHeader, TRAILER_BYTES, Trailer};
+use super::format::{Flaw, RecordView, SEGMENT_HEADER_BYTES, SegmentHeader, TRAILER_BYTES, Trailer};
 use super::log::{Identity, Log, PREPARED_NAME, Resume};
 use super::read::{
-    Bad, Expected, Position, Tail, Walk, scan_tail, segment_index, segment_name, walk_segment,
+    Bad, ChainEnd, Expected, Observer, Position, Tail, Walk, scan_tail, segment_index, segment_name,
+    walk_segment,
 };
+use super::record::{self, Kind, Payload};
 
 /// What a start cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,41 +34,47 @@ pub struct Cut {
     pub flaw: Flaw,
 }
 
+/// A checkpoint that was kept, in this place or another: the log must hold it.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) checkpoint: Checkpoint,
+    /// The file it was read from.
+    pub(crate) file: PathBuf,
+}
+
 /// What opening found.
 pub(crate) struct Opened {
     pub(crate) log: Log,
     pub(crate) cut: Option<Cut>,
     /// Key id of the last segment of an older run.
     pub(crate) key_id_before: Option<[u8; 16]>,
+    /// The last checkpoint in the segments that were walked, as a note.
+    pub(crate) last_note: Option<String>,
 }
 
-/// Opens the log of a directory. `identity.log_id` is used only where there is none yet.
-pub(crate) fn open(disk: Box<dyn Disk>, mut identity: Identity) -> Result<Opened, OpenError> {
-    let mut indices: Vec<u64> = Vec::new();
-    for name in disk.list().map_err(OpenError::Read)? {
-        if name == PREPARED_NAME {
-            // Claimed by an earlier run, never begun: no record was ever in it.
-            disk.remove(&name).map_err(OpenError::Write)?;
-        } else if let Some(index) = segment_index(&name) {
-            indices.push(index);
-        }
-    }
-    indices.sort_unstable();
+/// What a walk of the last segments looks for.
+struct Search<'h> {
+    held: &'h [Held],
+    found: Vec<bool>,
+    last_note: Option<String>,
+}
+
+/// Opens the log of a directory. `identity.log_id` is used only where there is none yet. Nothing is cut or written unless
+/// the log holds every checkpoint of `held`.
+pub(crate) fn open(disk: Arc<dyn Disk>, mut identity: Identity, held: &[Held]) -> Result<Opened, OpenError> {
+    let (indices, prepared) = segments(disk.as_ref())?;
     let Some(&last) = indices.last() else {
+        if let Some(held) = held.first() {
+            return Err(behind(held, 0));
+        }
+        drop_prepared(disk.as_ref(), prepared)?;
         let log = Log::begin(disk, identity, 0, [0; 32], 0).map_err(OpenError::Write)?;
-        return Ok(Opened { log, cut: None, key_id_before: None });
+        return Ok(Opened { log, cut: None, key_id_before: None, last_note: None });
     };
-    if let Some((missing, _)) = (0..).zip(&indices).find(|(expected, index)| expected != *index) {
-        return Err(inconsistent(missing, 0, 0, Flaw::Segment("its file is missing")));
-    }
-    let expected = match last.checked_sub(1) {
-        None => None,
-        Some(before) => Some(end_of(disk.as_ref(), before)?),
-    };
+    let mut search = Search { held, found: vec![false; held.len()], last_note: None };
+    let expected = search.earlier(disk.as_ref(), last)?;
     let file = disk.open(&segment_name(last)).map_err(OpenError::Read)?;
-    let walk =
-        walk_segment(&mut Sequential::new(file.as_ref(), 0), last, expected.as_ref(), &mut |_, _| Ok(()))
-            .map_err(OpenError::Read)?;
+    let walk = search.walk(file.as_ref(), last, expected.as_ref())?;
     let Some(header) = &walk.header else {
         // A segment gets its name only behind a durable header: this is no crash.
         let flaw = walk.bad.map_or(Flaw::Segment("it has no header"), |bad| bad.flaw);
@@ -73,6 +84,9 @@ pub(crate) fn open(disk: Box<dyn Disk>, mut identity: Identity) -> Result<Opened
     identity.log_id = header.log_id;
     let first_sequence = header.first_sequence;
     let cut = torn(file.as_ref(), last, &walk)?;
+    search.judge(header.log_id, walk.chain.next_sequence())?;
+    search.look_back(disk.as_ref(), last)?;
+    drop_prepared(disk.as_ref(), prepared)?;
     let log = match walk.trailer {
         Some(hash) => {
             let next = walk.chain.next_sequence();
@@ -91,7 +105,105 @@ pub(crate) fn open(disk: Box<dyn Disk>, mut identity: Identity) -> Result<Opened
         }
     }
     .map_err(OpenError::Write)?;
-    Ok(Opened { log, cut, key_id_before })
+    Ok(Opened { log, cut, key_id_before, last_note: search.last_note })
+}
+
+/// Indices of the segments, without a gap, and whether a prepared one stands beside them.
+fn segments(disk: &dyn Disk) -> Result<(Vec<u64>, bool), OpenError> {
+    let names = disk.list().map_err(OpenError::Read)?;
+    let mut indices: Vec<u64> = names.iter().filter_map(|name| segment_index(name)).collect();
+    indices.sort_unstable();
+    if let Some((missing, _)) = (0..).zip(&indices).find(|(expected, index)| expected != *index) {
+        return Err(inconsistent(missing, 0, 0, Flaw::Segment("its file is missing")));
+    }
+    Ok((indices, names.iter().any(|name| name == PREPARED_NAME)))
+}
+
+/// Claimed by an earlier run, never begun: no record was ever in it.
+fn drop_prepared(disk: &dyn Disk, there: bool) -> Result<(), OpenError> {
+    if there { disk.remove(PREPARED_NAME).map_err(OpenError::Write) } else { Ok(()) }
+}
+
+fn behind(held: &Held, records: u64) -> OpenError {
+    OpenError::Behind { file: held.file.clone(), held: held.checkpoint.point.records, records }
+}
+
+impl Observer for Search<'_> {
+    fn record(&mut self, _: Position, record: &RecordView<'_>) -> Result<(), Flaw> {
+        if record.header().kind == Kind::Checkpoint.code()
+            && let (_, Payload::Checkpoint(checkpoint)) = record::payload(record)?
+        {
+            self.last_note = Some(checkpoint.note.get().to_owned());
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, end: ChainEnd) {
+        for (found, held) in self.found.iter_mut().zip(self.held) {
+            let point = held.checkpoint.point;
+            *found |= (point.records, point.value) == (end.position.sequence, end.value);
+        }
+    }
+}
+
+impl Search<'_> {
+    /// Walks one segment with an eye on checkpoints.
+    fn walk(
+        &mut self,
+        file: &dyn DiskFile,
+        index: u64,
+        expected: Option<&Expected>,
+    ) -> Result<Walk, OpenError> {
+        walk_segment(&mut Sequential::new(file, 0), index, expected, self).map_err(OpenError::Read)
+    }
+
+    /// Walks the segments before the last one from the first on that a checkpoint of `held` stands in. Says what the last
+    /// one must continue from.
+    fn earlier(&mut self, disk: &dyn Disk, last: u64) -> Result<Option<Expected>, OpenError> {
+        let from = self.held.iter().map(|held| held.checkpoint.point.segment).min().unwrap_or(last).min(last);
+        let mut expected = match from.checked_sub(1) {
+            None => None,
+            Some(before) => Some(end_of(disk, before)?),
+        };
+        for index in from..last {
+            let file = disk.open(&segment_name(index)).map_err(OpenError::Read)?;
+            let walk = self.walk(file.as_ref(), index, expected.as_ref())?;
+            let next_sequence = walk.chain.next_sequence();
+            let log_id = walk.header.as_ref().map_or([0; 16], |header| header.log_id);
+            expected = match (walk.bad, walk.trailer) {
+                (Some(bad), _) => return Err(OpenError::Inconsistent(bad)),
+                (None, Some(previous)) => Some(Expected { log_id, previous, next_sequence }),
+                (None, None) => return Err(inconsistent(index, walk.end, next_sequence, Flaw::NoTrailer)),
+            };
+        }
+        Ok(expected)
+    }
+
+    /// A crash right behind a rotation leaves the last checkpoint in the segment before the last.
+    fn look_back(&mut self, disk: &dyn Disk, last: u64) -> Result<(), OpenError> {
+        if let (None, Some(before)) = (&self.last_note, last.checked_sub(1)) {
+            let file = disk.open(&segment_name(before)).map_err(OpenError::Read)?;
+            self.walk(file.as_ref(), before, None)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the log holds every checkpoint that was kept.
+    fn judge(&self, log_id: [u8; 16], records: u64) -> Result<(), OpenError> {
+        for (held, found) in self.held.iter().zip(&self.found) {
+            let file = held.file.clone();
+            if held.checkpoint.log_id != log_id {
+                return Err(OpenError::OtherLog { file, held: held.checkpoint.log_id, log_id });
+            }
+            if held.checkpoint.point.records > records {
+                return Err(behind(held, records));
+            }
+            if !found {
+                return Err(OpenError::Forked { file, held: held.checkpoint.point.records });
+            }
+        }
+        Ok(())
+    }
 }
 
 fn inconsistent(segment: u64, offset: u64, sequence: u64, flaw: Flaw) -> OpenError {
@@ -123,8 +235,7 @@ fn end_of(disk: &dyn Disk, index: u64) -> Result<Expected, OpenError> {
 }
 
 fn walked_end(file: &dyn DiskFile, index: u64, log_id: [u8; 16]) -> Result<Expected, OpenError> {
-    let walk = walk_segment(&mut Sequential::new(file, 0), index, None, &mut |_, _| Ok(()))
-        .map_err(OpenError::Read)?;
+    let walk = walk_segment(&mut Sequential::new(file, 0), index, None, &mut ()).map_err(OpenError::Read)?;
     let next_sequence = walk.chain.next_sequence();
     match (walk.bad, walk.trailer) {
         (Some(bad), _) => Err(OpenError::Inconsistent(bad)),

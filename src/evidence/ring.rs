@@ -16,7 +16,7 @@
 //! and one that is neither polled nor dropped is made up for by the writer's next idle look.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
@@ -135,6 +135,10 @@ pub(crate) struct Hub {
     state: AtomicU8,
     constrained: Mutex<Arc<str>>,
     stopped: OnceLock<Stopped>,
+    /// Sessions that ended without room for their closing record.
+    unclosed: AtomicU64,
+    /// The writer made everything durable before it stopped.
+    in_order: AtomicBool,
     stopped_notify: Notify,
     rest: AtomicU8,
     /// Gated records that a gathering writer still waits for; below zero once it was woken.
@@ -248,6 +252,8 @@ impl Hub {
             state: AtomicU8::new(RUNNING),
             constrained: Mutex::new(Arc::from("")),
             stopped: OnceLock::new(),
+            unclosed: AtomicU64::new(0),
+            in_order: AtomicBool::new(false),
             stopped_notify: Notify::new(),
             rest: AtomicU8::new(Rest::Awake as u8),
             missing: AtomicI64::new(0),
@@ -331,6 +337,22 @@ impl Hub {
             ring.wake_all();
         }
         self.stopped_notify.notify_waiters();
+    }
+
+    /// Sessions that ended without their closing record.
+    pub(crate) fn unclosed(&self) -> u64 {
+        self.unclosed.load(Ordering::SeqCst)
+    }
+
+    /// The end that is none for want of anything: all that was taken is on disk.
+    pub(crate) fn stop_in_order(&self, reason: &str) {
+        self.in_order.store(true, Ordering::SeqCst);
+        self.stop(reason);
+    }
+
+    /// Whether it ended so.
+    pub(crate) fn finished_in_order(&self) -> bool {
+        self.in_order.load(Ordering::SeqCst)
     }
 
     /// Waits until evidence has stopped.
@@ -429,6 +451,11 @@ impl Lane {
     /// Whether evidence can be written.
     pub fn state(&self) -> State {
         self.hub.state()
+    }
+
+    /// A session ended without its closing record.
+    pub(crate) fn left_unclosed(&self) {
+        self.hub.unclosed.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Longest record that a segment takes, bytes.

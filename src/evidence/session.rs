@@ -271,11 +271,12 @@ impl SessionLog {
         Ok(mark)
     }
 
-    fn close_dropped(&mut self) -> Result<(), AppendError> {
+    /// Whether the closing record found room.
+    fn close_dropped(&mut self) -> Result<bool, AppendError> {
         while let Some(&statement) = self.unanswered.front() {
             let entry = Entry::StatementResult(unknown_result(wall_ns()));
             if self.try_append(&entry, How::QUEUED.answering(statement))?.is_none() {
-                return Ok(());
+                return Ok(false);
             }
         }
         let totals = Default::default();
@@ -284,7 +285,7 @@ impl SessionLog {
             by: "gateway",
             totals: &totals,
         };
-        self.try_append(&Entry::SessionClosed(closed), How::QUEUED).map(|_| ())
+        self.try_append(&Entry::SessionClosed(closed), How::QUEUED).map(|mark| mark.is_some())
     }
 }
 
@@ -320,8 +321,15 @@ impl Drop for SessionLog {
         if self.closed || self.gateway || self.next == 0 {
             return;
         }
-        if let Err(error) = self.close_dropped() {
-            tracing::warn!(%error, "a dropped session could not be closed in the evidence: it is reported as open");
+        match self.close_dropped() {
+            Ok(true) => return,
+            Ok(false) => {
+                tracing::warn!("no room to close a dropped session in the evidence: it is reported as open")
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a dropped session could not be closed in the evidence: it is reported as open");
+            }
         }
+        self.lane.left_unclosed();
     }
 }

@@ -7,18 +7,21 @@
 //! What it cannot prove, it says: without a checkpoint that was kept elsewhere, whoever owns the disk can cut the end off or
 //! write the whole log anew. [`Report::TAIL`] is printed with every result.
 
-use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::chain::Hash;
-use super::describe::hex;
-use super::format::{
-    FLAG_CLOSES, FLAG_EXPECTS, FLAG_OPENS, FLAG_SETTLES, Flaw, REFERS_TO_NONE, RecordHeader, RecordView,
+use super::checkpoint::LAST_NAME;
+use super::format::{Flaw, RecordView};
+use super::note::NOTE_BYTES_MAX;
+use super::read::{
+    Bad, ChainEnd, Expected, Observer, Position, Walk, scan_tail, segment_index, segment_name, walk_segment,
 };
-use super::read::{Bad, Expected, Position, Walk, scan_tail, segment_index, segment_name, walk_segment};
-use super::record::{self, Kind, Payload};
+use super::record::{self, Kind};
+use super::signed::Signed;
+pub use super::signed::{End, ExpectedEnd, Signatures, Trust};
+use super::streams::Streams;
 
 /// Why a directory could not be verified at all.
 #[derive(Debug)]
@@ -50,10 +53,12 @@ pub struct OpenSession {
     pub unanswered: u64,
     /// The run that it belonged to has ended (another started behind it): it was cut off by a crash.
     pub cut_off: bool,
+    /// The run that it belonged to ended in order, which closes every session: its close was taken out.
+    pub missing_close: bool,
 }
 
 /// What was proven, and the first thing that was not.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Report {
     /// Identity of the log.
     pub log_id: Option<[u8; 16]>,
@@ -87,266 +92,172 @@ pub struct Report {
     pub bad: Option<Bad>,
     /// What is wrong looks like a write that a crash cut off: the next start would cut and record it.
     pub torn: bool,
+    /// What its checkpoints say.
+    pub signatures: Signatures,
+    /// What is proven of its end.
+    pub end: End,
 }
 
 impl Report {
-    /// What this verification cannot know.
-    pub const TAIL: &'static str = "No checkpoint from outside was given, so nothing proves that the end of the log was not cut off, or the whole log written anew, by somebody who owns the disk (signed checkpoints are not built yet).";
+    /// What a verification without an expected end cannot know.
+    pub const TAIL: &'static str = "NO EVIDENCE OF COMPLETENESS: no checkpoint from outside was given, so nothing proves that the end of the log was not cut off, or the whole log written anew, by somebody who owns the disk. Give one that was kept elsewhere: --checkpoint FILE.";
 
     /// Whether everything that can be proven was.
     pub fn sound(&self) -> bool {
         self.bad.is_none()
+            && !self.end.is_broken()
+            && self.signatures.left_is_wrong.is_none()
+            && self.signatures.key_is_known != Some(false)
+            && !self.open.iter().any(|session| session.missing_close)
     }
 }
 
-/// One stream on the way.
-#[derive(Debug)]
-struct Stream {
-    opened_at: u64,
-    next: u64,
-    unanswered: HashSet<u64>,
-    /// Numbers of its judged texts.
-    texts: HashSet<u64>,
-    run: u64,
-    gateway: bool,
+/// What is judged on the way, and who else hears of each sound record.
+struct Judge<'v> {
+    streams: Streams,
+    signed: Signed,
+    visit: &'v mut dyn FnMut(Position, &RecordView<'_>),
 }
 
-/// The rules of streams: gapless, opened first, closed last, every expected answer given.
-#[derive(Debug, Default)]
-struct Streams {
-    open: HashMap<[u8; 16], Stream>,
-    runs: u64,
-    sessions: u64,
-    sessions_closed: u64,
-    kinds: [u64; Kind::ALL.len()],
-    records: u64,
-    first_ns: u64,
-    last_ns: u64,
-}
-
-fn order(text: String) -> Flaw {
-    Flaw::SessionOrder(text)
-}
-
-impl Streams {
-    fn take(&mut self, position: Position, record: &RecordView<'_>) -> Result<(), Flaw> {
-        let header = record.header();
+impl Observer for Judge<'_> {
+    fn record(&mut self, position: Position, record: &RecordView<'_>) -> Result<(), Flaw> {
         let (kind, payload) = record::payload(record)?;
-        if header.flags & (FLAG_OPENS | FLAG_CLOSES) != kind.flags() {
-            return Err(Flaw::Flags(header.flags));
-        }
-        if header.flags & FLAG_OPENS != 0 {
-            self.opened(position, &header, kind)?;
-        }
-        let Some(stream) = self.open.get_mut(&header.stream) else {
-            let id = hex(&header.stream);
-            return Err(order(format!("the record belongs to session {id}, which is not open here")));
-        };
-        if header.stream_sequence != stream.next {
-            return Err(order(format!(
-                "record {} of session {} stands where its record {} belongs: removed, added or moved",
-                header.stream_sequence,
-                hex(&header.stream),
-                stream.next
-            )));
-        }
-        stream.next += 1;
-        stream.answer(&header)?;
-        stream.text(&header, &payload)?;
-        if header.flags & FLAG_CLOSES != 0 {
-            self.closed(&header)?;
-        }
-        if self.records == 0 {
-            self.first_ns = header.wall_ns;
-        }
-        self.last_ns = header.wall_ns;
-        self.records += 1;
-        self.kinds[kind.index()] += 1;
+        self.streams.take(position, record, kind, &payload)?;
+        self.signed.take(&payload)?;
+        (self.visit)(position, record);
         Ok(())
     }
 
-    fn opened(&mut self, position: Position, header: &RecordHeader, kind: Kind) -> Result<(), Flaw> {
-        let gateway = kind == Kind::GatewayStarted;
-        if gateway {
-            self.runs += 1;
-        } else if self.runs == 0 {
-            return Err(order("a session opens before any run of the gateway".to_owned()));
-        } else {
-            self.sessions += 1;
-        }
-        let stream = Stream {
-            opened_at: position.sequence,
-            next: 0,
-            unanswered: HashSet::new(),
-            texts: HashSet::new(),
-            run: self.runs,
-            gateway,
-        };
-        match self.open.insert(header.stream, stream) {
-            None => Ok(()),
-            Some(_) => Err(order(format!("session {} is opened twice", hex(&header.stream)))),
-        }
-    }
-
-    fn closed(&mut self, header: &RecordHeader) -> Result<(), Flaw> {
-        let id = hex(&header.stream);
-        let Some(stream) = self.open.remove(&header.stream) else {
-            return Err(order(format!("session {id} is closed twice")));
-        };
-        if let Some(statement) = stream.unanswered.iter().min() {
-            return Err(order(format!(
-                "session {id} is closed although its record {statement} has no result"
-            )));
-        }
-        if !stream.gateway {
-            self.sessions_closed += 1;
-        }
-        Ok(())
-    }
-
-    fn open_sessions(&self) -> Vec<OpenSession> {
-        let mut open: Vec<OpenSession> = self
-            .open
-            .iter()
-            .filter(|(_, stream)| !stream.gateway)
-            .map(|(id, stream)| OpenSession {
-                id: *id,
-                opened_at: stream.opened_at,
-                records: stream.next,
-                unanswered: stream.unanswered.len() as u64,
-                cut_off: stream.run < self.runs,
-            })
-            .collect();
-        open.sort_unstable_by_key(|session| session.opened_at);
-        open
+    fn end(&mut self, end: ChainEnd) {
+        self.signed.passed(&end);
     }
 }
 
-impl Stream {
-    /// Notes a judged text, and holds a statement to one that stands before it.
-    fn text(&mut self, header: &RecordHeader, payload: &Payload<'_>) -> Result<(), Flaw> {
-        match payload {
-            Payload::JudgedText(_) => {
-                self.texts.insert(header.stream_sequence);
-            }
-            Payload::Statement(statement) if !self.texts.contains(&statement.judged.to_native()) => {
-                return Err(order(format!(
-                    "statement {} of session {} points to record {}, which holds no judged text",
-                    header.stream_sequence,
-                    hex(&header.stream),
-                    statement.judged
-                )));
-            }
-            Payload::Statement(_)
-            | Payload::GatewayStarted(_)
-            | Payload::GatewayStopped(_)
-            | Payload::DocumentLoaded(_)
-            | Payload::Recovered(_)
-            | Payload::SessionOpened(_)
-            | Payload::Authenticated(_)
-            | Payload::AuthenticationDenied(_)
-            | Payload::TargetChosen(_)
-            | Payload::StatementResult(_)
-            | Payload::Refusal(_)
-            | Payload::CancelRequested(_)
-            | Payload::Masked(_)
-            | Payload::Proxied(_)
-            | Payload::Routed(_)
-            | Payload::SettingMoved(_)
-            | Payload::ProtocolViolation(_)
-            | Payload::SessionClosed(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Notes what a record expects and what it answers.
-    fn answer(&mut self, header: &RecordHeader) -> Result<(), Flaw> {
-        if header.refers != REFERS_TO_NONE && header.refers >= header.stream_sequence {
-            return Err(order(format!(
-                "a record of session {} refers to record {}, which is not before it",
-                hex(&header.stream),
-                header.refers
-            )));
-        }
-        if header.flags & FLAG_SETTLES != 0 && !self.unanswered.remove(&header.refers) {
-            return Err(order(format!(
-                "a result of session {} answers record {}, which expects none",
-                hex(&header.stream),
-                header.refers
-            )));
-        }
-        if header.flags & FLAG_EXPECTS != 0 {
-            self.unanswered.insert(header.stream_sequence);
-        }
-        Ok(())
-    }
+/// Verifies a directory without anything from outside: see [`verify_with`].
+///
+/// # Errors
+/// As [`verify_with`].
+pub fn verify(
+    directory: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+    visit: &mut dyn FnMut(Position, &RecordView<'_>),
+) -> Result<Report, Unreadable> {
+    verify_with(directory, Trust::default(), progress, visit)
 }
 
 /// Verifies a directory. `progress` hears how many bytes of how many were read. Calls `visit` for every sound record.
 ///
 /// # Errors
 /// Only where the directory or a file cannot be read; everything that is wrong with what was read is in the report.
-pub fn verify(
+pub fn verify_with(
     directory: &Path,
+    mut trust: Trust,
     progress: &mut dyn FnMut(u64, u64),
     visit: &mut dyn FnMut(Position, &RecordView<'_>),
 ) -> Result<Report, Unreadable> {
     let failed = |path: &Path, error| Unreadable { path: path.to_owned(), error };
     let live = is_locked(directory).map_err(|error| failed(directory, error))?;
+    let left = directory.join(LAST_NAME);
+    trust.left = read_note(&left).map_err(|error| failed(&left, error))?;
     let (indices, total) = segments(directory).map_err(|error| failed(directory, error))?;
-    let mut report = Report { live, ..Report::default() };
-    let mut streams = Streams::default();
+    if indices.is_empty() {
+        let nothing = io::Error::new(io::ErrorKind::NotFound, "it holds no segment of evidence");
+        return Err(failed(directory, nothing));
+    }
+    let mut judge = Judge { streams: Streams::default(), signed: Signed::new(trust), visit };
+    let mut found = Found { live, ..Found::default() };
     let mut expected: Option<Expected> = None;
     let mut before = 0;
     for (at, index) in (0..).zip(indices.iter().copied()) {
         if index != at {
-            let position = Position { segment: at, offset: 0, sequence: streams.records };
-            report.bad = Some(Bad { position, flaw: Flaw::Segment("its file is missing") });
+            let position = Position { segment: at, offset: 0, sequence: judge.streams.records };
+            found.bad = Some(Bad { position, flaw: Flaw::Segment("its file is missing") });
             break;
         }
         let path = directory.join(segment_name(index));
         let file = File::open(&path).map_err(|error| failed(&path, error))?;
         let mut counted = Counted { file, read: before, total, progress: &mut *progress };
-        let mut both = |position: Position, record: &RecordView<'_>| {
-            streams.take(position, record)?;
-            visit(position, record);
-            Ok(())
-        };
-        let last = index + 1 == indices.len() as u64;
-        let walk = walk_segment(&mut counted, index, expected.as_ref(), &mut both)
+        let walk = walk_segment(&mut counted, index, expected.as_ref(), &mut judge)
             .map_err(|error| failed(&path, error))?;
         before = counted.read;
-        report.segments += 1;
-        report.bytes += walk.end;
-        report.head = walk.chain.value();
-        report.log_id = report.log_id.or(walk.header.as_ref().map(|header| header.log_id));
-        let next = Expected {
-            log_id: report.log_id.unwrap_or_default(),
-            previous: walk.trailer.unwrap_or_default(),
-            next_sequence: walk.chain.next_sequence(),
-        };
+        let next = found.walked(&walk);
+        let last = index + 1 == indices.len() as u64;
         let place = Place { path: &path, index, expected: expected.as_ref(), last };
-        judge_end(&mut report, &place, walk).map_err(|error| failed(&path, error))?;
-        if report.bad.is_some() {
+        judge_end(&mut found, &place, walk).map_err(|error| failed(&path, error))?;
+        if found.bad.is_some() {
             break;
         }
         expected = Some(next);
     }
-    if indices.is_empty() {
-        return Err(failed(
-            directory,
-            io::Error::new(io::ErrorKind::NotFound, "it holds no segment of evidence"),
-        ));
+    Ok(found.report(judge))
+}
+
+/// What the walks found.
+#[derive(Default)]
+struct Found {
+    live: bool,
+    log_id: Option<[u8; 16]>,
+    segments: u64,
+    bytes: u64,
+    head: Hash,
+    in_flight_bytes: u64,
+    bad: Option<Bad>,
+    torn: bool,
+}
+
+impl Found {
+    /// Counts a segment; says what the next one must continue from.
+    fn walked(&mut self, walk: &Walk) -> Expected {
+        self.segments += 1;
+        self.bytes += walk.end;
+        self.head = walk.chain.value();
+        self.log_id = self.log_id.or(walk.header.as_ref().map(|header| header.log_id));
+        Expected {
+            log_id: self.log_id.unwrap_or_default(),
+            previous: walk.trailer.unwrap_or_default(),
+            next_sequence: walk.chain.next_sequence(),
+        }
     }
-    report.records = streams.records;
-    report.first_ns = streams.first_ns;
-    report.last_ns = streams.last_ns;
-    report.runs = streams.runs;
-    report.sessions = streams.sessions;
-    report.sessions_closed = streams.sessions_closed;
-    report.open = streams.open_sessions();
-    report.kinds = Kind::ALL.iter().copied().zip(streams.kinds).filter(|(_, count)| *count > 0).collect();
-    Ok(report)
+
+    fn report(self, judge: Judge<'_>) -> Report {
+        let Judge { streams, signed, .. } = judge;
+        let kinds = Kind::ALL.iter().copied().zip(streams.kinds).filter(|(_, count)| *count > 0);
+        let (signatures, end) = signed.finish(streams.records, self.bad.is_none());
+        Report {
+            log_id: self.log_id,
+            segments: self.segments,
+            bytes: self.bytes,
+            records: streams.records,
+            kinds: kinds.collect(),
+            head: self.head,
+            first_ns: streams.first_ns,
+            last_ns: streams.last_ns,
+            runs: streams.runs,
+            sessions: streams.sessions,
+            sessions_closed: streams.sessions_closed,
+            open: streams.open_sessions(),
+            live: self.live,
+            in_flight_bytes: self.in_flight_bytes,
+            bad: self.bad,
+            torn: self.torn,
+            signatures,
+            end,
+        }
+    }
+}
+
+/// A note beside the segments; `None` where there is none.
+fn read_note(path: &Path) -> io::Result<Option<String>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            file.take(NOTE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+            // What is no text is no note either: the judgement says so.
+            Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+        }
+    }
 }
 
 /// A segment among the others.
@@ -360,13 +271,13 @@ struct Place<'p> {
 impl Place<'_> {
     /// Whether sound frames stand behind `end` by now: the first look came while they were written.
     fn has_moved_on(&self, end: u64) -> io::Result<bool> {
-        let again = walk_segment(&mut File::open(self.path)?, self.index, self.expected, &mut |_, _| Ok(()))?;
+        let again = walk_segment(&mut File::open(self.path)?, self.index, self.expected, &mut ())?;
         Ok(again.end > end)
     }
 }
 
 /// What the end of a segment means: sealed, still written to, torn, or damaged.
-fn judge_end(report: &mut Report, place: &Place<'_>, walk: Walk) -> io::Result<()> {
+fn judge_end(found: &mut Found, place: &Place<'_>, walk: Walk) -> io::Result<()> {
     let sequence = walk.chain.next_sequence();
     let position = Position { segment: place.index, offset: walk.end, sequence };
     let mut file = File::open(place.path)?;
@@ -386,12 +297,12 @@ fn judge_end(report: &mut Report, place: &Place<'_>, walk: Walk) -> io::Result<(
         tail.durable_sequence > sequence || (tail.durable_sequence == sequence && open_records > 0);
     let looks_torn = place.last && flaw.torn_looking() && walk.trailer.is_none();
     let torn = looks_torn && !was_durable;
-    if report.live && looks_torn && (torn || place.has_moved_on(walk.end)?) {
-        report.in_flight_bytes = tail.bytes;
+    if found.live && looks_torn && (torn || place.has_moved_on(walk.end)?) {
+        found.in_flight_bytes = tail.bytes;
         return Ok(());
     }
-    report.torn = torn;
-    report.bad = Some(Bad { position, flaw });
+    found.torn = torn;
+    found.bad = Some(Bad { position, flaw });
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::anchor::Watch;
 use super::disk::Claim;
 use super::format;
 use super::limits::{
@@ -57,6 +58,8 @@ pub(crate) struct Writer {
     last_sync: Instant,
     last_space_check: Option<Instant>,
     finishing: Arc<AtomicBool>,
+    /// Where the durable end is left for checkpoints.
+    watch: Option<Arc<Watch>>,
 }
 
 /// Stops evidence if the writer's thread ends in any way but the ordered one.
@@ -71,7 +74,13 @@ impl Drop for StopOnUnwind {
 }
 
 impl Writer {
-    pub(crate) fn new(hub: Arc<Hub>, log: Log, pace: Pace, finishing: Arc<AtomicBool>) -> Writer {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        log: Log,
+        pace: Pace,
+        finishing: Arc<AtomicBool>,
+        watch: Option<Arc<Watch>>,
+    ) -> Writer {
         let lanes = hub
             .rings()
             .iter()
@@ -96,6 +105,7 @@ impl Writer {
             last_sync: Instant::now(),
             last_space_check: None,
             finishing,
+            watch,
         }
     }
 
@@ -148,7 +158,8 @@ impl Writer {
         match result.and_then(|()| self.log.finish()) {
             Ok(()) => {
                 self.publish();
-                self.hub.stop("the gateway stopped in order");
+                self.leave_end();
+                self.hub.stop_in_order("the gateway stopped in order");
             }
             Err(error) => {
                 tracing::error!(%error, "evidence could not be finished in order");
@@ -218,6 +229,7 @@ impl Writer {
             self.siblings.synced(took);
             self.hub.written().synced(took, self.log.durable_sequence());
             self.publish();
+            self.leave_end();
             self.released = gated;
         }
         let (segment, left_bytes) = self.log.segment();
@@ -307,6 +319,13 @@ impl Writer {
         }
     }
 
+    /// Says where the log ends, all of it durable, for the next checkpoint.
+    fn leave_end(&self) {
+        if let Some(watch) = &self.watch {
+            watch.durable(self.log.point());
+        }
+    }
+
     /// Claims the next segment in time and measures free space; says where work must be refused for want of it.
     fn watch_space(&mut self) {
         let wants_next = self.log.wants_next();
@@ -317,7 +336,8 @@ impl Writer {
             return;
         }
         self.last_space_check = Some(Instant::now());
-        let shortage = self.shortage(wants_next);
+        let overdue = self.watch.as_ref().and_then(|watch| watch.trouble());
+        let shortage = self.shortage(wants_next).or_else(|| overdue.map(|trouble| trouble.to_string()));
         if self.hub.set_constrained(shortage.as_deref()) {
             match shortage {
                 Some(reason) => {

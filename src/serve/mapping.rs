@@ -60,19 +60,24 @@ pub fn control_tls(config: &Config, findings: &mut Vec<Diagnostic>) -> Option<Ar
     }
 }
 
+/// Where a secret comes from.
+pub fn source(source: &config::PasswordSource) -> PasswordSource {
+    match source {
+        config::PasswordSource::File(path) => PasswordSource::File(path.clone()),
+        config::PasswordSource::Environment(name) => PasswordSource::Environment(name.clone()),
+        config::PasswordSource::Command { argv, timeout_ms } => {
+            PasswordSource::Command { argv: argv.clone(), timeout_ms: *timeout_ms }
+        }
+    }
+}
+
 /// Credentials by name.
 pub fn credentials(config: &Config, findings: &mut Vec<Diagnostic>) -> HashMap<String, Credential> {
     config
         .credentials
         .iter()
         .map(|credential| {
-            let password = credential.password.as_ref().map(|source| match source {
-                config::PasswordSource::File(path) => PasswordSource::File(path.clone()),
-                config::PasswordSource::Environment(name) => PasswordSource::Environment(name.clone()),
-                config::PasswordSource::Command { argv, timeout_ms } => {
-                    PasswordSource::Command { argv: argv.clone(), timeout_ms: *timeout_ms }
-                }
-            });
+            let password = credential.password.as_ref().map(source);
             let certificate = credential.certificate.as_ref().map(|files| CertificateFiles {
                 certificate: files.certificate.clone(),
                 key: files.key.clone(),

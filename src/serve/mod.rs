@@ -21,6 +21,7 @@ mod inherit;
 pub mod keys;
 pub mod mapping;
 pub mod peer;
+mod records;
 mod report;
 pub mod route;
 pub mod shard;
@@ -36,16 +37,13 @@ use std::time::Duration;
 
 use pgturnstile_rules::document::Diagnostic;
 use pgturnstile_rules::statement::{Limits as TextLimits, Parser, PoolSettings};
-use secrecy::ExposeSecret;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use pgturnstile_rules::mask::style::TokenKey;
-
-use crate::config::{ListenAddress, SocketFile, load_or_create_digest_key};
+use crate::config::{ListenAddress, SocketFile};
+use crate::evidence;
 use crate::evidence::record::v1;
-use crate::evidence::{self, Run, Settings};
 use crate::net::local;
 use crate::operate::http::Door;
 use crate::operate::notify::{Manager, Notice};
@@ -54,6 +52,7 @@ use crate::session::Order;
 use accept::Listening;
 use gateway::{Gateway, Loaded};
 use inherit::Inherited;
+use records::open_evidence;
 use report::Beside;
 use shard::ShardHandle;
 
@@ -112,7 +111,7 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
     let shard_count = loaded.config.gateway.shard_count(cores);
     // Before anything that has to be ended in order. As process 1 of a container a signal without a handler is lost.
     let mut signals = Signals::listen(&control)?;
-    let (evidence, lanes, token_key) = open_evidence(&loaded, shard_count)?;
+    let (evidence, lanes, token_key) = open_evidence(&loaded, shard_count, &control)?;
     let parser = Parser::start(PoolSettings { limits: text_limits(&loaded), ..PoolSettings::default() })?;
     let listeners = listen(&loaded, &mut inherited, &control)?;
     inherited.finish()?;
@@ -238,23 +237,6 @@ async fn stop_acceptors(acceptors: Vec<tokio::task::JoinHandle<()>>) {
 fn text_limits(loaded: &Loaded) -> TextLimits {
     let of_targets = loaded.targets.values().map(|state| state.origin.statement_bytes_max).max();
     TextLimits { text_bytes_max: of_targets.unwrap_or(TextLimits::default().text_bytes_max) }
-}
-
-fn open_evidence(
-    loaded: &Loaded,
-    lanes: usize,
-) -> Result<(evidence::Evidence, Vec<evidence::Lane>, TokenKey), ServeError> {
-    let wanted = &loaded.config.evidence;
-    let settings = Settings::of(wanted);
-    let run = Run {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        configuration_hash: loaded.config.hash,
-        policy_hash: loaded.policy.hash(),
-    };
-    let key = load_or_create_digest_key(&wanted.digest_key)
-        .map_err(|error| ServeError::Machine(error.to_string()))?;
-    let (evidence, lanes) = evidence::open(&settings, &run, key.expose_secret(), lanes)?;
-    Ok((evidence, lanes, TokenKey::derive(key.expose_secret())))
 }
 
 async fn record_loaded(gateway: &Gateway) -> Result<(), ServeError> {

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io;
 
+use crate::evidence::checkpoint::{Checkpoint, Why};
 use crate::evidence::describe::{Value, describe, escaped};
 use crate::evidence::format::{FLAG_CLOSES, REFERS_TO_NONE, RecordHeader, RecordView};
 use crate::evidence::record::{self, Kind};
@@ -40,6 +41,11 @@ impl Fields {
 
     fn text(&self, name: &str) -> String {
         plain(self.value(name))
+    }
+
+    /// A string as it stands there, not to be printed.
+    fn raw(&self, name: &str) -> &str {
+        if let Value::Text(text) = self.value(name) { text } else { "" }
     }
 
     fn number(&self, name: &str) -> u64 {
@@ -115,6 +121,9 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
         Kind::GatewayStopped => vec![format!("gateway stopped: {}", text("reason"))],
         Kind::DocumentLoaded => vec![loaded(fields)],
         Kind::Recovered => vec![recovered(fields)],
+        Kind::Checkpoint => checkpoint(fields.raw("note")),
+        Kind::KeyRotated => vec!["another key signs the checkpoints from here on".to_owned()],
+        Kind::Clock => vec![clock(fields)],
         Kind::SessionOpened => {
             vec![format!("from {} through {}, TLS: {}", text("peer"), text("listener"), text("tls"))]
         }
@@ -197,6 +206,34 @@ fn recovered(fields: &Fields) -> String {
         text("flaw"),
         text("next_sequence")
     )
+}
+
+/// Those of a start and of a new segment; the rest, every few seconds, would hide what was done.
+fn checkpoint(note: &str) -> Vec<String> {
+    match Checkpoint::open(note) {
+        Ok(Checkpoint { why: Why::Interval | Why::Records, .. }) => Vec::new(),
+        Ok(Checkpoint { why, point, key, .. }) => {
+            vec![format!(
+                "checkpoint over {} records ({}), signed by {}",
+                point.records,
+                why.word(),
+                key.name()
+            )]
+        }
+        Err(error) => vec![format!("NO CHECKPOINT: {error}")],
+    }
+}
+
+fn clock(fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    let synchronized = match text("synchronized").as_str() {
+        "" => "nothing here says that it is synchronized".to_owned(),
+        service => format!("{service} says that it is synchronized"),
+    };
+    match text("why").as_str() {
+        "step" => format!("THE CLOCK STEPPED by {} ns ({synchronized})", text("step_ns")),
+        _ => format!("clock: {}, {synchronized}", text("source")),
+    }
 }
 
 fn denied(fields: &Fields) -> Vec<String> {
@@ -356,7 +393,13 @@ impl Timeline {
         let fields = Fields(describe(&payload));
         if matches!(
             kind,
-            Kind::GatewayStarted | Kind::GatewayStopped | Kind::DocumentLoaded | Kind::Recovered
+            Kind::GatewayStarted
+                | Kind::GatewayStopped
+                | Kind::DocumentLoaded
+                | Kind::Recovered
+                | Kind::Checkpoint
+                | Kind::KeyRotated
+                | Kind::Clock
         ) {
             for line in lines(kind, &header, &fields, &HashMap::new()) {
                 out.line(format_args!("{}  {line}", rfc3339(header.wall_ns)))?;

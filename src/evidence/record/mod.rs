@@ -115,6 +115,12 @@ kinds! {
     DocumentLoaded(DocumentLoaded) = 3, "document-loaded", flags: 0;
     /// A torn tail was cut at the start.
     Recovered(Recovered) = 4, "recovered", flags: 0;
+    /// A checkpoint was signed.
+    Checkpoint(Checkpoint) = 5, "checkpoint", flags: 0;
+    /// Another key signs the checkpoints.
+    KeyRotated(KeyRotated) = 6, "key-rotated", flags: 0;
+    /// What the machine's clocks said.
+    Clock(Clock) = 7, "clock", flags: 0;
     /// A client connected; opens the session's stream.
     SessionOpened(SessionOpened) = 16, "session-opened", flags: FLAG_OPENS;
     /// A client proved who it is.
@@ -241,6 +247,9 @@ impl Entry<'_> {
             | Entry::GatewayStopped(_)
             | Entry::DocumentLoaded(_)
             | Entry::Recovered(_)
+            | Entry::Checkpoint(_)
+            | Entry::KeyRotated(_)
+            | Entry::Clock(_)
             | Entry::SessionOpened(_)
             | Entry::Authenticated(_)
             | Entry::AuthenticationDenied(_)

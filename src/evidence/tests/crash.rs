@@ -10,10 +10,12 @@ use super::samples;
 use super::simulated::{Dice, Fault, Simulated};
 use crate::evidence::chain::Hash;
 use crate::evidence::disk::{Disk, Sequential};
-use crate::evidence::format::{Flaw, carried_hash};
+use crate::evidence::format::{Flaw, RecordView, carried_hash};
 use crate::evidence::keys::MasterKey;
 use crate::evidence::log::{Identity, Log};
-use crate::evidence::read::{Expected, segment_index, segment_name, walk_segment};
+use crate::evidence::read::{
+    ChainEnd, Expected, Observer, Position, segment_index, segment_name, walk_segment,
+};
 use crate::evidence::record::v1::{Facts, GatewayStarted, Relation};
 use crate::evidence::record::{Entry, How, Stamp};
 use crate::evidence::recover::{self, Opened};
@@ -34,7 +36,7 @@ fn identity() -> Identity {
 }
 
 fn recovered(disk: &Simulated) -> Opened {
-    recover::open(Box::new(disk.clone()), identity()).map_err(|error| error.to_string()).unwrap()
+    recover::open(Arc::new(disk.clone()), identity(), &[]).map_err(|error| error.to_string()).unwrap()
 }
 
 /// A record of this number, and of a length that depends on it.
@@ -54,6 +56,17 @@ fn record(number: u64) -> Vec<u8> {
     entry.encode(&stamp, How::QUEUED, 0).unwrap()
 }
 
+struct Hashes<'h>(&'h mut Vec<Hash>);
+
+impl Observer for Hashes<'_> {
+    fn record(&mut self, _: Position, record: &RecordView<'_>) -> Result<(), Flaw> {
+        self.0.push(record.hash());
+        Ok(())
+    }
+
+    fn end(&mut self, _: ChainEnd) {}
+}
+
 /// Every record of a disk, by the reader; panics where anything is wrong.
 pub(super) fn records(disk: &Simulated, log_id: Option<[u8; 16]>) -> Vec<Hash> {
     let mut hashes = Vec::new();
@@ -67,10 +80,7 @@ pub(super) fn records(disk: &Simulated, log_id: Option<[u8; 16]>) -> Vec<Hash> {
             &mut Sequential::new(file.as_ref(), 0),
             index,
             expected.as_ref(),
-            &mut |_, record| {
-                hashes.push(record.hash());
-                Ok(())
-            },
+            &mut Hashes(&mut hashes),
         )
         .unwrap();
         assert_eq!(walk.bad, None);
@@ -131,7 +141,7 @@ impl Bench {
         let hub = Hub::new(2, 100, 8 << 20, Log::record_bytes_max(SEGMENT_BYTES));
         let lanes = hub.rings().iter().map(|ring| Lane::new(Arc::clone(&hub), Arc::clone(ring))).collect();
         let pace = Pace { sync_interval: Duration::from_secs(3600), reserve_bytes: 1 };
-        Bench { writer: Writer::new(hub, log, pace, Arc::new(AtomicBool::new(false))), lanes }
+        Bench { writer: Writer::new(hub, log, pace, Arc::new(AtomicBool::new(false)), None), lanes }
     }
 
     fn turn(&mut self) -> std::io::Result<bool> {
@@ -367,7 +377,7 @@ fn what_no_crash_leaves_refuses_the_start() {
         let mut bytes = content.clone();
         bytes[at] ^= 4;
         damaged.replace(&last, bytes);
-        match recover::open(Box::new(damaged), identity()) {
+        match recover::open(Arc::new(damaged), identity(), &[]) {
             Err(OpenError::Inconsistent(_)) => {}
             Err(other) => panic!("byte {at}: {other}"),
             Ok(_) => panic!("byte {at} was cut away as if a crash had torn it"),
@@ -376,12 +386,12 @@ fn what_no_crash_leaves_refuses_the_start() {
     // A missing segment, and one of another log.
     let damaged = disk.after_kill();
     damaged.remove(&segment_name(0)).unwrap();
-    assert!(matches!(recover::open(Box::new(damaged), identity()), Err(OpenError::Inconsistent(_))));
+    assert!(matches!(recover::open(Arc::new(damaged), identity(), &[]), Err(OpenError::Inconsistent(_))));
     let damaged = disk.after_kill();
     let mut cut = damaged.content(&segment_name(segments - 2)).unwrap();
     cut.truncate(cut.len() - 16);
     damaged.replace(&segment_name(segments - 2), cut);
-    assert!(matches!(recover::open(Box::new(damaged), identity()), Err(OpenError::Inconsistent(_))));
+    assert!(matches!(recover::open(Arc::new(damaged), identity(), &[]), Err(OpenError::Inconsistent(_))));
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn what_was_queued_before_an_ordered_stop_is_durable() {
     let disk = Simulated::new();
     let settings = Settings { segment_bytes: 256 << 10, ..settings(std::path::Path::new("unused")) };
     let (evidence, lanes) =
-        open_on(Box::new(disk.clone()), &settings, &run(), 2, MasterKey::new(&KEY), [1; 32]).unwrap();
+        open_on(Arc::new(disk.clone()), &settings, &run(), 2, MasterKey::new(&KEY), [1; 32]).unwrap();
     block_on(async {
         for number in 0..50 {
             samples::session(

@@ -1,9 +1,11 @@
 //! Tests of the evidence as a whole: real directories, simulated disks, crashes, forgers, golden files.
 
+mod checkpoints;
 mod crash;
 mod directory;
 mod forgery;
 mod golden;
+mod golden_signed;
 mod kill;
 mod lanes;
 mod samples;

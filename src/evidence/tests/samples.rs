@@ -55,6 +55,10 @@ pub(super) fn result() -> Entry<'static> {
     })
 }
 
+pub(super) fn closed_entry(totals: &Totals) -> Entry<'_> {
+    Entry::SessionClosed(closed(totals))
+}
+
 pub(super) fn closed(totals: &Totals) -> SessionClosed<'_> {
     SessionClosed { reason: "Terminate", by: "client", totals }
 }
