@@ -179,12 +179,11 @@ fn signed_json(signatures: &Signatures) -> Value {
         "key_is_known": signatures.key_is_known,
         "last": last,
         "longest_silence_ms": signatures.longest_silence_ns / 1_000_000,
-        "last_checkpoint_file": signatures.left_is_wrong,
     })
 }
 
 fn end_json(end: &End) -> Value {
-    let text = end_text(end);
+    let text = end.to_string();
     match end {
         End::Unproven => json!({ "state": "unproven", "text": text }),
         End::NotReached => json!({ "state": "not-reached", "text": text }),
@@ -201,40 +200,6 @@ fn end_json(end: &End) -> Value {
     }
 }
 
-/// What is proven of the end, in words.
-fn end_text(end: &End) -> String {
-    match end {
-        End::Unproven => Report::TAIL.to_owned(),
-        End::NotReached => "The expected end was not judged: something is wrong before it.".to_owned(),
-        End::Reached { records, behind: 0 } => {
-            format!(
-                "COMPLETE: the log ends with what was expected, {records} records; nothing stands behind it."
-            )
-        }
-        End::Reached { records, behind } => format!(
-            "COMPLETE up to record {records}, which is what was expected; of the {behind} behind it, nothing from outside \
-             proves that they are all."
-        ),
-        End::Behind { expected, there, set_back: true } => format!(
-            "rollback: {expected} records were expected, the log ends with {there} and is whole up to there: an older copy was \
-             put back, or the end cut off."
-        ),
-        End::Behind { expected, there, set_back: false } => {
-            format!("cut tail: {expected} records were expected, {there} are there: the end was cut off.")
-        }
-        End::Forked { records: Some(records) } => format!(
-            "fork: the first {records} records are others than those that were expected: this is another history."
-        ),
-        End::Forked { records: None } => {
-            "fork or cut tail: the log never passes the expected chain value.".to_owned()
-        }
-        End::OtherLog { log_id } => format!("another log was expected: {}.", hex(log_id)),
-        End::WrongKey { key } => {
-            format!("wrong key: what was expected is signed by {key}, which does not sign this log.")
-        }
-    }
-}
-
 fn write_json(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
     let first_bad = report.bad.as_ref().map(|bad| {
         json!({
@@ -248,6 +213,8 @@ fn write_json(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
     let kinds: serde_json::Map<String, Value> =
         report.kinds.iter().map(|(kind, count)| (kind.name().to_owned(), json!(count))).collect();
     let open: Vec<Value> = report.open.iter().map(open_json).collect();
+    let findings: Vec<Value> =
+        report.findings.iter().map(|(what, text)| json!({ "what": what.name(), "text": text })).collect();
     let value = json!({
         "ok": report.sound(),
         "log": report.log_id.map(|id| hex(&id)),
@@ -263,6 +230,7 @@ fn write_json(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
         "being_written": report.live,
         "in_flight_bytes": report.in_flight_bytes,
         "first_bad": first_bad,
+        "findings": findings,
         "signed": signed_json(&report.signatures),
         "end_proven": matches!(report.end, End::Reached { .. }),
         "end": end_json(&report.end),
@@ -278,7 +246,7 @@ fn write_text(report: &Report, args: &Args, out: &mut Out<'_>) -> io::Result<()>
             "  first bad: segment {}, offset {}, record {}",
             bad.position.segment, bad.position.offset, bad.position.sequence
         ))?;
-        out.line(format_args!("  {}", bad.flaw))?;
+        write_findings(report, out)?;
         if report.torn {
             out.line("  It looks like a write that a crash cut off: the gateway's next start cuts it there and records that.")?;
         }
@@ -287,7 +255,8 @@ fn write_text(report: &Report, args: &Args, out: &mut Out<'_>) -> io::Result<()>
         out.line(format_args!("OK: {}", args.directory.display()))?;
     } else {
         out.line(format_args!("BROKEN: {}", args.directory.display()))?;
-        write_outside(report, out)?;
+        write_findings(report, out)?;
+        out.line("  What is there:")?;
     }
     write_counts(report, out)?;
     write_signed(report, out)?;
@@ -298,29 +267,13 @@ fn write_text(report: &Report, args: &Args, out: &mut Out<'_>) -> io::Result<()>
             report.in_flight_bytes
         ))?;
     }
-    if report.end.is_broken() { Ok(()) } else { out.line(end_text(&report.end)) }
+    if report.end.is_broken() { Ok(()) } else { out.line(&report.end) }
 }
 
-/// What is wrong although every record is sound.
-fn write_outside(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
-    if report.end.is_broken() {
-        out.line(format_args!("  {}", end_text(&report.end)))?;
-    }
-    if let Some(what) = &report.signatures.left_is_wrong {
-        out.line(format_args!("  last.checkpoint, which the last ordered stop left: {what}"))?;
-    }
-    if report.signatures.key_is_known == Some(false) {
-        let keys: Vec<String> = report.signatures.keys.iter().map(ToString::to_string).collect();
-        let signers = if keys.is_empty() { "nothing in it is signed".to_owned() } else { keys.join(", ") };
-        out.line(format_args!(
-            "  wrong key: no checkpoint is signed by the key that was given; it is signed by: {signers}"
-        ))?;
-    }
-    for session in report.open.iter().filter(|session| session.missing_close).take(OPEN_LISTED_MAX) {
-        out.line(format_args!(
-            "  missing close: session {} has none, although its run of the gateway ended in order, which closes all",
-            hex(&session.id)
-        ))?;
+/// What was done, by its name.
+fn write_findings(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
+    for (what, text) in report.findings.iter().take(OPEN_LISTED_MAX) {
+        out.line(format_args!("  {}: {text}", what.name()))?;
     }
     Ok(())
 }
@@ -417,7 +370,7 @@ mod tests {
         let (exit, said, complained) = ran(golden(), false);
         assert_eq!((exit, complained.as_str()), (Exit::Yes, ""));
         assert!(said.starts_with("OK: ") && said.contains("24 in 1 segment(s)"), "{said}");
-        assert!(said.contains("2 opened, 2 complete") && said.contains(Report::TAIL), "{said}");
+        assert!(said.contains("2 opened, 2 complete") && said.contains(End::UNPROVEN), "{said}");
         let (exit, said, _) = ran(golden(), true);
         let report: Value = serde_json::from_str(&said).unwrap();
         assert_eq!((exit, &report["ok"], &report["end_proven"]), (Exit::Yes, &json!(true), &json!(false)));

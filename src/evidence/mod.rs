@@ -24,6 +24,7 @@ pub mod verify;
 
 mod anchor;
 mod clock;
+mod diagnose;
 mod head;
 mod held;
 mod log;
@@ -34,6 +35,7 @@ mod ring;
 mod session;
 mod siblings;
 mod signed;
+mod state;
 mod streams;
 mod writer;
 
@@ -41,8 +43,9 @@ pub use anchor::Signing;
 pub use figures::{Figures, Spread};
 pub use open::{Evidence, OpenError, Run, Settings, open};
 pub use recover::Cut;
-pub use ring::{Lane, Mark, State, Stopped, UntilDurable};
+pub use ring::{Lane, Mark, UntilDurable};
 pub use session::{AppendError, SessionLog};
+pub use state::{State, Stopped};
 
 #[cfg(test)]
 mod tests;

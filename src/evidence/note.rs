@@ -56,8 +56,15 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|letter| !letter.is_whitespace() && !letter.is_control() && letter != '+')
 }
 
-/// `NAME+ID+BASE64`, as public and private keys are spelled; the base64 part holds the kind and 32 bytes.
-fn split_key(text: &str) -> Result<(&str, [u8; 4], Zeroizing<[u8; 32]>), NoteError> {
+/// What public and private keys are spelled from.
+struct Parts<'k> {
+    name: &'k str,
+    id: [u8; 4],
+    key: Zeroizing<[u8; 32]>,
+}
+
+/// `NAME+ID+BASE64`; the base64 part holds the kind and 32 bytes.
+fn split_key(text: &str) -> Result<Parts<'_>, NoteError> {
     let mut parts = text.splitn(3, '+');
     let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
         return wrong("a key is spelled NAME+ID+BASE64");
@@ -71,7 +78,7 @@ fn split_key(text: &str) -> Result<(&str, [u8; 4], Zeroizing<[u8; 32]>), NoteErr
     }
     let id = u32::from_str_radix(id, 16).ok().filter(|_| id.len() == 8).map(u32::to_be_bytes);
     match id {
-        Some(id) if is_name(name) => Ok((name, id, material)),
+        Some(id) if is_name(name) => Ok(Parts { name, id, key: material }),
         Some(_) | None => wrong("the key's name or its eight hexadecimal digits are misspelled"),
     }
 }
@@ -90,7 +97,7 @@ impl VerifierKey {
     /// # Errors
     /// It is misspelled, no Ed25519 key, a weak one, or its id is not that of its name and bytes.
     pub fn parse(text: &str) -> Result<VerifierKey, NoteError> {
-        let (name, id, bytes) = split_key(text.trim())?;
+        let Parts { name, id, key: bytes } = split_key(text.trim())?;
         let Ok(public) = Public::from_bytes(&bytes) else { return wrong("it is no point of Ed25519") };
         if public.is_weak() {
             return wrong("it is a weak key: anybody could sign for it");
@@ -153,7 +160,7 @@ impl SigningKey {
         let Some(rest) = text.trim().strip_prefix(PRIVATE) else {
             return wrong("a private key begins with PRIVATE+KEY+; `pgturnstile evidence new-key` makes one");
         };
-        let (name, id, seed) = split_key(rest)?;
+        let Parts { name, id, key: seed } = split_key(rest)?;
         let key = SigningKey::new(name, &seed)?;
         if key.verifier.id != id {
             return wrong("its eight hexadecimal digits are not those of its name and key: it was changed");

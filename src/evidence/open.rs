@@ -29,8 +29,9 @@ use super::read::Bad;
 use super::record::v1::{Checkpoint, GatewayStarted, GatewayStopped, KeyRotated, Recovered};
 use super::record::{EncodeError, Entry, How, Stamp};
 use super::recover::{self, Cut, Opened};
-use super::ring::{Hub, Lane, Mark, State, Stopped};
+use super::ring::{Hub, Lane, Mark};
 use super::session::{AppendError, SessionLog};
+use super::state::{State, Stopped};
 use super::writer::{Pace, Writer};
 
 /// Where and how evidence is kept.

@@ -357,6 +357,41 @@ fn take_frame(
     Ok(())
 }
 
+/// A second look at a segment in which something is wrong: every frame that can be told apart, wherever it stands.
+pub struct Scan<'r> {
+    frames: Frames<'r>,
+}
+
+impl<'r> Scan<'r> {
+    /// Looks at a whole segment's file.
+    pub fn new(source: &'r mut dyn Read) -> Scan<'r> {
+        Scan { frames: Frames::new(source) }
+    }
+
+    /// Calls `found` with offset, kind and bytes of each. What is no frame is stepped over, [`FRAME_ALIGN`] at a time.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub fn frames(mut self, found: &mut dyn FnMut(u64, Frame, &[u8])) -> io::Result<()> {
+        let header = self.frames.fill(SEGMENT_HEADER_BYTES)?.min(SEGMENT_HEADER_BYTES);
+        self.frames.consume(header);
+        loop {
+            let step = match self.frames.next()? {
+                Ok(Some((frame, length))) => {
+                    found(self.frames.offset, frame, self.frames.bytes(length));
+                    length
+                }
+                Ok(None) | Err(_) => FRAME_ALIGN,
+            };
+            let there = self.frames.fill(step)?;
+            if there == 0 {
+                return Ok(());
+            }
+            self.frames.consume(step.min(there));
+        }
+    }
+}
+
 /// What stands behind the last good frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tail {

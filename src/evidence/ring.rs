@@ -27,32 +27,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::figures::{Figures, Written};
 use super::limits::{CHARGE_BYTES_MIN, LANE_BUDGET_BYTES_MAX, LANE_BUDGET_BYTES_MIN, WAKE_RECORDS};
-
-/// The evidence cannot be written any more: whoever sees this releases no further byte and ends.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("evidence stopped: {reason}")]
-pub struct Stopped {
-    /// What failed, for the operator.
-    pub reason: Arc<str>,
-}
-
-/// Whether evidence can be written.
-#[derive(Clone, Debug)]
-pub enum State {
-    /// Yes.
-    Running,
-    /// Only what ends work: space runs out.
-    Constrained(Arc<str>),
-    /// No, until the gateway is started again.
-    Stopped(Stopped),
-}
-
-/// Why a record did not get a place.
-#[derive(Clone, Debug)]
-pub(crate) enum Unplaced {
-    Stopped(Stopped),
-    Stalled { waited_ms: u64 },
-}
+use super::state::{State, Stopped, Unplaced};
 
 const RUNNING: u8 = 0;
 const CONSTRAINED: u8 = 1;

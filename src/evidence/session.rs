@@ -13,7 +13,8 @@ use super::log::wall_ns;
 use super::recent::{Recent, RecentTexts};
 use super::record::v1::{Outcome, SessionClosed, StatementResult};
 use super::record::{Durability, EncodeError, Entry, How, Stamp};
-use super::ring::{Lane, Mark, State, Stopped, Unplaced};
+use super::ring::{Lane, Mark};
+use super::state::{State, Stopped, Unplaced};
 
 /// Why a record was not taken.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use super::chain::Hash;
 use super::checkpoint::{Checkpoint, open_rotation};
 use super::describe::hex;
+use super::diagnose::Tampering;
 use super::format::Flaw;
 use super::limits::BLOCK_ENDS_KEPT;
 use super::note::VerifierKey;
@@ -77,7 +78,47 @@ pub enum End {
     },
 }
 
+impl core::fmt::Display for End {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            End::Unproven => f.write_str(End::UNPROVEN),
+            End::NotReached => f.write_str("The expected end was not judged: something is wrong before it."),
+            End::Reached { records, behind: 0 } => write!(
+                f,
+                "COMPLETE: the log ends with what was expected, {records} records; nothing stands behind it."
+            ),
+            End::Reached { records, behind } => write!(
+                f,
+                "COMPLETE up to record {records}, which is what was expected; of the {behind} behind it, nothing from \
+                 outside proves that they are all."
+            ),
+            End::Behind { expected, there, set_back: true } => write!(
+                f,
+                "{expected} records were expected, the log ends with {there} and is whole up to there: an older copy was put \
+                 back, its end cut off, or less of it written anew"
+            ),
+            End::Behind { expected, there, set_back: false } => {
+                write!(f, "{expected} records were expected, {there} are there: the end was cut off")
+            }
+            End::Forked { records: Some(records) } => write!(
+                f,
+                "the first {records} records are others than those that were expected: this is another history"
+            ),
+            End::Forked { records: None } => f.write_str(
+                "the log never passes the expected chain value: it is another history, or was cut before it",
+            ),
+            End::OtherLog { log_id } => write!(f, "another log was expected, {}", hex(log_id)),
+            End::WrongKey { key } => {
+                write!(f, "what was expected is signed by {key}, which does not sign this log")
+            }
+        }
+    }
+}
+
 impl End {
+    /// What a verification without an expected end cannot know.
+    pub const UNPROVEN: &'static str = "NO EVIDENCE OF COMPLETENESS: no checkpoint from outside was given, so nothing proves that the end of the log was not cut off, or the whole log written anew, by somebody who owns the disk. Give one that was kept elsewhere: --checkpoint FILE.";
+
     /// Whether it contradicts what was expected.
     pub fn is_broken(&self) -> bool {
         match self {
@@ -101,7 +142,7 @@ pub struct Signatures {
     /// Whether one of the keys is the one that was brought from outside; `None` where none was.
     pub key_is_known: Option<bool>,
     /// What is wrong with the checkpoint that a stop left beside the segments.
-    pub left_is_wrong: Option<String>,
+    pub left_is_wrong: Option<(Tampering, String)>,
 }
 
 /// A chain value that must be passed.
@@ -154,7 +195,7 @@ impl Signed {
             None => None,
             Some(Ok(checkpoint)) => Some((checkpoint.clone(), Wanted::of(&checkpoint))),
             Some(Err(error)) => {
-                found.left_is_wrong = Some(error.to_string());
+                found.left_is_wrong = Some((Tampering::FlippedByte, format!("is no checkpoint: {error}")));
                 None
             }
         };
@@ -285,18 +326,21 @@ impl Signed {
         let expected = checkpoint.point.records;
         let key_is_other = self.found.keys.last().is_some_and(|_| !self.found.keys.contains(&checkpoint.key));
         let what = if self.log_id.is_some_and(|log_id| log_id != checkpoint.log_id) {
-            format!("it is of another log, {}", hex(&checkpoint.log_id))
+            (Tampering::Fork, format!("is of another log, {}", hex(&checkpoint.log_id)))
         } else if key_is_other {
-            format!("wrong key: it is signed by {}, which does not sign this log", checkpoint.key)
+            (Tampering::WrongKey, format!("is signed by {}, which does not sign this log", checkpoint.key))
         } else if wanted.passed.is_some() {
             if self.found.keys.is_empty() {
                 self.found.keys.push(checkpoint.key.clone());
             }
             return;
         } else if expected > records {
-            format!("cut tail: it was signed over {expected} records, {records} are there")
+            (Tampering::CutTail, format!("was signed over {expected} records, {records} are there"))
         } else {
-            format!("fork: it was signed over {expected} records, and the log's first {expected} are others")
+            (
+                Tampering::Fork,
+                format!("was signed over {expected} records, and the log's first {expected} are others"),
+            )
         };
         self.found.left_is_wrong = Some(what);
     }
@@ -308,7 +352,9 @@ impl Signed {
                 return End::OtherLog { log_id: checkpoint.log_id };
             }
             let known = &self.found.keys;
-            let other = sound && !known.is_empty() && !known.contains(&checkpoint.key);
+            // A log that ends before it may not have come to its key yet.
+            let behind = wanted.records.is_some_and(|expected| expected > records);
+            let other = sound && !behind && !known.is_empty() && !known.contains(&checkpoint.key);
             if other || self.trust.key.as_ref().is_some_and(|key| known.is_empty() && *key != checkpoint.key)
             {
                 return End::WrongKey { key: checkpoint.key.to_string() };

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use super::chain::Hash;
 use super::checkpoint::LAST_NAME;
+use super::diagnose;
+pub use super::diagnose::Tampering;
 use super::format::{Flaw, RecordView};
 use super::note::NOTE_BYTES_MAX;
 use super::read::{
@@ -96,19 +98,14 @@ pub struct Report {
     pub signatures: Signatures,
     /// What is proven of its end.
     pub end: End,
+    /// What was done to it, in words: first what is wrong in it, then what contradicts its checkpoints and sessions.
+    pub findings: Vec<(Tampering, String)>,
 }
 
 impl Report {
-    /// What a verification without an expected end cannot know.
-    pub const TAIL: &'static str = "NO EVIDENCE OF COMPLETENESS: no checkpoint from outside was given, so nothing proves that the end of the log was not cut off, or the whole log written anew, by somebody who owns the disk. Give one that was kept elsewhere: --checkpoint FILE.";
-
     /// Whether everything that can be proven was.
     pub fn sound(&self) -> bool {
-        self.bad.is_none()
-            && !self.end.is_broken()
-            && self.signatures.left_is_wrong.is_none()
-            && self.signatures.key_is_known != Some(false)
-            && !self.open.iter().any(|session| session.missing_close)
+        self.bad.is_none() && self.findings.is_empty()
     }
 }
 
@@ -189,7 +186,7 @@ pub fn verify_with(
         }
         expected = Some(next);
     }
-    Ok(found.report(judge))
+    found.report(judge, directory)
 }
 
 /// What the walks found.
@@ -219,11 +216,20 @@ impl Found {
         }
     }
 
-    fn report(self, judge: Judge<'_>) -> Report {
+    fn report(self, judge: Judge<'_>, directory: &Path) -> Result<Report, Unreadable> {
         let Judge { streams, signed, .. } = judge;
         let kinds = Kind::ALL.iter().copied().zip(streams.kinds).filter(|(_, count)| *count > 0);
         let (signatures, end) = signed.finish(streams.records, self.bad.is_none());
-        Report {
+        let open = streams.open_sessions();
+        let mut findings = Vec::new();
+        if let Some(bad) = &self.bad {
+            let named = diagnose::flaw(directory, bad, self.torn);
+            let named = named.map_err(|error| Unreadable { path: directory.to_owned(), error })?;
+            findings.push((named, bad.flaw.to_string()));
+        } else {
+            findings.extend(diagnose::outside(&end, &signatures, &open));
+        }
+        Ok(Report {
             log_id: self.log_id,
             segments: self.segments,
             bytes: self.bytes,
@@ -235,14 +241,15 @@ impl Found {
             runs: streams.runs,
             sessions: streams.sessions,
             sessions_closed: streams.sessions_closed,
-            open: streams.open_sessions(),
+            open,
             live: self.live,
             in_flight_bytes: self.in_flight_bytes,
             bad: self.bad,
             torn: self.torn,
             signatures,
             end,
-        }
+            findings,
+        })
     }
 }
 

@@ -194,7 +194,7 @@ impl Writer {
     }
 
     fn is_unconstrained(&self) -> bool {
-        matches!(self.hub.state(), super::ring::State::Running)
+        matches!(self.hub.state(), super::state::State::Running)
     }
 
     /// One round: a batch from the lanes to the disk. `Ok(false)` where there was none.

@@ -59,7 +59,7 @@ fn signing(wanted: &config::Evidence, control: &Runtime) -> Result<Signing, Stri
             SigningKey::new(OWN_KEY_NAME, seed).map(|key| key.spelled()).unwrap_or_default()
         })
         .map_err(|error| error.to_string())?,
-        source => control
+        source @ (config::PasswordSource::Environment(_) | config::PasswordSource::Command { .. }) => control
             .block_on(credentials::read_text(&mapping::source(source), Instant::now() + KEY_PATIENCE))
             .map_err(|what| format!("signing key: {what}"))?,
     };

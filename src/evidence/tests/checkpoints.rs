@@ -8,7 +8,7 @@ use super::samples;
 use crate::evidence::checkpoint::{Checkpoint, LAST_NAME, Why, rotation_text};
 use crate::evidence::note::SigningKey;
 use crate::evidence::record::{How, Kind};
-use crate::evidence::verify::{End, ExpectedEnd, Report, Trust, verify_with};
+use crate::evidence::verify::{End, ExpectedEnd, Report, Tampering, Trust, verify_with};
 use crate::evidence::{OpenError, Settings, Signing, open};
 
 fn key(seed: u8) -> SigningKey {
@@ -132,7 +132,7 @@ fn a_cut_tail_is_told_from_an_older_copy() {
     let report = judged(folder.path(), expecting(&last));
     assert!(matches!(report.end, End::Behind { set_back: false, .. }), "{:?}", report.end);
     let left = report.signatures.left_is_wrong.clone().unwrap();
-    assert!(left.starts_with("cut tail: ") && report.bad.is_none(), "{left}");
+    assert!(left.0 == Tampering::CutTail && report.bad.is_none(), "{left:?}");
     assert!(matches!(open(&signed(folder.path()), &run(), &KEY, 1), Err(OpenError::Behind { .. })));
     // Also by the log's own word alone.
     assert!(!judged(folder.path(), Trust::default()).sound());

@@ -12,6 +12,7 @@ use crate::evidence::format::{
 };
 use crate::evidence::read::segment_name;
 use crate::evidence::record::How;
+use crate::evidence::verify::Tampering;
 
 /// A directory with one run: three sessions of three statements.
 fn sample() -> tempfile::TempDir {
@@ -96,7 +97,14 @@ fn a_removed_a_moved_and_a_doubled_record_are_found_and_named() {
             bad.position.sequence == 5 || bad.position.sequence == 6 || edit.starts_with("remove a"),
             "{edit}: {bad:?}"
         );
-        assert!(!check(directory.path()).torn, "{edit}: {bad:?}");
+        let report = check(directory.path());
+        assert!(!report.torn, "{edit}: {bad:?}");
+        let named = match edit {
+            "swap" => Tampering::Reordered,
+            "double" => Tampering::Duplicated,
+            _ => Tampering::Removed,
+        };
+        assert_eq!(report.findings[0].0, named, "{edit}: {bad:?}");
     }
 }
 
@@ -154,7 +162,7 @@ fn a_cut_end_verifies_and_the_report_says_that_it_could() {
     write(directory.path(), &header, &frames[..cut]);
     let report = check(directory.path());
     assert!(report.sound() && report.records < whole);
-    assert!(crate::evidence::verify::Report::TAIL.contains("nothing proves that the end"));
+    assert!(report.end.to_string().contains("nothing proves that the end"));
     // A session that lost its end is told apart from a whole one.
     assert_eq!(report.sessions, report.sessions_closed + report.open.len() as u64);
 }

@@ -397,6 +397,7 @@ fn the_reader_needs_no_runtime_no_tls_and_no_parser() {
         "chain",
         "checkpoint",
         "describe",
+        "diagnose",
         "format",
         "limits",
         "note",
