@@ -11,8 +11,8 @@ use std::io::{self, Read};
 
 use pgturnstile::evidence::{
     describe::{describe, escaped, is_deceptive},
-    format::{self, RecordHeader, SegmentHeader},
-    read::{Walk, scan_tail, walk_segment},
+    format::{self, RecordHeader, RecordView, SegmentHeader},
+    read::{EachRecord, Position, Walk, scan_tail, walk_segment},
     record,
 };
 
@@ -44,14 +44,14 @@ impl Read for Drip<'_> {
 fn walk(segment: &[u8], most: usize) -> (Walk, usize) {
     let mut records = 0;
     let mut source = Drip { data: segment, most };
-    let walk = walk_segment(&mut source, 0, None, &mut |_, record| {
+    let mut each = EachRecord(|_: Position, record: &RecordView<'_>| {
         records += 1;
         if let Ok((_, payload)) = record::payload(record) {
             let _fields = describe(&payload);
         }
         Ok(())
-    })
-    .expect("memory can be read");
+    });
+    let walk = walk_segment(&mut source, 0, None, &mut each).expect("memory can be read");
     (walk, records)
 }
 
@@ -98,13 +98,13 @@ fn one_payload(kind: u16, payload: &[u8]) {
     // Through the walk, because its buffer is aligned as rkyv needs it.
     let segment = [segment_header().as_slice(), &frame].concat();
     let mut told = Vec::new();
-    let walk = walk_segment(&mut segment.as_slice(), 0, None, &mut |_, record| {
+    let mut each = EachRecord(|_: Position, record: &RecordView<'_>| {
         assert_eq!((record.payload(), record.header().kind), (payload, kind));
         let (_, payload) = record::payload(record)?;
         told.push(format!("{:?}", describe(&payload)));
         Ok(())
-    })
-    .expect("memory can be read");
+    });
+    let walk = walk_segment(&mut segment.as_slice(), 0, None, &mut each).expect("memory can be read");
     match walk.bad {
         None => assert!(told.iter().all(|told| !escaped(told).contains(is_deceptive)) && told.len() == 1),
         Some(bad) => assert!(matches!(bad.flaw, format::Flaw::Payload(_)), "{bad:?}"),

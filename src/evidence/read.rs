@@ -123,6 +123,17 @@ impl Observer for () {
     fn end(&mut self, _: ChainEnd) {}
 }
 
+/// A function that hears of every sound record.
+pub struct EachRecord<F>(pub F);
+
+impl<F: FnMut(Position, &RecordView<'_>) -> Result<(), Flaw>> Observer for EachRecord<F> {
+    fn record(&mut self, position: Position, record: &RecordView<'_>) -> Result<(), Flaw> {
+        (self.0)(position, record)
+    }
+
+    fn end(&mut self, _: ChainEnd) {}
+}
+
 /// Reads frames from a source into one aligned buffer.
 struct Frames<'r> {
     source: &'r mut dyn Read,

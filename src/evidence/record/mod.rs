@@ -4,6 +4,7 @@
 //! files. Compiles with std, blake3 and rkyv alone. Kinds are append-only: a number is never reused. A payload that fails
 //! rkyv's checks is a [`Flaw`], never a panic.
 
+mod anchored;
 pub mod v1;
 
 use core::fmt;

@@ -13,9 +13,7 @@ use crate::evidence::disk::{Disk, Sequential};
 use crate::evidence::format::{Flaw, RecordView, carried_hash};
 use crate::evidence::keys::MasterKey;
 use crate::evidence::log::{Identity, Log};
-use crate::evidence::read::{
-    ChainEnd, Expected, Observer, Position, segment_index, segment_name, walk_segment,
-};
+use crate::evidence::read::{EachRecord, Expected, Position, segment_index, segment_name, walk_segment};
 use crate::evidence::record::v1::{Facts, GatewayStarted, Relation};
 use crate::evidence::record::{Entry, How, Stamp};
 use crate::evidence::recover::{self, Opened};
@@ -56,17 +54,6 @@ fn record(number: u64) -> Vec<u8> {
     entry.encode(&stamp, How::QUEUED, 0).unwrap()
 }
 
-struct Hashes<'h>(&'h mut Vec<Hash>);
-
-impl Observer for Hashes<'_> {
-    fn record(&mut self, _: Position, record: &RecordView<'_>) -> Result<(), Flaw> {
-        self.0.push(record.hash());
-        Ok(())
-    }
-
-    fn end(&mut self, _: ChainEnd) {}
-}
-
 /// Every record of a disk, by the reader; panics where anything is wrong.
 pub(super) fn records(disk: &Simulated, log_id: Option<[u8; 16]>) -> Vec<Hash> {
     let mut hashes = Vec::new();
@@ -80,7 +67,10 @@ pub(super) fn records(disk: &Simulated, log_id: Option<[u8; 16]>) -> Vec<Hash> {
             &mut Sequential::new(file.as_ref(), 0),
             index,
             expected.as_ref(),
-            &mut Hashes(&mut hashes),
+            &mut EachRecord(|_: Position, record: &RecordView<'_>| {
+                hashes.push(record.hash());
+                Ok(())
+            }),
         )
         .unwrap();
         assert_eq!(walk.bad, None);

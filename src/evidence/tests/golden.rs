@@ -402,6 +402,7 @@ fn the_reader_needs_no_runtime_no_tls_and_no_parser() {
         "limits",
         "note",
         "read",
+        "record/anchored",
         "record/mod",
         "record/v1",
         "signed",
