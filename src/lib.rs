@@ -1,7 +1,7 @@
 //! The gateway: configuration, evidence, identity, sessions, and the command line over them.
 //!
 //! One-way order: `net::{stream, tls, conduit}` (sockets and buffers), [`config`] → `evidence` → `identity`, `backend` →
-//! `session` → `net`, `operate` → `serve` → [`cli`]. A module uses only what stands to its left; a test that parses the sources proves it.
+//! `session` → `net`, `operate`, [`scan`] → `serve` → [`cli`]. A module uses only what stands to its left; a test that parses the sources proves it.
 //! Everything fails closed.
 
 pub mod backend;
@@ -11,5 +11,6 @@ pub mod evidence;
 pub mod identity;
 pub mod net;
 pub mod operate;
+pub mod scan;
 pub mod serve;
 pub mod session;

@@ -85,10 +85,13 @@ const GATEWAY: &[Part] = &[
             "net",
         ],
     },
+    // A command of its own: reads a target as the catalog's reader does, and knows no session of a client.
+    Part { modules: &["scan"], uses: &["config", "net::stream", "net::tls", "evidence", "backend"] },
     Part {
         modules: &["cli"],
         uses: &[
             "config",
+            "scan",
             "net::stream",
             "net::tls",
             "evidence",

@@ -378,7 +378,7 @@ fn commit_runs_what_was_deferred() {
     let commit = resolution(&after, &PATH, &SessionView::default(), "COMMIT");
     assert_eq!(
         commit.code.reason().map(|reason| &**reason),
-        Some("what was deferred runs now: crm.orders has trigger late → crm.late()")
+        Some("what was deferred runs now: crm.orders has trigger late, which runs crm.late()")
     );
     assert_eq!(
         grade(&resolution(&after, &PATH, &SessionView::default(), "SET CONSTRAINTS ALL IMMEDIATE")),

@@ -87,12 +87,24 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     ask(stream, "begin", queries::OPEN, deadline).await?;
+    let answers = read(stream, deadline).await?;
+    ask(stream, "commit", queries::CLOSE, deadline).await?;
+    Ok(Snapshot::from_rows(&answers, epoch)?)
+}
+
+/// The answers to every query of a load, inside the transaction that is open.
+///
+/// # Errors
+/// A query that fails; the transaction is not to be used again.
+pub async fn read<S>(stream: &mut S, deadline: Instant) -> Result<Rows, CatalogError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut answers = Vec::with_capacity(queries::QUERIES.len());
     for of in &queries::QUERIES {
         answers.push(ask(stream, of.name, of.sql, deadline).await?);
     }
-    ask(stream, "commit", queries::CLOSE, deadline).await?;
-    Ok(Snapshot::from_rows(&Rows(answers), epoch)?)
+    Ok(Rows(answers))
 }
 
 /// Prepares a new control session: no name of its queries can be caught, and it never writes.
@@ -126,7 +138,8 @@ where
     })
 }
 
-async fn ask<S>(
+/// Runs one of the gateway's own queries by the name that errors give it.
+pub(crate) async fn ask<S>(
     stream: &mut S,
     name: &'static str,
     sql: &str,

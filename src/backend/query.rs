@@ -3,7 +3,7 @@
 //! By the simple protocol, text in and text out. Never on a session that a client has: what is injected there is the
 //! session's business. Bounded in rows and bytes; every frame that does not belong to a query's answer is refused.
 
-use pgturnstile_proto::backend::{Message, TransactionStatus};
+use pgturnstile_proto::backend::{DataRow, Message, TransactionStatus};
 use pgturnstile_proto::encode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -38,34 +38,70 @@ async fn run<S>(stream: &mut S, text: &str) -> Result<Answer, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let step = Step::Query;
     let share = Share { frames: QUERY_ROWS_MAX, bytes: QUERY_BYTES_MAX };
+    let mut rows = Vec::new();
+    let mut strange = false;
+    let mut take = |row: &DataRow<'_>| {
+        let values: Result<Vec<Option<String>>, _> = row
+            .columns()
+            .iter()
+            .map(|value| value.map(|bytes| std::str::from_utf8(bytes).map(str::to_owned)).transpose())
+            .collect();
+        match values {
+            Ok(values) => rows.push(values),
+            Err(_) => strange = true,
+        }
+    };
+    let status = exchange(stream, text, share, &mut take).await?;
+    if strange {
+        return Err(Failure::Nonsense { step: Step::Query, what: "a value that is not UTF-8" });
+    }
+    Ok(Answer { rows, status })
+}
+
+/// Runs a text and hands each row over as it comes, in whatever encoding its values are; no row is kept. Bounded by
+/// `bytes_max` over all of them.
+///
+/// # Errors
+/// As [`query`]. Rows that came before an error were handed over.
+pub async fn each_row<S>(
+    stream: &mut S,
+    text: &str,
+    bytes_max: usize,
+    deadline: Instant,
+    take: &mut (dyn FnMut(&DataRow<'_>) + Send),
+) -> Result<TransactionStatus, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let share = Share { frames: usize::MAX, bytes: bytes_max };
+    in_time(deadline, Step::Query, exchange(stream, text, share, take)).await
+}
+
+/// Sends a text and reads to the ReadyForQuery behind it.
+async fn exchange<S>(
+    stream: &mut S,
+    text: &str,
+    share: Share,
+    take: &mut (dyn FnMut(&DataRow<'_>) + Send),
+) -> Result<TransactionStatus, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let step = Step::Query;
     let mut frames = Frames::new(stream, step, share);
     let mut request = Vec::new();
     encode::query(&mut request, text)?;
     frames.send(&request).await?;
-    let mut rows = Vec::new();
     let mut failed = None;
     loop {
         let message = frames.next().await?;
         let tag = message.tag();
         match message {
-            Message::DataRow(row) => {
-                let values: Result<Vec<Option<String>>, _> = row
-                    .columns()
-                    .iter()
-                    .map(|value| value.map(|bytes| std::str::from_utf8(bytes).map(str::to_owned)).transpose())
-                    .collect();
-                rows.push(values.map_err(|_| Failure::Nonsense { step, what: "a value that is not UTF-8" })?);
-            }
+            Message::DataRow(row) => take(&row),
             // The first error is the reason; a second one can only follow from it.
             Message::ErrorResponse(fields) => drop(failed.get_or_insert_with(|| rejected(step, &fields))),
-            Message::ReadyForQuery { status } => {
-                return match failed {
-                    Some(failure) => Err(failure),
-                    None => Ok(Answer { rows, status }),
-                };
-            }
+            Message::ReadyForQuery { status } => return failed.map_or(Ok(status), Err),
             Message::RowDescription(_)
             | Message::CommandComplete(_)
             | Message::EmptyQueryResponse

@@ -1,11 +1,12 @@
 //! `pgturnstile check`: both files, every error at once.
 //!
 //! Owns the report of [`Config::load`] and of the policy's loader, and the checks that need both files or the TLS
-//! library. It opens no socket and writes no file.
+//! library. It opens no socket, unless --dsn asks for a database's catalog, and writes no file.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use pgturnstile_rules::catalog::Definitions;
 use pgturnstile_rules::document::{Diagnostic, Place, Severity};
 use pgturnstile_rules::policy::labelled::Finding;
 use pgturnstile_rules::policy::{Labelled, Policy};
@@ -17,7 +18,7 @@ use crate::config::{
 use crate::identity::IssuerSettings;
 use crate::net::tls::{CertificateFiles, ClientIdentity, ClientTls, ServerCheck, ServerTls};
 
-use super::explain::read_catalog;
+use super::explain::CatalogSource;
 use super::{Exit, Out};
 
 /// Arguments of `check`.
@@ -33,7 +34,7 @@ the evidence folder) are looked at too. Nothing is opened, started or changed.",
 Examples:
   pgturnstile check
   pgturnstile check --config /etc/pgturnstile/pgturnstile.toml
-  pgturnstile check --catalog crm.sql    labels that match nothing, masks that a type cannot take
+  pgturnstile check --catalog crm.sql    (or --dsn URL) labels that match nothing, masks that a type cannot take
   pgturnstile check --skip-files    without certificates and passwords at hand
   pgturnstile check --json | jq -r '.findings[] | \"\\(.file):\\(.line) \\(.message)\"'
 
@@ -48,9 +49,9 @@ pub struct Args {
     /// The policy file, instead of the one that the configuration names.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Definitions of a target, as `pg_dump --schema-only` writes them: the labels are held against its columns.
-    #[arg(long, value_name = "FILE")]
-    catalog: Option<PathBuf>,
+    /// Definitions of a target: the labels are held against its columns.
+    #[command(flatten)]
+    catalog: CatalogSource,
     /// Do not look at the files that the configuration names.
     #[arg(long)]
     skip_files: bool,
@@ -122,8 +123,8 @@ impl Checked {
             (Some(config), None, Some(path)) => findings.extend(against_broken_policy(config, path)),
             (Some(_), None, None) | (None, _, _) => {}
         }
-        if let (Some(catalog), Some(policy)) = (&args.catalog, &policy) {
-            findings.extend(against_catalog(catalog, policy));
+        if let (Some(catalog), Some(policy)) = (args.catalog.read(), &policy) {
+            findings.extend(against_catalog(&args.catalog.name(), catalog, policy));
         }
         Self { config, policy, findings }
     }
@@ -131,10 +132,10 @@ impl Checked {
 
 /// What a gateway would say of the labels on a target with these definitions. A label that matches nothing here may be meant
 /// for another target.
-fn against_catalog(path: &Path, policy: &Policy) -> Vec<Diagnostic> {
-    let catalog = match read_catalog(Some(path)) {
+fn against_catalog(name: &str, catalog: Result<Definitions, String>, policy: &Policy) -> Vec<Diagnostic> {
+    let catalog = match catalog {
         Ok(catalog) => catalog,
-        Err(fault) => return vec![Diagnostic::of_file(path.display().to_string(), fault)],
+        Err(fault) => return vec![Diagnostic::of_file(name, fault)],
     };
     let labelled = Labelled::new(&policy.model().labels, &catalog.snapshot);
     let found = |finding: &Finding| Diagnostic {

@@ -1,7 +1,7 @@
 //! `pgturnstile explain`: what the policy says of a text, and why, with file and line.
 //!
 //! Owns: its arguments and output, and the reading of policy, claims and fixture that `test` shares. It judges nothing
-//! itself and opens no socket: the same parser, resolution and judgement as a session's, on the parser's own stack.
+//! itself and sends the text nowhere: the same parser, resolution and judgement as a session's, on the parser's own stack.
 
 mod each;
 
@@ -20,10 +20,40 @@ use serde_json::{Map, Value};
 
 use crate::config::{Config, Files};
 
-use super::{Exit, Out};
+use super::{Exit, Out, source};
 
 /// Longest file of claims, bytes: a token has at most 64 KiB.
 const CLAIMS_BYTES_MAX: u64 = 1 << 20;
+
+/// Where the catalog comes from.
+#[derive(Debug, clap::Args)]
+pub(super) struct CatalogSource {
+    /// SQL file that makes the catalog, as `pg_dump --schema-only` writes it.
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// Read the catalog from this database instead: postgresql://user@host:port/database?sslmode=…; the password from PGPASSWORD.
+    #[arg(long, value_name = "URL", conflicts_with = "catalog")]
+    dsn: Option<String>,
+}
+
+impl CatalogSource {
+    /// The catalog; `None` where none was named.
+    pub(super) fn read(&self) -> Option<Result<Definitions, String>> {
+        match (&self.catalog, &self.dsn) {
+            (Some(path), _) => Some(read_catalog(Some(path))),
+            (None, Some(dsn)) => {
+                let snapshot = source::snapshot(dsn);
+                Some(snapshot.map(|snapshot| Definitions { snapshot, notes: Vec::new() }))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// What it is called in findings.
+    pub(super) fn name(&self) -> String {
+        self.catalog.as_ref().map_or_else(|| "--dsn".to_owned(), |path| path.display().to_string())
+    }
+}
 
 /// Where the policy comes from.
 #[derive(Debug, clap::Args)]
@@ -43,8 +73,8 @@ pub struct Source {
 Say what the policy makes of a text, and why: every atom of every statement, the permit that opens it or the rule that \
 stands against it, with file and line.
 
-Nothing is sent anywhere. Names are resolved by a fixture, a SQL file of CREATE statements; without one, every relation is \
-unknown.
+The text is sent nowhere. Names are resolved by a fixture, a SQL file of CREATE statements, or by the catalog of a database \
+that --dsn names; without one, every relation is unknown.
 
 With --each, many texts are judged in one run, each by itself: one JSON value a line, either the text as a string or \
 { \"sql\": TEXT, \"in_transaction\": true }. One line a text comes back, in the same order; with --json it is one object, \
@@ -77,9 +107,8 @@ pub struct Args {
     /// Name of the target.
     #[arg(long, value_name = "NAME")]
     target: String,
-    /// SQL file that makes the catalog.
-    #[arg(long, value_name = "FILE")]
-    catalog: Option<PathBuf>,
+    #[command(flatten)]
+    catalog: CatalogSource,
     /// User name of the connection: chooses among several access entries by id.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -197,7 +226,7 @@ pub(super) fn read_catalog(path: Option<&Path>) -> Result<Definitions, String> {
     Definitions::from_text(&text, path).map_err(|fault| fault.to_string())
 }
 
-fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
+pub(super) fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
     let refuse = |fault: &dyn std::fmt::Display| format!("{}: cannot be read: {fault}", path.display());
     let file = std::fs::File::open(path).map_err(|fault| refuse(&fault))?;
     let mut text = String::new();
@@ -226,7 +255,13 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     let prepared = read_claims(&args.who).and_then(|claims| {
         let principal = fixture::principal(&claims, &loaded.issuers)
             .map_err(|fault| format!("{}: {fault}", args.who.display()))?;
-        Ok((principal, read_catalog(args.catalog.as_deref())?))
+        let given = args.catalog.read();
+        let notes = given
+            .is_none()
+            .then(|| "no --catalog: every relation outside the system's schemas is unknown".to_owned());
+        let mut catalog = given.unwrap_or_else(|| read_catalog(None))?;
+        catalog.notes.extend(notes);
+        Ok((principal, catalog))
     });
     let (principal, catalog) = match prepared {
         Ok(prepared) => prepared,
@@ -249,10 +284,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         now_s: now_s(),
         limits: loaded.limits(&args.target),
     };
-    let mut notes = catalog.notes.clone();
-    if args.catalog.is_none() {
-        notes.push("no --catalog: every relation outside the system's schemas is unknown".into());
-    }
+    let notes = catalog.notes.clone();
     if let Some(path) = &args.each {
         return each::run(path, &bench, &notes, args.json, out);
     }

@@ -13,7 +13,9 @@ pub mod evidence_show;
 pub mod explain;
 pub mod log;
 pub mod out;
+pub mod scan;
 pub mod serve;
+mod source;
 pub mod test;
 pub mod token;
 pub mod top;
@@ -40,6 +42,7 @@ Examples:
   pgturnstile check                            every error of both files, with file and line
   pgturnstile check --json | jq '.findings[]'  the same for programs
   pgturnstile test                             the tests that stand in the policy
+  pgturnstile scan --target crm                columns that hold personal data and bear no label
   pgturnstile top                              the live sessions of a running gateway
   pgturnstile verify evidence                  prove a folder of evidence, without the gateway
   pgturnstile evidence show evidence           read it
@@ -82,6 +85,8 @@ enum Command {
     DevIdp(dev_idp::Args),
     /// Say what the policy makes of a text, and why, with file and line; nothing is sent anywhere.
     Explain(explain::Args),
+    /// Sample a database, read-only: what is sensitive, and which labels it lacks; never a value.
+    Scan(scan::Args),
     /// Run the policy's own tests, offline.
     Test(test::Args),
     /// Show the live sessions of a running gateway.
@@ -107,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args, &mut out),
         Command::DevIdp(args) => dev_idp::run(&args, &mut out),
         Command::Explain(args) => explain::run(&args, &mut out),
+        Command::Scan(args) => scan::run(&args, &mut out),
         Command::Test(args) => test::run(&args, &mut out),
         Command::Token(args) => token::run(&args, &mut out),
         Command::Top(args) => top::run(&args, &mut out),

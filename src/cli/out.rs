@@ -132,6 +132,34 @@ impl Write for Out<'_> {
     }
 }
 
+/// A table for the eye, as wide as what stands in it: titles, each with whether its column stands to the right, and rows of
+/// cells that are safe to print.
+pub fn aligned(titles: &[(&str, bool)], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
+    let head = titles.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let width =
+        |place: usize| rows.iter().filter_map(|row| Some(row.get(place)?.chars().count())).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..titles.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let mut line = String::new();
+        for ((cell, (_, right)), width) in row.iter().zip(titles).zip(&widths) {
+            let cell = if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+            line.push_str(&cell);
+            line.push_str("  ");
+        }
+        line.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The first characters of a text, with a mark where there are more.
+pub fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};

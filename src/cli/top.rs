@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
+use super::out::{aligned, shortened};
 use super::{Exit, Out};
 use crate::config::{Config, Files};
 use crate::evidence::describe::escaped;
@@ -303,35 +304,11 @@ const COLUMNS: [Column; 13] = [
 
 /// The table, as wide as what stands in it.
 fn table(sessions: &[Session]) -> Vec<String> {
-    let cells: Vec<Vec<String>> = COLUMNS
-        .iter()
-        .map(|column| {
-            let shown =
-                sessions.iter().map(|session| shortened(&escaped(&(column.shows)(session)), column.most));
-            std::iter::once(column.title.to_owned()).chain(shown).collect()
-        })
-        .collect();
-    let widths: Vec<usize> =
-        cells.iter().map(|cells| cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
-    (0..=sessions.len())
-        .map(|row| {
-            let mut line = String::new();
-            for ((column, cells), width) in COLUMNS.iter().zip(&cells).zip(&widths) {
-                let cell = cells.get(row).map_or("", String::as_str);
-                let cell = if column.right { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
-                line.push_str(&cell);
-                line.push_str("  ");
-            }
-            line.trim_end().to_owned()
-        })
-        .collect()
-}
-
-fn shortened(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
-        None => text.to_owned(),
-    }
+    let titles = COLUMNS.iter().map(|column| (column.title, column.right)).collect::<Vec<_>>();
+    let rows = sessions.iter().map(|session| {
+        COLUMNS.iter().map(|column| shortened(&escaped(&(column.shows)(session)), column.most)).collect()
+    });
+    aligned(&titles, rows)
 }
 
 /// As people say it: two units at most.

@@ -140,7 +140,9 @@ pub struct Origin {
     pub statement_bytes_max: usize,
 }
 
-fn settings(target: &config::Target) -> TargetSettings {
+/// How a target of the file is dialled.
+#[must_use]
+pub fn settings(target: &config::Target) -> TargetSettings {
     let (mode, ca, name) = match &target.tls {
         TargetTls::Disable => (TlsMode::Disable, Vec::new(), None),
         TargetTls::Require => (TlsMode::Require, Vec::new(), None),

@@ -226,7 +226,7 @@ const HAZARDS: &str = r"SELECT t.tgrelid,
   CASE WHEN t.tgtype::pg_catalog.int4 & 4 > 0 THEN 2 ELSE 0 END + CASE WHEN t.tgtype::pg_catalog.int4 & 16 > 0 THEN 4 ELSE 0 END
   + CASE WHEN t.tgtype::pg_catalog.int4 & 8 > 0 THEN 8 ELSE 0 END + CASE WHEN t.tgtype::pg_catalog.int4 & 32 > 0 THEN 16 ELSE 0 END
   + CASE WHEN t.tgdeferrable THEN 64 ELSE 0 END,
-  pg_catalog.format('has trigger %I → %I.%I()', t.tgname, n.nspname, p.proname)
+  pg_catalog.format('has trigger %I, which runs %I.%I()', t.tgname, n.nspname, p.proname)
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE NOT (p.oid < 16384 AND (p.proname LIKE 'RI\_FKey\_%' OR p.proname = 'unique_key_recheck'))
@@ -336,3 +336,15 @@ UNION ALL SELECT 'x', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 <<
 UNION ALL SELECT 'z', count(*), bit_xor(pg_catalog.hashint8extended(s.objoid::int8 << 32 | s.xmin::text::int8, s.objsubid)) FROM pg_catalog.pg_seclabel s WHERE s.objsubid > 0 AND s.provider = 'anon'
 UNION ALL SELECT 'Z', count(*), bit_xor(pg_catalog.hashint8extended(d.objoid::int8 << 32 | d.xmin::text::int8, d.objsubid)) FROM pg_catalog.pg_description d WHERE d.objoid >= 16384 AND d.objsubid > 0 AND pg_catalog.strpos(d.description, 'pgturnstile:') > 0
 ) s";
+
+#[cfg(test)]
+mod tests {
+    /// A server whose database has another encoding than UTF-8 would refuse what it cannot spell.
+    #[test]
+    fn every_query_is_ascii() {
+        let queries = super::QUERIES.iter().map(|query| query.sql);
+        assert!(
+            queries.chain([super::OPEN, super::GREET, super::CLOSE, super::FINGERPRINT]).all(str::is_ascii)
+        );
+    }
+}

@@ -251,7 +251,7 @@ impl Look<'_> {
 }
 
 /// The bytes that hexadecimal digits spell; a digit without its partner, and what is none, is left out.
-fn unhex(digits: &[u8]) -> Vec<u8> {
+pub fn unhex(digits: &[u8]) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
