@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections import Counter
 
-from . import compare, probe, proven, regress, report, runs, sources
+from . import compare, explained, probe, proven, regress, report, runs, sources
 from .tap import Tap
 
 # Command tags of what changes nothing that outlives the session's transaction, and of its own housekeeping.
@@ -36,21 +35,6 @@ def arguments(words):
     parser.add_argument("--json", action="store_true", help="print one JSON object with every disagreement")
     parser.add_argument("--write", action="store_true", help="put the table into tests/README.md")
     return parser.parse_args(words)
-
-
-def judged(world: runs.World, texts: list[dict], policy: str) -> list[dict]:
-    """What `explain --each` says of every text."""
-    claims = world.folder / "claims.json"
-    claims.write_text(json.dumps({"issuer": "dev", "claims": {"sub": "regress-7", "groups": ["regress"]}}))
-    each = world.folder / "texts.jsonl"
-    each.write_text("".join(json.dumps(text) + "\n" for text in texts))
-    command = [runs.harness.binary(), "explain", "--each", each, "--as", claims, "--target", "regression", "--json",
-               "--policy", runs.HERE / "fixtures" / policy]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    if done.returncode not in (0, 1) or len(answers) != len(texts):
-        raise sources.Missing(f"explain --each ended with {done.returncode} behind {len(answers)} of {len(texts)} texts: {done.stderr[-800:]}")
-    return answers
 
 
 def names(answer: dict) -> set[str]:
@@ -155,7 +139,7 @@ def answer(world: runs.World, tests: list[str], gate: runs.Run, run: runs.Run) -
     proof, misfits = proven.join(gate, tests, gate.gateway)
     items = items_of(run, tests, proof)
     texts = [{"sql": item["exchange"].text, "in_transaction": item["exchange"].before != "I"} for item in items]
-    reading, writing = judged(world, texts, "policy-read.toml"), judged(world, texts, "policy-write.toml")
+    reading, writing = (explained.each(world.folder, texts, runs.HERE / "fixtures" / f"policy-{mode}.toml") for mode in ("read", "write"))
     found, counts, asked, known = [], Counter(), Counter(), compare.rules("lock", "write")
     for item, as_reader, as_writer in zip(items, reading, writing):
         verdict = item["exchange"].verdict or probe.Verdict("not asked")
