@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use pgturnstile::evidence::{
     describe::{describe, escaped, is_deceptive},
     format::{self, RecordHeader, RecordView, SegmentHeader},
-    read::{EachRecord, Position, Walk, scan_tail, walk_segment},
+    read::{EachRecord, Position, Source, Walk, scan_tail, walk_segment},
     record,
 };
 
@@ -40,6 +40,8 @@ impl Read for Drip<'_> {
         Ok(take)
     }
 }
+
+impl Source for Drip<'_> {}
 
 fn walk(segment: &[u8], most: usize) -> (Walk, usize) {
     let mut records = 0;

@@ -91,6 +91,8 @@ impl io::Read for Sequential<'_> {
     }
 }
 
+impl super::read::Source for Sequential<'_> {}
+
 /// The real thing. Holds the directory's lock as long as it lives.
 #[derive(Debug)]
 pub struct Directory {

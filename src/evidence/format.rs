@@ -353,6 +353,7 @@ pub fn carried_stream(record: &[u8]) -> [u8; 16] {
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'b> {
     bytes: &'b [u8],
+    payload_checked: bool,
 }
 
 impl<'b> RecordView<'b> {
@@ -378,7 +379,17 @@ impl<'b> RecordView<'b> {
         if u16_at(bytes, 54) & !FLAGS_KNOWN != 0 {
             return Err(Flaw::Flags(u16_at(bytes, 54)));
         }
-        Ok(RecordView { bytes })
+        Ok(RecordView { bytes, payload_checked: false })
+    }
+
+    /// The same frame once more, behind a [`RecordView::parse`] and a check of its payload that found nothing.
+    pub(super) fn checked(bytes: &'b [u8]) -> RecordView<'b> {
+        RecordView { bytes, payload_checked: true }
+    }
+
+    /// Whether its payload is known to be one of its kind.
+    pub(super) fn payload_is_checked(&self) -> bool {
+        self.payload_checked
     }
 
     /// Its global sequence.

@@ -82,3 +82,5 @@ pub const CLOCK_LOOK_MS: u64 = 1_000;
 pub const CLOCK_STEP_MS: u64 = 100;
 /// Ends of blocks that the verifier remembers to judge the next checkpoint in the log by: the writer never lags so far.
 pub const BLOCK_ENDS_KEPT: usize = 1 << 18;
+/// Bytes of a segment that one thread of a verification checks at a time.
+pub const PIECE_BYTES: usize = 2 << 20;

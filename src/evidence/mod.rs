@@ -5,9 +5,10 @@
 //! says durable only behind an `fdatasync` that succeeded; nothing sensitive is written (texts with literals lifted, keyed
 //! digests of the rest). Fails closed: a write or sync that fails stops evidence for everybody, for good.
 //!
-//! Two halves. `chain`, `format`, `record`, `read`, `verify`, `describe` compile with std, blake3 and rkyv alone (README
-//! decision 17). `ring`, `session`, `recent`, `writer`, `siblings`, `log`,
-//! `disk`, `recover`, `keys`, `figures` make the evidence.
+//! Two halves. `ahead`, `chain`, `checkpoint`, `describe`, `diagnose`, `format`, `note`, `read`, `record`, `signed`, `streams`,
+//! `verify` compile with std, blake3, rkyv and pure code for signatures alone (README decision 17). `anchor`, `clock`, `head`,
+//! `held`, `ring`, `session`, `state`, `recent`, `writer`, `siblings`, `log`, `disk`, `recover`, `keys`, `figures` make the
+//! evidence.
 
 pub mod chain;
 pub mod checkpoint;
@@ -22,6 +23,7 @@ pub mod read;
 pub mod record;
 pub mod verify;
 
+mod ahead;
 mod anchor;
 mod clock;
 mod diagnose;

@@ -134,9 +134,21 @@ impl<F: FnMut(Position, &RecordView<'_>) -> Result<(), Flaw>> Observer for EachR
     fn end(&mut self, _: ChainEnd) {}
 }
 
+/// Bytes of a segment, front to back.
+pub trait Source: Read {
+    /// Every record that ends at or before this offset has been found sound, hash and payload, by somebody who read ahead.
+    fn checked_until(&self) -> u64 {
+        0
+    }
+}
+
+impl Source for std::fs::File {}
+
+impl Source for &[u8] {}
+
 /// Reads frames from a source into one aligned buffer.
 struct Frames<'r> {
-    source: &'r mut dyn Read,
+    source: &'r mut dyn Source,
     buffer: AlignedVec<16>,
     start: usize,
     filled: usize,
@@ -144,7 +156,7 @@ struct Frames<'r> {
 }
 
 impl<'r> Frames<'r> {
-    fn new(source: &'r mut dyn Read) -> Frames<'r> {
+    fn new(source: &'r mut dyn Source) -> Frames<'r> {
         let mut buffer = AlignedVec::new();
         buffer.resize(READ_BUFFER_BYTES, 0);
         Frames { source, buffer, start: 0, filled: 0, offset: 0 }
@@ -175,6 +187,11 @@ impl<'r> Frames<'r> {
 
     fn bytes(&self, length: usize) -> &[u8] {
         &self.buffer[self.start..self.start + length]
+    }
+
+    /// Whether the next record, of this length, was found sound by who read ahead.
+    fn is_checked(&self, length: usize) -> bool {
+        self.offset + length as u64 <= self.source.checked_until()
     }
 
     fn consume(&mut self, length: usize) {
@@ -209,7 +226,7 @@ impl<'r> Frames<'r> {
 /// Walks one segment. `expected` is what the segment before left; without it the header is taken at its word.
 /// `Err` only where the source cannot be read.
 pub fn walk_segment(
-    source: &mut dyn Read,
+    source: &mut dyn Source,
     index: u64,
     expected: Option<&Expected>,
     observer: &mut dyn Observer,
@@ -286,7 +303,16 @@ fn walk_frames(
             Ok(None) => return Ok(()),
             Ok(Some(_)) if walk.trailer.is_some() => Err(Flaw::BehindEnd),
             Ok(Some((frame, length))) => {
-                take_frame(frame, frames.bytes(length), position, walk, observer).map(|()| (frame, length))
+                let bytes = frames.bytes(length);
+                match frame {
+                    Frame::Record => {
+                        let checked = frames.is_checked(length);
+                        take_record(bytes, checked, position, walk, observer)
+                    }
+                    Frame::Seal => take_seal(bytes, position, walk),
+                    Frame::Trailer => take_trailer(bytes, position, walk),
+                }
+                .map(|()| (frame, length))
             }
             Err(flaw) => Err(flaw),
         };
@@ -306,65 +332,67 @@ fn walk_frames(
     }
 }
 
-/// Checks one frame and moves the walk behind it.
-fn take_frame(
-    frame: Frame,
+/// Checks a record and moves the walk behind it.
+fn take_record(
     bytes: &[u8],
+    checked: bool,
     position: Position,
     walk: &mut Walk,
     observer: &mut dyn Observer,
 ) -> Result<(), Flaw> {
-    match frame {
-        Frame::Record => {
-            let record = RecordView::parse(bytes)?;
-            if record.sequence() != position.sequence {
-                return Err(Flaw::Sequence {
-                    frame: "a record",
-                    claimed: record.sequence(),
-                    expected: position.sequence,
-                });
-            }
-            observer.record(position, &record)?;
-            walk.chain.push(&record.hash());
-            walk.open_bytes += bytes.len();
-        }
-        Frame::Seal => {
-            let seal = format::parse_seal(bytes)?;
-            let ours = walk.chain.seal(seal.durable_sequence);
-            if (seal.first_sequence, seal.count) != (ours.first_sequence, ours.count) {
-                return Err(Flaw::Sequence {
-                    frame: "the end of a block",
-                    claimed: seal.first_sequence.saturating_add(u64::from(seal.count)),
-                    expected: position.sequence,
-                });
-            }
-            if seal.previous != ours.previous {
-                return Err(Flaw::Previous);
-            }
-            if seal.value != ours.value {
-                return Err(Flaw::BlockValue);
-            }
-            walk.durable_sequence = walk.durable_sequence.max(seal.durable_sequence);
-            walk.chain.advance(&ours);
-            walk.open_bytes = 0;
-        }
-        Frame::Trailer => {
-            let (trailer, hash) = format::Trailer::parse(bytes)?;
-            let first = walk.header.as_ref().map_or(0, |header| header.first_sequence);
-            if walk.chain.open_records() != 0 {
-                return Err(Flaw::Trailer("it stands inside a block"));
-            }
-            if trailer.value != walk.chain.value() {
-                return Err(Flaw::Trailer("it bears another chain value"));
-            }
-            if (trailer.first_sequence, trailer.first_sequence.saturating_add(trailer.count))
-                != (first, position.sequence)
-            {
-                return Err(Flaw::Trailer("it counts other records"));
-            }
-            walk.trailer = Some(hash);
-        }
+    let record = if checked { RecordView::checked(bytes) } else { RecordView::parse(bytes)? };
+    if record.sequence() != position.sequence {
+        return Err(Flaw::Sequence {
+            frame: "a record",
+            claimed: record.sequence(),
+            expected: position.sequence,
+        });
     }
+    observer.record(position, &record)?;
+    walk.chain.push(&record.hash());
+    walk.open_bytes += bytes.len();
+    Ok(())
+}
+
+/// Checks a block's end and moves the walk behind it.
+fn take_seal(bytes: &[u8], position: Position, walk: &mut Walk) -> Result<(), Flaw> {
+    let seal = format::parse_seal(bytes)?;
+    let ours = walk.chain.seal(seal.durable_sequence);
+    if (seal.first_sequence, seal.count) != (ours.first_sequence, ours.count) {
+        return Err(Flaw::Sequence {
+            frame: "the end of a block",
+            claimed: seal.first_sequence.saturating_add(u64::from(seal.count)),
+            expected: position.sequence,
+        });
+    }
+    if seal.previous != ours.previous {
+        return Err(Flaw::Previous);
+    }
+    if seal.value != ours.value {
+        return Err(Flaw::BlockValue);
+    }
+    walk.durable_sequence = walk.durable_sequence.max(seal.durable_sequence);
+    walk.chain.advance(&ours);
+    walk.open_bytes = 0;
+    Ok(())
+}
+
+/// Checks a segment's end.
+fn take_trailer(bytes: &[u8], position: Position, walk: &mut Walk) -> Result<(), Flaw> {
+    let (trailer, hash) = format::Trailer::parse(bytes)?;
+    let first = walk.header.as_ref().map_or(0, |header| header.first_sequence);
+    if walk.chain.open_records() != 0 {
+        return Err(Flaw::Trailer("it stands inside a block"));
+    }
+    if trailer.value != walk.chain.value() {
+        return Err(Flaw::Trailer("it bears another chain value"));
+    }
+    if (trailer.first_sequence, trailer.first_sequence.saturating_add(trailer.count))
+        != (first, position.sequence)
+    {
+        return Err(Flaw::Trailer("it counts other records"));
+    }
+    walk.trailer = Some(hash);
     Ok(())
 }
 
@@ -375,7 +403,7 @@ pub struct Scan<'r> {
 
 impl<'r> Scan<'r> {
     /// Looks at a whole segment's file.
-    pub fn new(source: &'r mut dyn Read) -> Scan<'r> {
+    pub fn new(source: &'r mut dyn Source) -> Scan<'r> {
         Scan { frames: Frames::new(source) }
     }
 
@@ -415,7 +443,7 @@ pub struct Tail {
 /// Looks at everything behind the last good frame: how much is not zero, and whether a later seal survives that proves
 /// earlier records were durable (then what is missing before it was not torn by a crash). `source` must begin at a
 /// multiple of 16 of the file.
-pub fn scan_tail(source: &mut dyn Read) -> io::Result<Tail> {
+pub fn scan_tail(source: &mut dyn Source) -> io::Result<Tail> {
     let mut tail = Tail::default();
     let mut frames = Frames::new(source);
     loop {

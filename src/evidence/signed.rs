@@ -16,7 +16,7 @@ use super::format::Flaw;
 use super::limits::BLOCK_ENDS_KEPT;
 use super::note::VerifierKey;
 use super::read::ChainEnd;
-use super::record::Payload;
+use super::record::{Kind, Payload};
 
 /// What the one who verifies knows from outside.
 #[derive(Clone, Debug, Default)]
@@ -218,7 +218,12 @@ impl Signed {
         self.ends.push_back((position.sequence, *value));
     }
 
-    /// A sound record.
+    /// Whether [`Signed::take`] wants to see records of this kind.
+    pub(super) fn reads(kind: Kind) -> bool {
+        matches!(kind, Kind::GatewayStarted | Kind::Checkpoint | Kind::KeyRotated)
+    }
+
+    /// A sound record; only those of [`Signed::reads`] say anything here.
     pub(super) fn take(&mut self, payload: &Payload<'_>) -> Result<(), Flaw> {
         match payload {
             Payload::GatewayStarted(_) => {

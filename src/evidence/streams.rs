@@ -10,7 +10,7 @@ use super::format::{
     FLAG_CLOSES, FLAG_EXPECTS, FLAG_OPENS, FLAG_SETTLES, Flaw, REFERS_TO_NONE, RecordHeader, RecordView,
 };
 use super::read::Position;
-use super::record::{Kind, Payload};
+use super::record::Kind;
 use super::verify::OpenSession;
 
 /// One stream on the way.
@@ -45,13 +45,13 @@ fn order(text: String) -> Flaw {
 }
 
 impl Streams {
-    /// Takes the next sound record of the log, with its checked payload.
+    /// Takes the next sound record of the log; `judged` is, for a statement, the number of its judged text.
     pub(super) fn take(
         &mut self,
         position: Position,
         record: &RecordView<'_>,
         kind: Kind,
-        payload: &Payload<'_>,
+        judged: Option<u64>,
     ) -> Result<(), Flaw> {
         let header = record.header();
         if header.flags & (FLAG_OPENS | FLAG_CLOSES) != kind.flags() {
@@ -74,7 +74,7 @@ impl Streams {
         }
         stream.next += 1;
         stream.answer(&header)?;
-        stream.text(&header, payload)?;
+        stream.text(&header, kind, judged)?;
         if header.flags & FLAG_CLOSES != 0 {
             self.closed(&header)?;
         }
@@ -150,42 +150,18 @@ impl Streams {
 
 impl Stream {
     /// Notes a judged text, and holds a statement to one that stands before it.
-    fn text(&mut self, header: &RecordHeader, payload: &Payload<'_>) -> Result<(), Flaw> {
-        match payload {
-            Payload::JudgedText(_) => {
-                self.texts.insert(header.stream_sequence);
-            }
-            Payload::Statement(statement) if !self.texts.contains(&statement.judged.to_native()) => {
-                return Err(order(format!(
-                    "statement {} of session {} points to record {}, which holds no judged text",
-                    header.stream_sequence,
-                    hex(&header.stream),
-                    statement.judged
-                )));
-            }
-            Payload::Statement(_)
-            | Payload::GatewayStarted(_)
-            | Payload::GatewayStopped(_)
-            | Payload::DocumentLoaded(_)
-            | Payload::Recovered(_)
-            | Payload::Checkpoint(_)
-            | Payload::KeyRotated(_)
-            | Payload::Clock(_)
-            | Payload::SessionOpened(_)
-            | Payload::Authenticated(_)
-            | Payload::AuthenticationDenied(_)
-            | Payload::TargetChosen(_)
-            | Payload::StatementResult(_)
-            | Payload::Refusal(_)
-            | Payload::CancelRequested(_)
-            | Payload::Masked(_)
-            | Payload::Proxied(_)
-            | Payload::Routed(_)
-            | Payload::SettingMoved(_)
-            | Payload::ProtocolViolation(_)
-            | Payload::SessionClosed(_) => {}
+    fn text(&mut self, header: &RecordHeader, kind: Kind, judged: Option<u64>) -> Result<(), Flaw> {
+        if kind == Kind::JudgedText {
+            self.texts.insert(header.stream_sequence);
         }
-        Ok(())
+        match judged {
+            Some(judged) if !self.texts.contains(&judged) => Err(order(format!(
+                "statement {} of session {} points to record {judged}, which holds no judged text",
+                header.stream_sequence,
+                hex(&header.stream)
+            ))),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Notes what a record expects and what it answers.

@@ -317,8 +317,8 @@ impl Entry<'_> {
     }
 }
 
-/// The checked payload of a record.
-pub fn payload<'b>(record: &RecordView<'b>) -> Result<(Kind, Payload<'b>), Flaw> {
+/// The kind of a record.
+pub fn kind(record: &RecordView<'_>) -> Result<Kind, Flaw> {
     let header = record.header();
     let Some(kind) = Kind::from_code(header.kind) else {
         return Err(Flaw::Payload(format!("kind {} is not known to this program", header.kind)));
@@ -330,6 +330,12 @@ pub fn payload<'b>(record: &RecordView<'b>) -> Result<(Kind, Payload<'b>), Flaw>
             kind.name()
         )));
     }
+    Ok(kind)
+}
+
+/// The checked payload of a record.
+pub fn payload<'b>(record: &RecordView<'b>) -> Result<(Kind, Payload<'b>), Flaw> {
+    let kind = kind(record)?;
     let payload = Payload::access(kind, record.payload())
         .map_err(|_: Failure| Flaw::Payload(format!("the payload is no {}", kind.name())))?;
     Ok((kind, payload))

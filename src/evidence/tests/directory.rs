@@ -5,7 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::samples;
-use crate::evidence::read::{Bad, segment_name};
+use super::simulated::Dice;
+use crate::evidence::limits::PIECE_BYTES;
+use crate::evidence::read::{Bad, segment_name, walk_segment};
 use crate::evidence::record::{How, Kind};
 use crate::evidence::verify::{Report, verify};
 use crate::evidence::{Evidence, Lane, OpenError, Run, Settings, open};
@@ -142,6 +144,38 @@ fn a_flipped_byte_anywhere_is_found_and_named() {
         let record = starts.iter().rev().find(|start| **start <= at).unwrap();
         assert!(position.offset >= *record, "byte {at} was named at {}, record at {record}", position.offset);
         file.write_all_at(&[*byte], at).unwrap();
+    }
+    assert!(check(directory.path()).sound());
+}
+
+#[test]
+fn what_is_checked_ahead_is_found_where_a_walk_alone_finds_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings { segment_bytes: 64 << 20, ..settings(directory.path()) };
+    block_on(async {
+        let (evidence, lanes) = open(&settings, &run(), &KEY, 1).unwrap();
+        for number in 0..60 {
+            let mark =
+                samples::session(evidence.session(&lanes[0], [number + 1; 16]), 300, How::QUEUED).await;
+            lanes[0].until_durable(mark).await.unwrap();
+        }
+        evidence.stop("test").await.unwrap();
+    });
+    let path = directory.path().join(segment_name(0));
+    let content = fs::read(&path).unwrap();
+    // Several pieces, and frames that the end of one cuts.
+    assert!(content.len() > 3 * PIECE_BYTES, "{} bytes", content.len());
+    assert!(check(directory.path()).sound());
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let mut dice = Dice(5);
+    for _ in 0..30 {
+        let at = dice.below(content.len() as u64);
+        let byte = content[usize::try_from(at).unwrap()];
+        file.write_all_at(&[byte ^ 0x21], at).unwrap();
+        let alone = walk_segment(&mut fs::File::open(&path).unwrap(), 0, None, &mut ()).unwrap();
+        // A session's own order is no matter of the walk: a flipped byte is found before it.
+        assert_eq!(check(directory.path()).bad, alone.bad, "byte {at}");
+        file.write_all_at(&[byte], at).unwrap();
     }
     assert!(check(directory.path()).sound());
 }

@@ -394,6 +394,7 @@ pub(super) fn told(directory: &Path) -> String {
 fn the_reader_needs_no_runtime_no_tls_and_no_parser() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/evidence");
     let reader = [
+        "ahead",
         "chain",
         "checkpoint",
         "describe",
