@@ -176,11 +176,19 @@ impl Account {
         self.tally.allowed(decision.facts.statements.iter().map(|statement| statement.class));
     }
 
-    /// Records a Parse that passes. It runs nothing, so nothing waits for it.
-    pub async fn parse(&mut self, decision: &Decision, name: &[u8], text: &[u8]) -> Result<u64, Unrecorded> {
+    /// Records a Parse that passes.
+    pub async fn parse(
+        &mut self,
+        decision: &Decision,
+        name: &[u8],
+        text: &[u8],
+    ) -> Result<(u64, Option<Mark>), Unrecorded> {
         let name = named(decision, name);
         let statement = self.allowed(decision, Protocol::Parse, &name, "", text);
-        Ok(self.append(statement, How::QUEUED).await?.stream_sequence)
+        // Its Bind is what waits for the disk, unless analysis alone may run code.
+        let how = if decision.runs_at_analysis { self.how() } else { How::QUEUED };
+        let mark = self.append(statement, how).await?;
+        Ok((mark.stream_sequence, self.gate(mark).filter(|_| decision.runs_at_analysis)))
     }
 
     /// Records a Bind that passes: from here on the statement may run.

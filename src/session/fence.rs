@@ -12,12 +12,12 @@
 //!
 //! A *full* fence lets nothing through but its own portal. A *relaxed* one stands behind a statement whose relations run code
 //! (triggers, views, rules, defaults): that code may have moved a name, the role or another guarded setting, and may move it
-//! back before anybody reads it. The same statement may come again, so that a batch fills a table that has triggers, and the
-//! transaction may end; nothing else follows in the batch.
+//! back before anybody reads it. The same write may come again, so that a batch fills a table that has triggers, and the
+//! transaction may end; nothing else follows in the batch. A Parse raises one too, where analysis alone may run code.
 
 use std::sync::Arc;
 
-use pgturnstile_rules::class::Class;
+use pgturnstile_rules::resolve::same_rows;
 use pgturnstile_rules::statement::facts::TextFacts;
 
 use super::denial::{self, Refusal};
@@ -31,7 +31,7 @@ pub(super) struct Fence {
     pub(super) kind: FenceKind,
     /// Record of the statement that raised it: its own Bind, once, and Execute may follow.
     pub(super) own: u64,
-    /// What its text says: the same text may come again, so that a batch fills a table that has triggers.
+    /// What its text says: a write may come again, so that a batch fills a table that has triggers.
     pub(super) own_facts: Option<Arc<TextFacts>>,
     /// That Bind was forwarded.
     pub(super) bound: bool,
@@ -51,9 +51,16 @@ impl Fence {
         }
     }
 
-    /// Behind a Parse that may run code itself: only its own Bind may follow.
-    pub(super) fn of_parse(facts: Arc<TextFacts>, own: u64) -> Self {
-        Self { kind: FenceKind::Full, own, own_facts: Some(facts), bound: false, closed: false }
+    /// Behind a Parse, or a Describe that has the text analysed anew, that may run code itself. Behind a full one only its own
+    /// Bind may follow.
+    pub(super) fn of_analysis(decision: &Decision, own: u64) -> Self {
+        Self {
+            kind: decision.fence,
+            own,
+            own_facts: Some(Arc::clone(&decision.facts)),
+            bound: false,
+            closed: false,
+        }
     }
 
     /// Stands while owed guards are read, behind no statement of its own.
@@ -89,17 +96,24 @@ impl Relay {
         })
     }
 
-    /// Whether a judged text may follow behind a relaxed fence: what only ends or divides the transaction, and what is no
-    /// more than the fence's own statement again. It may be planned and run as another role by then, and so it was the first
-    /// time; a relation that the moved path would make another of is refused.
+    /// Whether a judged text may follow behind a relaxed fence: what only ends or divides the transaction, and the fence's own
+    /// write again, where nothing that was moved meanwhile could make another thing of it.
     pub(super) fn relaxed_fence_admits(&self, decision: &Decision) -> bool {
         let Some(fence) = self.gate.fence.as_ref().filter(|fence| fence.kind == FenceKind::Relaxed) else {
             return true;
         };
-        let again =
-            |own: &Arc<TextFacts>| Arc::ptr_eq(own, &decision.facts) || same_insert(own, &decision.facts);
+        // Facts are remembered by exact text. Digests would not do: two PREPAREs of one text share it, and not what they carry.
+        let again = |own: &Arc<TextFacts>| {
+            Arc::ptr_eq(own, &decision.facts) || same_rows(&own.lifted, &decision.facts.lifted)
+        };
         decision.only_controls_transaction()
-            || !decision.mistakable && fence.own_facts.as_ref().is_some_and(again)
+            || decision.repeatable && fence.own_facts.as_ref().is_some_and(again)
+    }
+
+    /// As [`Self::relaxed_fence_admits`]; and the Bind that belongs to the Parse that raised it.
+    pub(super) fn relaxed_fence_admits_bind(&self, statement: &Prepared, decision: &Decision) -> bool {
+        self.gate.fence.as_ref().is_some_and(|fence| fence.own == statement.record && !fence.bound)
+            || self.relaxed_fence_admits(decision)
     }
 
     /// A portal was planned at its Bind, and yet it runs as whoever the code before has made the session: another one than
@@ -144,22 +158,6 @@ pub(super) fn behind_code() -> Refusal {
          runs (a trigger, rule, view or default runs code of the database's users), with no ReadyForQuery between them. \
          Next: end the batch with Sync behind such a statement",
     )
-}
-
-/// Whether both put rows into the same table in the same way: drivers spell a batch of rows as texts of several lengths. The
-/// facts hold every name of a text.
-fn same_insert(one: &TextFacts, other: &TextFacts) -> bool {
-    let ([one], [other]) = (one.statements.as_slice(), other.statements.as_slice()) else { return false };
-    one.class == Class::WriteInsert
-        && other.class == Class::WriteInsert
-        && one.acts == other.acts
-        && one.relations == other.relations
-        && one.functions == other.functions
-        && one.operators == other.operators
-        && one.types == other.types
-        && one.attributes == other.attributes
-        && one.settings == other.settings
-        && one.flags == other.flags
 }
 
 /// With the SQLSTATE that the server gives to every statement in a failed transaction: drivers know it.

@@ -19,7 +19,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use pgturnstile_proto::frontend::{self, Message, ObjectKind};
+use pgturnstile_proto::frontend::{self, Message};
 use pgturnstile_proto::{FrontendTag, backend::TransactionStatus, encode};
 
 use super::account::Unrecorded;
@@ -306,28 +306,27 @@ impl Relay {
             return self.refuse(len, Stand::Extended, too_many_names(), Some(decision)).await;
         }
         let name: Box<[u8]> = parse.name().into();
-        let record = match self.account.parse(&decision, &name, parse.text()).await {
-            Ok(record) => record,
+        let (record, mark) = match self.account.parse(&decision, &name, parse.text()).await {
+            Ok(taken) => taken,
             Err(Unrecorded::Refused(refusal)) => {
                 return self.refuse(len, Stand::Extended, refusal, Some(decision)).await;
             }
             Err(Unrecorded::Ended(end)) => return Err(end),
         };
-        let full = decision.fence == FenceKind::Full;
-        let facts = Arc::clone(&decision.facts);
+        let runs = decision.fence == FenceKind::Full || decision.runs_at_analysis;
+        let fence =
+            (runs && decision.fence != FenceKind::None).then(|| Fence::of_analysis(&decision, record));
         let prepared = Arc::new(self.names.prepared(decision, record));
         // A server that still has the name denies the Parse, and the change is undone; code of the database's users may
         // have dropped it meanwhile, and then the server runs this text under it.
         let undo = Some(self.names.set_statement(&name, Some(Arc::clone(&prepared)), self.batch));
-        if full {
+        if let Some(fence) = fence {
             // Even parse analysis may run code: input functions of types and domains on constants.
             self.names.moved();
-            self.gate.fence.get_or_insert(Fence::of_parse(facts, record));
+            self.gate.fence.get_or_insert(fence);
         }
         self.gate.batch_open = true;
-        self.up.pass(len);
-        self.queue.push_back(Expectation::Parse { undo });
-        Ok(Step::Done)
+        self.release(len, mark, false, Expectation::Parse { undo })
     }
 
     async fn on_bind(&mut self, len: usize) -> Result<Step, End> {
@@ -370,7 +369,7 @@ impl Relay {
                 }
                 Verdict::Allow(decision) => decision,
             };
-        if !self.relaxed_fence_admits(&decision) {
+        if !self.relaxed_fence_admits_bind(&statement, &decision) {
             return self.refuse(len, Stand::Extended, behind_code(), Some(decision)).await;
         }
         if self.gate.guard_read_owed && !decision.only_controls_transaction() {
@@ -446,60 +445,6 @@ impl Relay {
         self.gate.batch_open = true;
         self.up.pass(len);
         self.queue.push_back(Expectation::Execute(run));
-        Ok(Step::Done)
-    }
-
-    async fn on_describe(&mut self, len: usize) -> Result<Step, End> {
-        let frame = self.up.unscanned().get(..len).unwrap_or_default();
-        let Message::Describe(describe) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))?
-        else {
-            return Err(End::gateway("a Describe frame that is none"));
-        };
-        let statement = describe.kind() == ObjectKind::Statement;
-        if let Some(refusal) = bad_name(describe.name(), "object") {
-            return self.refuse(len, Stand::Extended, refusal, None).await;
-        }
-        let name: Box<[u8]> = describe.name().into();
-        self.gate.batch_open = true;
-        self.up.pass(len);
-        self.queue.push_back(if statement {
-            Expectation::DescribeStatement { parameters_seen: false }
-        } else {
-            let portal = match self.names.portal(&name, self.batch) {
-                Lookup::Known(portal) => Some(portal),
-                Lookup::Absent | Lookup::Pending => None,
-            };
-            Expectation::DescribePortal { portal, ours: false }
-        });
-        Ok(Step::Done)
-    }
-
-    async fn on_close(&mut self, len: usize) -> Result<Step, End> {
-        let frame = self.up.unscanned().get(..len).unwrap_or_default();
-        let Message::Close(close) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))? else {
-            return Err(End::gateway("a Close frame that is none"));
-        };
-        let statement = close.kind() == ObjectKind::Statement;
-        let name: Box<[u8]> = close.name().into();
-        if let Some(refusal) = bad_name(&name, "object") {
-            return self.refuse(len, Stand::Extended, refusal, None).await;
-        }
-        let pending = if statement {
-            matches!(self.names.statement(&name, self.batch), Lookup::Pending)
-        } else {
-            matches!(self.names.portal(&name, self.batch), Lookup::Pending)
-        };
-        if pending {
-            return Ok(Step::Blocked);
-        }
-        let undo = if statement {
-            self.names.set_statement(&name, None, self.batch)
-        } else {
-            self.names.set_portal(&name, None, self.batch)
-        };
-        self.gate.batch_open = true;
-        self.up.pass(len);
-        self.queue.push_back(Expectation::Close { undo: Some(undo) });
         Ok(Step::Done)
     }
 

@@ -76,15 +76,18 @@ pub struct Decision {
     pub proven: bool,
     /// The barrier behind it.
     pub fence: Fence,
-    /// Behind a relaxed barrier of its own it may mean something else when it comes again: it names a relation without its
-    /// schema that several schemas have, or brings in what a name stands for then.
-    pub mistakable: bool,
+    /// Behind a relaxed barrier of its own it may come again ([`pgturnstile_rules::resolve::may_come_again`]).
+    pub repeatable: bool,
+    /// Code may run when its text is only analysed, at Parse.
+    pub runs_at_analysis: bool,
     /// How many statements ask the client for COPY data.
     pub copies_in: usize,
     /// Some statement sends COPY data.
     pub copies_out: bool,
     /// It may change the schema: the catalog is read anew behind it.
     pub changes_catalog: bool,
+    /// Such a change may bring code to a relation.
+    pub brings_code: bool,
     /// It makes temporary objects, which names then mean first.
     pub makes_temporary: bool,
     /// It runs code that may make such.
@@ -173,12 +176,14 @@ impl Decision {
             types: Vec::new(),
             proven: true,
             fence: Fence::None,
-            mistakable: false,
+            repeatable: false,
+            runs_at_analysis: false,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
             makes_temporary: false,
             may_make_temporary: false,
+            brings_code: false,
             uses_names: false,
             fields: Box::default(),
             labelled: Arc::default(),
@@ -208,7 +213,11 @@ pub struct Judge {
     /// DDL of this session that the snapshot does not know yet: the reading of the catalog that will. The largest
     /// number while its transaction is open.
     pub(super) private_ddl: Option<u64>,
+    /// Some of that DDL may have brought code to a relation.
+    pub(super) private_code: bool,
     pub(super) temp_possible: bool,
+    /// Code may stand behind its temporary objects: they were not all made by plain definitions of its own.
+    pub(super) temp_code: bool,
     /// Code ran that may have made a temporary schema, and the server has not been asked yet.
     pub(super) temp_unread: bool,
     /// A cursor was declared in this transaction: COMMIT may run the rest of it.
@@ -231,7 +240,9 @@ impl Judge {
             queue_key,
             statement_bytes_max,
             private_ddl: None,
+            private_code: false,
             temp_possible: false,
+            temp_code: false,
             temp_unread: false,
             held_cursor: false,
         }
@@ -343,13 +354,17 @@ impl Judge {
     /// A statement that may have changed the schema was completed.
     pub fn catalog_changed(&mut self, decision: &Decision) {
         self.private_ddl = Some(u64::MAX);
+        self.private_code |= decision.brings_code;
         self.temp_possible |= decision.makes_temporary;
+        self.temp_code |= self.temp_possible && decision.brings_code;
     }
 
     /// The server said which temporary schema the session has: `0` for none.
     pub(super) fn temporary_schema(&mut self, oid: Option<&[u8]>) {
         self.temp_unread = false;
+        // Asked only where code ran that may have made some.
         self.temp_possible = oid != Some(b"0");
+        self.temp_code = self.temp_possible;
     }
 
     /// No transaction is open any more: what this session changed is visible to the next snapshot.
@@ -411,12 +426,14 @@ impl Judge {
             types: Vec::new(),
             proven: false,
             fence: Fence::Full,
-            mistakable: true,
+            repeatable: false,
+            runs_at_analysis: true,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
             makes_temporary: false,
             may_make_temporary: false,
+            brings_code: false,
             uses_names: true,
             facts: Arc::new(facts),
             fields: Box::new([of.fields(index).cloned()]),
@@ -445,6 +462,7 @@ impl Judge {
         }
         if seen {
             self.private_ddl = None;
+            self.private_code = false;
         }
         Ok(None)
     }

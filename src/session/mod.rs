@@ -43,6 +43,7 @@ mod large;
 mod live;
 mod masking;
 pub mod names;
+mod objects;
 mod oversized;
 pub mod pinned;
 mod portals;

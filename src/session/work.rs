@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::backend::TransactionStatus;
-use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::class::Class;
 use pgturnstile_rules::mask::value::redacted;
 use pgturnstile_rules::policy::{self, Fields};
-use pgturnstile_rules::resolve::{Code, Resolution, SessionView, resolve, resolve_carrying};
+use pgturnstile_rules::resolve::{Code, Resolution, SessionView, may_come_again, resolve, resolve_carrying};
 use pgturnstile_rules::statement::facts::{CopyUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
 
 use super::denial::{self, Refusal};
@@ -41,6 +40,10 @@ pub(super) struct Work<'w> {
     code_before: bool,
     /// A statement before this one may have changed the catalog.
     ddl_before: bool,
+    /// That may have brought code to a relation.
+    brings_code: bool,
+    repeatable: bool,
+    runs_at_analysis: bool,
     summary: Vec<v1::Facts>,
     proven: bool,
     fence: Fence,
@@ -71,6 +74,9 @@ impl<'w> Work<'w> {
             in_transaction: status.map(|status| status != TransactionStatus::Idle),
             code_before: false,
             ddl_before: false,
+            brings_code: false,
+            repeatable: true,
+            runs_at_analysis: false,
             summary: Vec::new(),
             proven: true,
             fence: Fence::None,
@@ -91,7 +97,9 @@ impl<'w> Work<'w> {
         let ground = &self.judge.ground;
         let view = SessionView {
             temp_possible: self.judge.temp_possible,
+            temp_code: self.judge.temp_code || self.brings_code,
             private_catalog: self.judge.private_ddl.is_some() || self.ddl_before,
+            private_code: self.judge.private_code || self.brings_code,
             held_cursor: self.judge.held_cursor,
             parameter_types: self.types,
         };
@@ -240,6 +248,10 @@ impl<'w> Work<'w> {
             || matches!(resolution.code, Code::Named(_)) && !statement.flags.sets_setting;
         self.changes_catalog |= ddl || opaque;
         self.ddl_before |= ddl || opaque;
+        self.brings_code |= opaque && resolution.runs_code || ddl && !plainly_defines(statement, resolution);
+        self.runs_at_analysis |= resolution.runs_at_analysis;
+        self.repeatable &=
+            fence == Fence::Relaxed && may_come_again(statement, resolution, &self.judge.ground.snapshot);
         let temporary = statement.class == Class::DdlTemp
             || statement.acts.iter().any(|act| act.class == Class::DdlTemp)
             || statement.relations.iter().any(|relation| relation.class == Class::DdlTemp);
@@ -264,8 +276,6 @@ impl<'w> Work<'w> {
     pub(super) fn conclude(self, facts: Arc<TextFacts>, rule: String) -> Decision {
         let ground = &self.judge.ground;
         let near = self.fields.iter().any(Option::is_some);
-        let mistakable = self.fence != Fence::None
-            && facts.statements.iter().any(|statement| mistakable(statement, &ground.snapshot));
         let detectors = *ground.subject.detectors();
         let mut summary = self.summary;
         summary.iter_mut().for_each(|facts| summary::redact(facts, &detectors));
@@ -281,7 +291,9 @@ impl<'w> Work<'w> {
             types: self.types.to_vec(),
             proven: self.proven,
             fence: self.fence,
-            mistakable,
+            repeatable: self.repeatable,
+            runs_at_analysis: self.runs_at_analysis,
+            brings_code: self.brings_code,
             copies_in: self.copies_in,
             copies_out: self.copies_out,
             changes_catalog: self.changes_catalog,
@@ -294,14 +306,19 @@ impl<'w> Work<'w> {
     }
 }
 
-/// Whether a relation of it may be another one once the search path has moved: EXECUTE plans anew then, too. A FETCH reads
-/// what was planned before.
-fn mistakable(statement: &StatementFacts, snapshot: &Snapshot) -> bool {
-    statement
-        .relations
-        .iter()
-        .any(|used| used.name.schema.is_none() && snapshot.shares_its_name(&used.name.name))
-        || matches!(&statement.named, Some(NamedUse::Execute(_)))
+/// Whether DDL leaves every relation that was there as it was, and makes none that could run code.
+fn plainly_defines(statement: &StatementFacts, resolution: &Resolution) -> bool {
+    let made = matches!(
+        statement.tag,
+        "CREATE TABLE" | "CREATE INDEX" | "CREATE SEQUENCE" | "CREATE SCHEMA" | "COMMENT"
+    ) || statement.class == Class::DdlDrop;
+    let plain = |class| {
+        matches!(
+            class,
+            Class::DdlCreate | Class::DdlTemp | Class::DdlIndex | Class::DdlComment | Class::DdlDrop
+        )
+    };
+    made && !resolution.runs_code && statement.relations.iter().all(|used| plain(used.class))
 }
 
 fn changes_names(named: &NamedUse) -> bool {

@@ -281,6 +281,25 @@ def test_a_client_that_goes_while_its_statement_waits_for_its_record(slow, datab
     assert slow.behind(database, "gone") == 0
 
 
+def test_a_parse_that_runs_code_waits_for_its_record(slow, database):
+    """Analysis of a text runs the input functions of types on its constants: what they write is an effect."""
+    with database.superuser() as db:
+        db.execute("""CREATE FUNCTION shop.writes_in_a_check(text) RETURNS bool LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO shop.notes (test, body) VALUES ('any-moment-held', $1); RETURN true; END $$;
+            CREATE DOMAIN shop.writing AS text CHECK (shop.writes_in_a_check(value)); CREATE TABLE shop.of_writing (c shop.writing[]);
+            GRANT ALL ON shop.of_writing TO PUBLIC""")
+    try:
+        with Client(slow.gate, "power") as client:
+            slow.held(client, "analysed", parse("INSERT INTO shop.of_writing VALUES ('{analysed}')"), SYNC)
+            assert database.one("SELECT count(*) FROM shop.notes WHERE body = 'analysed'") == 0
+            slow.order.write_text("none")
+            assert tags(client.until_ready()) == "1Z"
+        assert slow.behind(database, "analysed") == 1
+    finally:
+        with database.superuser() as db:
+            db.execute("DROP TABLE shop.of_writing; DROP DOMAIN shop.writing; DROP FUNCTION shop.writes_in_a_check(text)")
+
+
 # --- over the cap -------------------------------------------------------------------------------------------------
 
 CAP = 262_144

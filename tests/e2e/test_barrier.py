@@ -680,14 +680,34 @@ def test_nothing_behind_code_in_one_text(attack, first, second):
             assert refused["C"] == "42501" and "behind one that runs code" in refused["M"], refused
 
 
-def test_definitions_in_one_text(gate):
-    """A script of its own definitions, and of what fills them, passes whole."""
-    script = """BEGIN; CREATE TABLE shop.of_a_script (id int PRIMARY KEY, note text DEFAULT 'x');
-        CREATE INDEX of_a_script_note ON shop.of_a_script (note); ALTER TABLE shop.of_a_script ADD COLUMN more int;
-        CREATE TRIGGER of_a_script_1 BEFORE INSERT ON of_a_script FOR EACH ROW EXECUTE FUNCTION shop.move_by_trigger();
-        CREATE TRIGGER of_a_script_2 BEFORE UPDATE ON of_a_script FOR EACH ROW EXECUTE FUNCTION shop.move_by_trigger();
-        DROP TRIGGER of_a_script_1 ON of_a_script; DROP TRIGGER of_a_script_2 ON of_a_script;
-        CREATE VIEW shop.of_a_view AS SELECT * FROM shop.moving; COMMENT ON VIEW shop.of_a_view IS 'x'; DROP VIEW shop.of_a_view;
-        INSERT INTO shop.of_a_script VALUES (1), (2); UPDATE of_a_script SET more = 1 WHERE id = 1; DROP TABLE of_a_script; COMMIT"""
+@pytest.mark.parametrize(
+    "more",
+    ["CREATE INDEX of_a_script_note ON shop.of_a_script (note); INSERT INTO shop.of_a_script VALUES (1), (2); "
+     "UPDATE of_a_script SET note = 'y' WHERE id = 1; SELECT * FROM of_a_script",
+     "ALTER TABLE shop.of_a_script ADD COLUMN more int; ALTER TABLE of_a_script ALTER more SET DEFAULT 1; "
+     "CREATE TRIGGER of_a_script_1 BEFORE INSERT ON of_a_script FOR EACH ROW EXECUTE FUNCTION shop.move_by_trigger(); "
+     "CREATE TRIGGER of_a_script_2 BEFORE UPDATE ON of_a_script FOR EACH ROW EXECUTE FUNCTION shop.move_by_trigger(); "
+     "DROP TRIGGER of_a_script_1 ON of_a_script; DROP TRIGGER of_a_script_2 ON of_a_script; "
+     "CREATE VIEW shop.of_a_view AS SELECT * FROM shop.moving; COMMENT ON VIEW shop.of_a_view IS 'x'; DROP VIEW shop.of_a_view; "
+     "INSERT INTO shop.of_a_script VALUES (1), (2)",
+     "CREATE TYPE shop.of_states AS ENUM ('a', 'b'); CREATE TABLE shop.of_a_type (s shop.of_states, d timestamptz DEFAULT now()); "
+     "INSERT INTO shop.of_a_type VALUES ('a'); INSERT INTO shop.of_a_type VALUES ('b'); ROLLBACK; BEGIN; CREATE SCHEMA of_a_schema",
+     "CREATE TEMP TABLE of_temp (id int); INSERT INTO of_temp VALUES (1); INSERT INTO of_temp SELECT id FROM items; SELECT count(*) FROM of_temp",
+     "ALTER TABLE shop.of_a_script RENAME TO of_a_play; COMMENT ON TABLE shop.of_a_play IS 'x'; ALTER TABLE shop.of_a_play RENAME TO of_a_script; "
+     "CREATE FUNCTION shop.of_function() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
+     "CREATE TRIGGER t BEFORE INSERT ON shop.of_a_script FOR EACH ROW EXECUTE FUNCTION shop.of_function(); "
+     "CREATE INDEX of_a_script_note ON shop.of_a_script (note); INSERT INTO shop.of_a_script VALUES (1)"],
+    ids=["filled", "altered", "typed", "temporary", "renamed"],
+)
+def test_definitions_in_one_text(gate, more):
+    """A script of definitions passes whole; so does what fills its own tables, while no definition could have brought code there."""
     with Client(gate, "power") as client:
-        assert not errors(client.ask(query(script)))
+        assert not errors(client.ask(query(f"BEGIN; CREATE TABLE shop.of_a_script (id int PRIMARY KEY, note text DEFAULT 'x'); {more}; ROLLBACK")))
+
+
+def test_texts_over_temporary_tables(gate):
+    """Made by a plain definition, they run no code of anybody."""
+    with Client(gate, "power") as client:
+        assert not errors(client.ask(query("CREATE TEMP TABLE of_steps (id int)")))
+        assert not errors(client.ask(query("INSERT INTO of_steps VALUES (1); INSERT INTO of_steps SELECT id FROM items; SELECT count(*) FROM of_steps")))
+        assert not errors(client.ask(query("BEGIN; DELETE FROM of_steps WHERE id = 1; COMMIT; BEGIN; SELECT 1; COMMIT")))

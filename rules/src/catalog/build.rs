@@ -28,6 +28,9 @@ use super::{FIRST_USER_OID, Snapshot, kin};
 /// The bit of a mask that says: also at COMMIT.
 pub(super) const AT_COMMIT: u8 = 64;
 
+/// A hazard's mask: no code, but row security.
+const ROW_SECURITY: u8 = 128;
+
 const EVENTS: usize = Event::ALL.len();
 
 /// Functions by oid, to name and judge what an expression calls.
@@ -391,6 +394,7 @@ impl Graph {
                 kin: None,
                 types: of_columns.into(),
                 columns: raw.columns.get(&found.oid).map(|columns| Arc::from(columns.as_slice())),
+                row_security: false,
                 reasons: Default::default(),
             });
         }
@@ -415,6 +419,9 @@ impl Graph {
 
     fn blame(&mut self, relation: u32, mask: u8, what: &str) {
         let Some(place) = self.places.get(&relation).copied() else { return };
+        if mask & ROW_SECURITY != 0 {
+            self.relations[place].row_security = true;
+        }
         let found = &self.relations[place];
         if found.system {
             return; // views of pg_catalog run built-ins alone; the lists say what they carry

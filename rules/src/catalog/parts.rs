@@ -137,6 +137,8 @@ pub struct Relation {
     /// Its columns in their order; `None` where they are not known: relations of the system, sequences, indexes, and what
     /// a file of definitions does not tell.
     pub columns: Option<Arc<[Column]>>,
+    /// Row security is on: what of it is read or written depends on who the session is.
+    pub row_security: bool,
     pub(super) reasons: [Option<Arc<str>>; 6],
 }
 

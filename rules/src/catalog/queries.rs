@@ -259,7 +259,9 @@ WHERE k.contype = 'f' AND EXISTS (SELECT 1 FROM pg_catalog.unnest(k.conpfeqop ||
 UNION ALL
 SELECT p.partrelid, 32, 'has a partition key that compares by an operator class outside the built-ins'
 FROM pg_catalog.pg_partitioned_table p
-WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(p.partclass::pg_catalog.oid[]) o(o) WHERE o.o >= 16384)";
+WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(p.partclass::pg_catalog.oid[]) o(o) WHERE o.o >= 16384)
+UNION ALL
+SELECT c.oid, 128, 'has row security' FROM pg_catalog.pg_class c WHERE c.relrowsecurity";
 
 /// (`r` relation or `t` type, its oid, mask, what holds the expression, key, oid): every function, operator, type and
 /// relation that an expression names, read off the server's own analysed tree. Built-in operators are left out: all are

@@ -7,7 +7,7 @@ use super::ResolvedFunction;
 use super::names::is_temporary;
 use super::statement::Resolver;
 use crate::catalog::builtins::{self, Category};
-use crate::catalog::{FIRST_USER_OID, Routine, Type, TypeId};
+use crate::catalog::{FIRST_USER_OID, Routine, Snapshot, Type, TypeId};
 use crate::class::Class;
 use crate::statement::facts::{FunctionUse, ObjectKind, OperatorUse};
 
@@ -37,6 +37,11 @@ impl Reached {
     /// Grows with the statement's calls; compared to see whether another round is needed.
     pub(super) fn size(&self) -> (bool, usize) {
         (self.all, self.types.len())
+    }
+
+    /// Whether reading or writing a value of one of them runs code.
+    pub(super) fn runs_code(&self, snapshot: &Snapshot) -> bool {
+        self.all || self.types.iter().any(|id| snapshot.type_of(*id).code.is_some())
     }
 
     fn has(&self, of_user: &Type, id: TypeId) -> bool {

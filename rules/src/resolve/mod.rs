@@ -12,6 +12,7 @@
 //!   a built-in, or a type that the statement reaches by a relation, a cast, a parameter or a result. Where no built-in
 //!   of that name takes as many arguments, it competes in any case. All who compete must be permitted.
 
+mod again;
 mod calls;
 mod names;
 mod statement;
@@ -19,6 +20,7 @@ mod statement;
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::again::{may_come_again, same_rows};
 pub(crate) use self::names::event;
 use crate::catalog::Snapshot;
 use crate::catalog::builtins::Category;
@@ -38,6 +40,8 @@ pub struct Resolution {
     /// moved. Not for what only defines code, sets a setting by itself, or is a barrier for what the snapshot does not
     /// show of the session's own definitions.
     pub runs_code: bool,
+    /// Whether code may run when the text is only analysed, as at Parse: input functions of types on its constants.
+    pub runs_at_analysis: bool,
     /// The first reason why the statement is not proven; `None` when it is (decision 9: a code-free select without
     /// effects). Only a proven statement may be forwarded before its record is durable.
     pub unproven: Option<Arc<str>>,
@@ -67,6 +71,7 @@ impl Resolution {
         }
         self.code = self.code.or_stricter(other.code);
         self.runs_code |= other.runs_code;
+        self.runs_at_analysis |= other.runs_at_analysis;
         self.unproven = self.unproven.or(other.unproven);
         self
     }
@@ -199,9 +204,13 @@ impl SearchPath {
 pub struct SessionView<'s> {
     /// The session may own temporary objects: it ran CREATE TEMP, SELECT INTO TEMP, or code that no text names.
     pub temp_possible: bool,
+    /// Code may stand behind those: they were not all made by plain definitions of the session's own.
+    pub temp_code: bool,
     /// The session may see a catalog that the snapshot does not show: DDL, or code that may have done some, passed in this
     /// transaction, or since the snapshot was read. Everything is a barrier until then.
     pub private_catalog: bool,
+    /// Some of that may have brought code to a relation: it renamed, attached or described one, or ran code itself.
+    pub private_code: bool,
     /// A WITH HOLD cursor is open in this transaction whose statement is not code-free: COMMIT runs the rest of it.
     pub held_cursor: bool,
     /// Oids of parameter types that Parse declares (0 is unspecified).

@@ -172,7 +172,11 @@ impl Resolver<'_> {
         }
         self.reached.extend(relation.types.iter().copied());
         if let Some(reason) = relation.code(event(used.class)) {
-            self.through(reason.clone());
+            if used.class.covered_by("maintenance") {
+                self.bars(reason.clone());
+            } else {
+                self.through(reason.clone());
+            }
         }
         true
     }
@@ -183,7 +187,12 @@ impl Resolver<'_> {
 
     fn temporary(&mut self, used: &RelationUse) {
         self.push(&Arc::from("pg_temp"), &Arc::from(used.name.name.as_str()), Reach::Temporary, used);
-        self.through(format!("{} may be a temporary relation of the session", used.name.name));
+        let reason = format!("{} may be a temporary relation of the session", used.name.name);
+        if self.session.temp_code {
+            self.through(reason)
+        } else {
+            self.reaches(reason)
+        }
         self.reached.everything();
     }
 
@@ -222,8 +231,9 @@ impl Resolver<'_> {
             }
         }
         let reason = format!("the catalog snapshot knows no relation {}", used.name.name);
-        if self.session.private_catalog {
-            // One that the session has made itself: the code that it may have put there was judged as it was defined.
+        if self.session.private_catalog || used.class.covered_by("ddl") {
+            // One that the session has made itself, or that takes its name now; whether that brought code there is for
+            // `SessionView::private_code` to say.
             self.bars(reason);
         } else {
             self.through(reason);
@@ -251,7 +261,8 @@ impl Resolver<'_> {
         }
         if !found {
             self.reached.everything();
-            self.named(format!("the catalog snapshot knows no type {}", name.name));
+            let reason = format!("the catalog snapshot knows no type {}", name.name);
+            if self.session.private_catalog { self.bars(reason) } else { self.named(reason) }
         }
     }
 

@@ -54,6 +54,7 @@ pub(super) fn resolve(
         functions: resolver.functions,
         code: resolver.code,
         runs_code: resolver.runs_code,
+        runs_at_analysis: resolver.reached.runs_code(snapshot),
         unproven: resolver.unproven,
         epoch: snapshot.epoch,
     };
@@ -81,6 +82,11 @@ impl Resolver<'_> {
         self.runs_code |= !only_names(self.facts);
     }
 
+    /// As [`Self::through`], where what is reached is not known yet and, by how it was made, runs no code.
+    pub(super) fn reaches(&mut self, reason: impl Into<Arc<str>>) {
+        self.raise(Code::ThroughRelations(reason.into()));
+    }
+
     /// User code can run, as the text says.
     pub(super) fn named(&mut self, reason: impl Into<Arc<str>>) {
         self.raise(Code::Named(reason.into()));
@@ -104,6 +110,9 @@ impl Resolver<'_> {
         let facts = self.facts;
         let acts = facts.acts.iter().map(|act| act.class);
         let relations = facts.relations.iter().map(|relation| relation.class);
+        if facts.tag == "ALTER DOMAIN" {
+            self.runs("it may check the values of a domain");
+        }
         for class in std::iter::once(facts.class).chain(acts).chain(relations) {
             let Some(reason) = code_of_class(class) else { continue };
             match self.snapshot.event_trigger() {
@@ -148,7 +157,12 @@ impl Resolver<'_> {
         };
         if !ends {
             if self.session.private_catalog && self.facts.transaction.is_none() {
-                self.bars("the session may see a catalog that the snapshot does not show yet");
+                let reason = "the session may see a catalog that the snapshot does not show yet";
+                if self.session.private_code && touches_rows(self.facts) {
+                    self.runs(reason);
+                } else {
+                    self.bars(reason);
+                }
             }
             return;
         }
@@ -156,9 +170,13 @@ impl Resolver<'_> {
             self.through(format!("what was deferred runs now: {reason}"));
         }
         if self.session.private_catalog || self.session.temp_possible {
-            self.through(
-                "the session may have made deferred triggers that the catalog snapshot does not show",
-            );
+            let reason =
+                "the session may have made deferred triggers that the catalog snapshot does not show";
+            if self.session.private_code || self.session.temp_code {
+                self.through(reason);
+            } else {
+                self.reaches(reason);
+            }
         }
         if self.session.held_cursor {
             self.through(
@@ -264,11 +282,18 @@ fn only_names(facts: &StatementFacts) -> bool {
         )
 }
 
+/// Whether a statement does more than define: CREATE TABLE … AS does.
+fn touches_rows(facts: &StatementFacts) -> bool {
+    let uses = facts.relations.iter().map(|used| used.class);
+    !only_names(facts) && std::iter::once(facts.class).chain(uses).any(|class| !only_defines(class))
+}
+
 /// Whether a class of [`code_of_class`] defines what others run, and runs nothing itself that could move a setting or a
 /// name: maintenance does, yet in an operation that the server puts back what was set in (`AtEOXact_GUC` behind
 /// `SetUserIdAndSecContext`).
 fn only_defines(class: Class) -> bool {
-    ["ddl", "dcl", "maintenance"].into_iter().any(|family| class.covered_by(family))
+    class == Class::AdminDatabase
+        || ["ddl", "dcl", "maintenance"].into_iter().any(|family| class.covered_by(family))
 }
 
 /// Why a statement of that class runs, or may run, code of users as its text says; `None` where its names decide.

@@ -88,6 +88,7 @@ pub(super) fn resolution() -> Resolution {
         functions: Vec::new(),
         code: Code::Free,
         runs_code: false,
+        runs_at_analysis: false,
         unproven: None,
         epoch: 1,
     }
