@@ -266,7 +266,7 @@ impl Relay {
         if decision.fence != FenceKind::None {
             self.gate.fence = Some(Fence::of_query(&decision, record));
         }
-        self.judge.temp_unread |= decision.may_make_temporary;
+        self.judge.runs(&decision);
         self.names.forwarded(&decision);
         let proven = decision.proven;
         let run = self.run_of(decision, record, mark);
@@ -383,7 +383,7 @@ impl Relay {
             Err(Unrecorded::Ended(end)) => return Err(end),
         };
         let proven = decision.proven;
-        self.judge.temp_unread |= decision.may_make_temporary;
+        self.judge.runs(&decision);
         self.raise_fence(&decision, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
         self.names.forwarded(&decision);
@@ -431,7 +431,7 @@ impl Relay {
         }
         // It runs now, whichever batch its Bind stood in and whatever fence has fallen since.
         self.raise_fence(&decision, portal.statement.record);
-        self.judge.temp_unread |= decision.may_make_temporary;
+        self.judge.runs(&decision);
         if decision.copies_in > 0 {
             self.gate.copy = CopyPhase::Awaited;
             self.gate.copies_left = decision.copies_in;

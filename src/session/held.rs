@@ -53,8 +53,8 @@ impl Relay {
         }
         match self.control.release_held() {
             Held::Stays => return Ok(Step::Blocked),
-            Held::Withdrawn => self.stand_in_for_held(),
-            Held::Released => {
+            Held::Withdrawn if self.held_runs() => self.stand_in_for_held(),
+            Held::Withdrawn | Held::Released => {
                 if let Some((_, expectation)) = self.gate.held.take() {
                     self.queue.push_back(expectation);
                     self.up.clear();
@@ -64,10 +64,18 @@ impl Relay {
         Ok(Step::Done)
     }
 
+    /// A Parse waits where its analysis may run code, and yet it is no statement that runs: a cancel request passes it by, as
+    /// it does on the server between two statements.
+    fn held_runs(&self) -> bool {
+        self.gate.held.as_ref().is_some_and(|(_, expectation)| expectation.run().is_some())
+    }
+
     /// A cancel request has come for it.
     pub(super) fn withdraw_held(&mut self) {
         self.control.forget_held();
-        self.stand_in_for_held();
+        if self.held_runs() {
+            self.stand_in_for_held();
+        }
     }
 
     /// The server skips to the next Sync: the held frame goes nowhere.

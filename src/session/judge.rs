@@ -80,6 +80,8 @@ pub struct Decision {
     pub repeatable: bool,
     /// Code may run when its text is only analysed, at Parse.
     pub runs_at_analysis: bool,
+    /// Code may run with it.
+    pub runs_code: bool,
     /// How many statements ask the client for COPY data.
     pub copies_in: usize,
     /// Some statement sends COPY data.
@@ -178,6 +180,7 @@ impl Decision {
             fence: Fence::None,
             repeatable: false,
             runs_at_analysis: false,
+            runs_code: false,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,
@@ -218,6 +221,8 @@ pub struct Judge {
     pub(super) temp_possible: bool,
     /// Code may stand behind its temporary objects: they were not all made by plain definitions of its own.
     pub(super) temp_code: bool,
+    /// Code ran since the server was asked for them.
+    pub(super) ran_code: bool,
     /// Code ran that may have made a temporary schema, and the server has not been asked yet.
     pub(super) temp_unread: bool,
     /// A cursor was declared in this transaction: COMMIT may run the rest of it.
@@ -243,6 +248,7 @@ impl Judge {
             private_code: false,
             temp_possible: false,
             temp_code: false,
+            ran_code: false,
             temp_unread: false,
             held_cursor: false,
         }
@@ -359,12 +365,18 @@ impl Judge {
         self.temp_code |= self.temp_possible && decision.brings_code;
     }
 
+    /// A text goes to the server, and runs there.
+    pub(super) fn runs(&mut self, decision: &Decision) {
+        self.temp_unread |= decision.may_make_temporary;
+        self.ran_code |= decision.runs_code;
+    }
+
     /// The server said which temporary schema the session has: `0` for none.
     pub(super) fn temporary_schema(&mut self, oid: Option<&[u8]>) {
         self.temp_unread = false;
-        // Asked only where code ran that may have made some.
         self.temp_possible = oid != Some(b"0");
-        self.temp_code = self.temp_possible;
+        self.temp_code = self.temp_possible && (self.temp_code || self.ran_code);
+        self.ran_code = false;
     }
 
     /// No transaction is open any more: what this session changed is visible to the next snapshot.
@@ -428,6 +440,7 @@ impl Judge {
             fence: Fence::Full,
             repeatable: false,
             runs_at_analysis: true,
+            runs_code: true,
             copies_in: 0,
             copies_out: false,
             changes_catalog: false,

@@ -11,7 +11,7 @@ use super::fence::Fence;
 use super::gate::Step;
 use super::judge::{Fence as FenceKind, Verdict};
 use super::names::{Lookup, Prepared};
-use super::refuse::{Stand, bad_name};
+use super::refuse::{Stand, absent, bad_name};
 use super::relay::Relay;
 
 impl Relay {
@@ -34,7 +34,10 @@ impl Relay {
                         return Ok(Step::Blocked);
                     }
                 }
-                Lookup::Absent => {}
+                Lookup::Absent => {
+                    let refusal = absent("26000", "prepared statement", &name);
+                    return self.refuse(len, Stand::Extended, refusal, None).await;
+                }
             }
         }
         self.gate.batch_open = true;

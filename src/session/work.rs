@@ -44,6 +44,7 @@ pub(super) struct Work<'w> {
     brings_code: bool,
     repeatable: bool,
     runs_at_analysis: bool,
+    runs_code: bool,
     summary: Vec<v1::Facts>,
     proven: bool,
     fence: Fence,
@@ -77,6 +78,7 @@ impl<'w> Work<'w> {
             brings_code: false,
             repeatable: true,
             runs_at_analysis: false,
+            runs_code: false,
             summary: Vec::new(),
             proven: true,
             fence: Fence::None,
@@ -250,6 +252,7 @@ impl<'w> Work<'w> {
         self.ddl_before |= ddl || opaque;
         self.brings_code |= opaque && resolution.runs_code || ddl && !plainly_defines(statement, resolution);
         self.runs_at_analysis |= resolution.runs_at_analysis;
+        self.runs_code |= resolution.runs_code;
         self.repeatable &=
             fence == Fence::Relaxed && may_come_again(statement, resolution, &self.judge.ground.snapshot);
         let temporary = statement.class == Class::DdlTemp
@@ -293,6 +296,7 @@ impl<'w> Work<'w> {
             fence: self.fence,
             repeatable: self.repeatable,
             runs_at_analysis: self.runs_at_analysis,
+            runs_code: self.runs_code,
             brings_code: self.brings_code,
             copies_in: self.copies_in,
             copies_out: self.copies_out,
@@ -311,7 +315,8 @@ fn plainly_defines(statement: &StatementFacts, resolution: &Resolution) -> bool 
     let made = matches!(
         statement.tag,
         "CREATE TABLE" | "CREATE INDEX" | "CREATE SEQUENCE" | "CREATE SCHEMA" | "COMMENT"
-    ) || statement.class == Class::DdlDrop;
+    ) || statement.tag == "CREATE TYPE" && statement.class == Class::DdlCreate
+        || statement.class == Class::DdlDrop;
     let plain = |class| {
         matches!(
             class,

@@ -292,6 +292,8 @@ def test_a_parse_that_runs_code_waits_for_its_record(slow, database):
         with Client(slow.gate, "power") as client:
             slow.held(client, "analysed", parse("INSERT INTO shop.of_writing VALUES ('{analysed}')"), SYNC)
             assert database.one("SELECT count(*) FROM shop.notes WHERE body = 'analysed'") == 0
+            # No statement runs yet: a cancel request passes it by.
+            wire.cancel(slow.gate, client.key)
             slow.order.write_text("none")
             assert tags(client.until_ready()) == "1Z"
         assert slow.behind(database, "analysed") == 1

@@ -691,7 +691,7 @@ def test_nothing_behind_code_in_one_text(attack, first, second):
      "CREATE VIEW shop.of_a_view AS SELECT * FROM shop.moving; COMMENT ON VIEW shop.of_a_view IS 'x'; DROP VIEW shop.of_a_view; "
      "INSERT INTO shop.of_a_script VALUES (1), (2)",
      "CREATE TYPE shop.of_states AS ENUM ('a', 'b'); CREATE TABLE shop.of_a_type (s shop.of_states, d timestamptz DEFAULT now()); "
-     "INSERT INTO shop.of_a_type VALUES ('a'); INSERT INTO shop.of_a_type VALUES ('b'); ROLLBACK; BEGIN; CREATE SCHEMA of_a_schema",
+     "INSERT INTO shop.of_a_type VALUES ('a'); INSERT INTO shop.of_a_type VALUES ('b')",
      "CREATE TEMP TABLE of_temp (id int); INSERT INTO of_temp VALUES (1); INSERT INTO of_temp SELECT id FROM items; SELECT count(*) FROM of_temp",
      "ALTER TABLE shop.of_a_script RENAME TO of_a_play; COMMENT ON TABLE shop.of_a_play IS 'x'; ALTER TABLE shop.of_a_play RENAME TO of_a_script; "
      "CREATE FUNCTION shop.of_function() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
