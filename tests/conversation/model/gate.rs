@@ -78,8 +78,9 @@ impl Gate {
             return self.fence.is_none() && !self.owed;
         }
         if let Frame::Bind { name: "", .. } = frame {
-            // The gateway may still know one that a simple query has destroyed at the server.
-            return server.statements.contains_key("") || !(server.failed() || self.fence.is_some());
+            // The gateway may still know one that a simple query has destroyed at the server: a barrier raised for nothing is
+            // seen in a transaction that fails by it.
+            return server.statements.contains_key("") || !(server.in_block() || self.fence.is_some());
         }
         true
     }
