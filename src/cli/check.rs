@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::config::{
     self, Config, Files, Issuer, ListenerAt, Target, TargetTls, against_broken_policy, against_policy,
+    broken_against_policy,
 };
 use crate::identity::IssuerSettings;
 use crate::net::tls::{CertificateFiles, ClientIdentity, ClientTls, ServerCheck, ServerTls};
@@ -103,6 +104,7 @@ impl Checked {
                 None
             }
         };
+        let faults = if config.is_none() { findings.clone() } else { Vec::new() };
         let path = match (&args.policy, &config) {
             (Some(path), _) => Some(path.clone()),
             (None, Some(config)) => Some(config.gateway.policy.clone()),
@@ -121,7 +123,8 @@ impl Checked {
         match (&config, &policy, &path) {
             (Some(config), Some(policy), _) => findings.extend(against_policy(config, policy.model())),
             (Some(config), None, Some(path)) => findings.extend(against_broken_policy(config, path)),
-            (Some(_), None, None) | (None, _, _) => {}
+            (None, _, Some(path)) => findings.extend(broken_against_policy(&args.config, &faults, path)),
+            (_, None, None) | (None, Some(_), None) => {}
         }
         if let (Some(catalog), Some(policy)) = (args.catalog.read(), &policy) {
             findings.extend(against_catalog(&args.catalog.name(), catalog, policy));

@@ -88,6 +88,20 @@ pub fn against_broken_policy(config: &Config, path: &Path) -> Vec<Diagnostic> {
     found.into_iter().filter(Diagnostic::is_error).collect()
 }
 
+/// The same of a configuration that was not read whole, for these errors: unless one of them stands in a section whose names a
+/// policy uses, or keeps the file from being read.
+#[must_use]
+pub fn broken_against_policy(config: &Path, faults: &[Diagnostic], policy: &Path) -> Vec<Diagnostic> {
+    let elsewhere = |fault: &Diagnostic| {
+        let section = fault.key.split(['.', '[']).next().unwrap_or_default();
+        !matches!(section, "" | "listener" | "issuer" | "person" | "credential" | "target")
+    };
+    if !faults.iter().filter(|fault| fault.is_error()).all(elsewhere) {
+        return Vec::new();
+    }
+    super::despite_errors(config).map(|config| against_broken_policy(&config, policy)).unwrap_or_default()
+}
+
 /// Permits for groups that have no access where the permit speaks. Who is in one of them and in another group that has
 /// some is permitted by it all the same: allowed, and worth knowing.
 fn unheard(config: &Config, model: &Model) -> Vec<Diagnostic> {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use pgturnstile_rules::document::{Diagnostic, Diagnostics, Document, nearest};
 
-pub use against_policy::{against_broken_policy, against_policy};
+pub use against_policy::{against_broken_policy, against_policy, broken_against_policy};
 pub use key_file::{
     DigestKey, KeyFileError, create_key, load_key, load_or_create_digest_key, load_or_create_key,
 };
@@ -98,6 +98,12 @@ impl Config {
         config.warnings = warnings;
         Ok(config)
     }
+}
+
+/// What could be read of a configuration with errors, which its load has told.
+fn despite_errors(path: &Path) -> Option<Config> {
+    let document = Document::read(path, &path.display().to_string()).ok()?;
+    read(path, &base_of(path), &document, &Diagnostics::new())
 }
 
 /// Where the policy is that belongs to a configuration with errors, so that these do not hide its own: as the file names

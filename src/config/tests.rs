@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 
 use super::{
     Config, Files, Jwks, KeyFileError, Route, SECTIONS_README, TargetAddress, TargetTls,
-    against_broken_policy, against_policy, load_or_create_digest_key, reference,
+    against_broken_policy, against_policy, broken_against_policy, load_or_create_digest_key, reference,
 };
 
 /// The least that is needed: everything else has a default.
@@ -497,10 +497,21 @@ fn an_error_of_the_policy_hides_no_name_that_does_not_resolve() {
          classes = [\"raed\"]\non = [\"crm.*\"]\n";
     std::fs::write(&path, text).unwrap();
     assert!(Policy::load(&path).is_err());
-    let found = lines(&against_broken_policy(&config, &path));
-    assert_eq!(found.len(), 2, "{found:#?}");
-    assert!(found[0].contains("access[a].login: no [credential.ghost]"), "{found:#?}");
-    assert!(found[1].contains("access[a].targets: can never match"), "{found:#?}");
+    let both = |found: Vec<Diagnostic>| {
+        let found = lines(&found);
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].contains("access[a].login: no [credential.ghost]"), "{found:#?}");
+        assert!(found[1].contains("access[a].targets: can never match"), "{found:#?}");
+    };
+    both(against_broken_policy(&config, &path));
+    // Nor does one of the configuration, unless names that the policy uses may be missing by it.
+    let broken = folder.path().join("pgturnstile.toml");
+    for (line, hidden) in [("[limits]\nnothing = 1\n", false), ("[[target]]\nnothing = 1\n", true)] {
+        std::fs::write(&broken, format!("{LEAST}\n{line}")).unwrap();
+        let faults = Config::load_with(&broken, Files::Skip).unwrap_err();
+        let found = broken_against_policy(&broken, &faults, &path);
+        if hidden { assert!(found.is_empty(), "{found:#?}") } else { both(found) }
+    }
 }
 
 #[test]

@@ -146,7 +146,11 @@ fn both(path: &Path) -> Result<(Config, Policy), Vec<Diagnostic>> {
         (config, loaded) => {
             let mut findings = loaded.and_then(Result::err).unwrap_or_default();
             match (config, policy) {
-                (Err(faults), _) => findings.splice(..0, faults).for_each(drop),
+                (Err(faults), policy) => {
+                    let across = policy.map(|policy| config::broken_against_policy(path, &faults, &policy));
+                    findings.splice(..0, faults).for_each(drop);
+                    findings.extend(across.unwrap_or_default());
+                }
                 (Ok(config), Some(path)) => findings.extend(config::against_broken_policy(&config, &path)),
                 (Ok(_), None) => {}
             }
