@@ -310,7 +310,8 @@ impl<'w> Work<'w> {
     }
 }
 
-/// Whether DDL leaves every relation that was there as it was, and makes none that could run code.
+/// Whether DDL leaves every relation that was there what it was, and makes none that could run code. A foreign key is not plain:
+/// it compares by operators that may be a user's.
 fn plainly_defines(statement: &StatementFacts, resolution: &Resolution) -> bool {
     let made = matches!(
         statement.tag,
@@ -323,7 +324,11 @@ fn plainly_defines(statement: &StatementFacts, resolution: &Resolution) -> bool 
             Class::DdlCreate | Class::DdlTemp | Class::DdlIndex | Class::DdlComment | Class::DdlDrop
         )
     };
-    made && !resolution.runs_code && statement.relations.iter().all(|used| plain(used.class))
+    let altered =
+        statement.flags.in_place.then(|| statement.relations.first().map(|used| &used.name)).flatten();
+    !resolution.runs_code
+        && (made || altered.is_some())
+        && statement.relations.iter().all(|used| plain(used.class) || Some(&used.name) == altered)
 }
 
 fn changes_names(named: &NamedUse) -> bool {

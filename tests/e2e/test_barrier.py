@@ -684,6 +684,8 @@ def test_nothing_behind_code_in_one_text(attack, first, second):
     "more",
     ["CREATE INDEX of_a_script_note ON shop.of_a_script (note); INSERT INTO shop.of_a_script VALUES (1), (2); "
      "UPDATE of_a_script SET note = 'y' WHERE id = 1; SELECT * FROM of_a_script",
+     "ALTER TABLE shop.of_a_script ADD COLUMN more int DEFAULT 3, ADD CHECK (id > 0); UPDATE of_a_script SET more = 4 WHERE id = 1; "
+     "ALTER TABLE shop.of_a_script ALTER more TYPE bigint, ALTER more SET NOT NULL; INSERT INTO shop.of_a_script VALUES (1); SELECT 1",
      "ALTER TABLE shop.of_a_script ADD COLUMN more int; ALTER TABLE of_a_script ALTER more SET DEFAULT 1; "
      "CREATE TRIGGER of_a_script_1 BEFORE INSERT ON of_a_script FOR EACH ROW EXECUTE FUNCTION shop.move_by_trigger(); "
      "CREATE TRIGGER of_a_script_2 BEFORE UPDATE ON of_a_script FOR EACH ROW EXECUTE FUNCTION shop.move_by_trigger(); "
@@ -697,7 +699,7 @@ def test_nothing_behind_code_in_one_text(attack, first, second):
      "CREATE FUNCTION shop.of_function() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
      "CREATE TRIGGER t BEFORE INSERT ON shop.of_a_script FOR EACH ROW EXECUTE FUNCTION shop.of_function(); "
      "CREATE INDEX of_a_script_note ON shop.of_a_script (note); INSERT INTO shop.of_a_script VALUES (1)"],
-    ids=["filled", "altered", "typed", "temporary", "renamed"],
+    ids=["filled", "migrated", "altered", "typed", "temporary", "renamed"],
 )
 def test_definitions_in_one_text(gate, more):
     """A script of definitions passes whole; so does what fills its own tables, while no definition could have brought code there."""

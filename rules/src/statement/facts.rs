@@ -298,4 +298,7 @@ pub struct Flags {
     pub outside_transaction: bool,
     /// CASCADE is written: objects go that no text names.
     pub cascade: bool,
+    /// An ALTER TABLE that changes columns, constraints and storage alone: the table keeps its name, and is tied to no other
+    /// relation, trigger or rule by it.
+    pub in_place: bool,
 }

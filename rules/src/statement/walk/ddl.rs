@@ -291,6 +291,7 @@ impl<'t> Walker<'t> {
                 Some(_) | None => self.unknown("a part of ALTER TABLE of unknown kind"),
             }
         }
+        self.facts.flags.in_place = cmds.iter().all(in_place);
     }
 
     fn alter_table_part(&mut self, relation: &'t pb::RangeVar, n: &'t pb::AlterTableCmd) {
@@ -417,6 +418,31 @@ impl<'t> Walker<'t> {
 
 fn is_check(node: &pb::Node) -> bool {
     matches!(kind(Some(node)), Some(N::Constraint(c)) if pb::ConstrType::try_from(c.contype) == Ok(pb::ConstrType::ConstrCheck))
+}
+
+/// Whether a part of ALTER TABLE changes nothing but the table's own columns, constraints and storage.
+fn in_place(part: &pb::Node) -> bool {
+    let Some(N::AlterTableCmd(part)) = kind(Some(part)) else { return false };
+    matches!(
+        A::try_from(part.subtype),
+        Ok(A::AtAddColumn
+            | A::AtDropColumn
+            | A::AtColumnDefault
+            | A::AtDropNotNull
+            | A::AtSetNotNull
+            | A::AtSetStatistics
+            | A::AtSetStorage
+            | A::AtSetCompression
+            | A::AtAddConstraint
+            | A::AtValidateConstraint
+            | A::AtDropConstraint
+            | A::AtAlterColumnType
+            | A::AtAddIndex
+            | A::AtAddIndexConstraint
+            | A::AtAddIdentity
+            | A::AtSetIdentity
+            | A::AtDropIdentity)
+    )
 }
 
 /// What a part of ALTER TABLE is beside `ddl.alter`.
