@@ -127,7 +127,7 @@ pub fn guard_read_beside_unnamed(temporary: bool, again: bool) -> Vec<u8> {
     out
 }
 
-/// The question whether a COPY runs: see [`super::copy_probe`].
+/// The question whether a COPY runs; the module `copy_probe` asks it.
 pub fn copy_probe() -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     for closes in 1..=2 {
