@@ -235,6 +235,9 @@ impl Resolver<'_> {
             // One that the session has made itself, or that takes its name now; whether that brought code there is for
             // `SessionView::private_code` to say.
             self.bars(reason);
+        } else if self.session.temp_possible && !self.session.temp_code && used.name.schema.is_none() {
+            // A temporary one, then; else the server knows none either.
+            self.reaches(reason);
         } else {
             self.through(reason);
         }
