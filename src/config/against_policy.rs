@@ -88,15 +88,15 @@ pub fn against_broken_policy(config: &Config, path: &Path) -> Vec<Diagnostic> {
     found.into_iter().filter(Diagnostic::is_error).collect()
 }
 
-/// The same of a configuration that was not read whole, for these errors: unless one of them stands in a section whose names a
-/// policy uses, or keeps the file from being read.
+/// The same of a configuration that was not read whole, for these errors: unless a section whose name a policy may use could
+/// not be read by one of them, is not known, or the file is no TOML.
 #[must_use]
 pub fn broken_against_policy(config: &Path, faults: &[Diagnostic], policy: &Path) -> Vec<Diagnostic> {
-    let elsewhere = |fault: &Diagnostic| {
+    let known = |fault: &Diagnostic| {
         let section = fault.key.split(['.', '[']).next().unwrap_or_default();
-        !matches!(section, "" | "listener" | "issuer" | "person" | "credential" | "target")
+        super::reference::ROOT.keys.iter().any(|key| key.name == section)
     };
-    if !faults.iter().filter(|fault| fault.is_error()).all(elsewhere) {
+    if !faults.iter().filter(|fault| fault.is_error()).all(known) {
         return Vec::new();
     }
     super::despite_errors(config).map(|config| against_broken_policy(&config, policy)).unwrap_or_default()

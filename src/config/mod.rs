@@ -100,10 +100,19 @@ impl Config {
     }
 }
 
-/// What could be read of a configuration with errors, which its load has told.
+/// What could be read of a configuration with errors, which its load has told; `None` where an entry is missing by them
+/// whose name a policy may use.
 fn despite_errors(path: &Path) -> Option<Config> {
     let document = Document::read(path, &path.display().to_string()).ok()?;
-    read(path, &base_of(path), &document, &Diagnostics::new())
+    let (diagnostics, base) = (Diagnostics::new(), base_of(path));
+    let config = read(path, &base, &document, &diagnostics)?;
+    let root = Reader::new(document.root(&diagnostics)?, &reference::ROOT, &base);
+    let none = config.issuers.is_empty() || config.targets.is_empty() || config.credentials.is_empty();
+    let whole = !none
+        && config.issuers.iter().all(|issuer| !issuer.name.is_empty())
+        && config.targets.len() == root.sections("target", &reference::TARGET).len()
+        && config.credentials.len() == root.named_sections("credential", &reference::CREDENTIAL).len();
+    whole.then_some(config)
 }
 
 /// Where the policy is that belongs to a configuration with errors, so that these do not hide its own: as the file names

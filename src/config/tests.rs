@@ -506,7 +506,14 @@ fn an_error_of_the_policy_hides_no_name_that_does_not_resolve() {
     both(against_broken_policy(&config, &path));
     // Nor does one of the configuration, unless names that the policy uses may be missing by it.
     let broken = folder.path().join("pgturnstile.toml");
-    for (line, hidden) in [("[limits]\nnothing = 1\n", false), ("[[target]]\nnothing = 1\n", true)] {
+    let credential = "[credential.more]\nuser = \"u\"\npassword = { env = \"MORE\" }\nnothing = 1\n";
+    for (line, hidden) in [
+        ("[limits]\nnothing = 1\n", false),
+        (credential, false),
+        ("[credential.more]\nuser = 1\n", true),
+        ("[[target]]\nnothing = 1\n", true),
+        ("[[tagret]]\nname = \"crm-test\"\n", true),
+    ] {
         std::fs::write(&broken, format!("{LEAST}\n{line}")).unwrap();
         let faults = Config::load_with(&broken, Files::Skip).unwrap_err();
         let found = broken_against_policy(&broken, &faults, &path);

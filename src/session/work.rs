@@ -10,7 +10,9 @@ use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_rules::class::Class;
 use pgturnstile_rules::mask::value::redacted;
 use pgturnstile_rules::policy::{self, Fields};
-use pgturnstile_rules::resolve::{Code, Resolution, SessionView, may_come_again, resolve, resolve_carrying};
+use pgturnstile_rules::resolve::{
+    Code, Resolution, SessionView, may_come_again, plainly_defines, resolve, resolve_carrying,
+};
 use pgturnstile_rules::statement::facts::{CopyUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
 
 use super::denial::{self, Refusal};
@@ -250,7 +252,8 @@ impl<'w> Work<'w> {
             || matches!(resolution.code, Code::Named(_)) && !statement.flags.sets_setting;
         self.changes_catalog |= ddl || opaque;
         self.ddl_before |= ddl || opaque;
-        self.brings_code |= opaque && resolution.runs_code || ddl && !plainly_defines(statement, resolution);
+        self.brings_code |= opaque && resolution.runs_code
+            || ddl && !plainly_defines(statement, resolution, &self.judge.ground.snapshot);
         self.runs_at_analysis |= resolution.runs_at_analysis;
         self.runs_code |= resolution.runs_code;
         self.repeatable &=
@@ -308,27 +311,6 @@ impl<'w> Work<'w> {
             labelled: Arc::clone(&ground.labelled),
         }
     }
-}
-
-/// Whether DDL leaves every relation that was there what it was, and makes none that could run code. A foreign key is not plain:
-/// it compares by operators that may be a user's.
-fn plainly_defines(statement: &StatementFacts, resolution: &Resolution) -> bool {
-    let made = matches!(
-        statement.tag,
-        "CREATE TABLE" | "CREATE INDEX" | "CREATE SEQUENCE" | "CREATE SCHEMA" | "COMMENT"
-    ) || statement.tag == "CREATE TYPE" && statement.class == Class::DdlCreate
-        || statement.class == Class::DdlDrop;
-    let plain = |class| {
-        matches!(
-            class,
-            Class::DdlCreate | Class::DdlTemp | Class::DdlIndex | Class::DdlComment | Class::DdlDrop
-        )
-    };
-    let altered =
-        statement.flags.in_place.then(|| statement.relations.first().map(|used| &used.name)).flatten();
-    !resolution.runs_code
-        && (made || altered.is_some())
-        && statement.relations.iter().all(|used| plain(used.class) || Some(&used.name) == altered)
 }
 
 fn changes_names(named: &NamedUse) -> bool {

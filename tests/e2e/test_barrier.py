@@ -698,13 +698,33 @@ def test_nothing_behind_code_in_one_text(attack, first, second):
      "ALTER TABLE shop.of_a_script RENAME TO of_a_play; COMMENT ON TABLE shop.of_a_play IS 'x'; ALTER TABLE shop.of_a_play RENAME TO of_a_script; "
      "CREATE FUNCTION shop.of_function() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
      "CREATE TRIGGER t BEFORE INSERT ON shop.of_a_script FOR EACH ROW EXECUTE FUNCTION shop.of_function(); "
-     "CREATE INDEX of_a_script_note ON shop.of_a_script (note); INSERT INTO shop.of_a_script VALUES (1)"],
-    ids=["filled", "migrated", "altered", "typed", "temporary", "renamed"],
+     "CREATE INDEX of_a_script_note ON shop.of_a_script (note); INSERT INTO shop.of_a_script VALUES (1)",
+     "CREATE TABLE shop.of_a_script_line (n int PRIMARY KEY, script int REFERENCES shop.of_a_script ON DELETE CASCADE, item int REFERENCES shop.items); "
+     "ALTER TABLE shop.of_a_script_line ADD COLUMN other int REFERENCES of_a_script; ALTER TABLE shop.of_a_script_line RENAME COLUMN other TO another; "
+     "INSERT INTO shop.of_a_script VALUES (1), (2); INSERT INTO shop.of_a_script_line VALUES (1, 1, NULL, 2); "
+     "UPDATE shop.of_a_script_line SET another = 1 WHERE n = 1; DELETE FROM shop.of_a_script WHERE id = 1; SELECT count(*) FROM shop.of_a_script_line"],
+    ids=["filled", "migrated", "altered", "typed", "temporary", "renamed", "keyed"],
 )
 def test_definitions_in_one_text(gate, more):
     """A script of definitions passes whole; so does what fills its own tables, while no definition could have brought code there."""
     with Client(gate, "power") as client:
         assert not errors(client.ask(query(f"BEGIN; CREATE TABLE shop.of_a_script (id int PRIMARY KEY, note text DEFAULT 'x'); {more}; ROLLBACK")))
+
+
+@pytest.mark.parametrize(
+    "tie",
+    ["ALTER TABLE shop.trapped ADD COLUMN of_a_script int REFERENCES shop.of_a_script ON DELETE CASCADE; DELETE FROM shop.of_a_script WHERE id = 1",
+     "CREATE TABLE shop.of_a_child () INHERITS (shop.trapped); INSERT INTO shop.of_a_child (id) VALUES (1)",
+     "ALTER TABLE shop.trapped RENAME COLUMN value TO worth; INSERT INTO shop.trapped (id) VALUES (1)",
+     "ALTER TABLE shop.trapped RENAME TO of_a_trap; INSERT INTO shop.of_a_trap (id) VALUES (1)"],
+    ids=["by_key", "by_inheritance", "by_column", "by_name"],
+)
+def test_no_definition_ties_code_to_a_table(gate, tie):
+    """The trigger of shop.trapped runs in each, and nothing is judged behind it."""
+    with Client(gate, "power") as client:
+        text = f"BEGIN; CREATE TABLE shop.of_a_script (id int PRIMARY KEY); {tie}; SELECT * FROM items; ROLLBACK"
+        (refused,) = errors(client.ask(query(text)))
+        assert refused["C"] == "42501" and "behind one that runs code" in refused["M"], refused
 
 
 def test_texts_over_temporary_tables(gate):

@@ -14,6 +14,7 @@
 
 mod again;
 mod calls;
+mod define;
 mod names;
 mod statement;
 
@@ -21,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::again::{may_come_again, same_rows};
+pub use self::define::plainly_defines;
 pub(crate) use self::names::event;
 use crate::catalog::Snapshot;
 use crate::catalog::builtins::Category;

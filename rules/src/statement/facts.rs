@@ -298,7 +298,7 @@ pub struct Flags {
     pub outside_transaction: bool,
     /// CASCADE is written: objects go that no text names.
     pub cascade: bool,
-    /// An ALTER TABLE that changes columns, constraints and storage alone: the table keeps its name, and is tied to no other
-    /// relation, trigger or rule by it.
+    /// A CREATE TABLE or ALTER TABLE that says columns, constraints and storage alone: the table, which is the first relation,
+    /// keeps its name and is tied to no other relation by it, but by foreign keys.
     pub in_place: bool,
 }

@@ -199,6 +199,7 @@ mod avx2 {
         __m256i, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8,
         _mm256_set1_epi8, _mm256_setr_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
     };
+    use core::hint::black_box;
 
     use super::{Candidates, Masks, STEP_BYTES};
 
@@ -210,14 +211,16 @@ mod avx2 {
         )
     }
 
+    /// The bits are hidden from the optimizer: it knows where they come from, and where they live on in the loop it carries
+    /// 128 single bits instead of two words (LLVM 22 with link-time optimization: an eighth of the speed).
     #[target_feature(enable = "avx2")]
     #[inline]
     fn masks(block: &[u8; STEP_BYTES]) -> Masks {
         const { assert!(STEP_BYTES == 2 * size_of::<__m256i>()) };
         let (low, high) = (half(block, 0), half(block, 1));
         Masks {
-            number: u64::from(number(high)) << 32 | u64::from(number(low)),
-            at: u64::from(at(high)) << 32 | u64::from(at(low)),
+            number: black_box(u64::from(number(high)) << 32 | u64::from(number(low))),
+            at: black_box(u64::from(at(high)) << 32 | u64::from(at(low))),
         }
     }
 

@@ -49,6 +49,7 @@ impl<'t> Walker<'t> {
             if_not_exists: _,
         } = n;
         self.creates(relation.as_ref());
+        self.facts.flags.in_place = self.facts.tag == "CREATE TABLE" && inh_relations.is_empty();
         self.altering(|w| {
             for list in [table_elts, inh_relations, constraints, nnconstraints, options] {
                 w.nodes(list);

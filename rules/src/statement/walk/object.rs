@@ -343,6 +343,8 @@ impl<'t> Walker<'t> {
         self.is(class);
         self.tagged(alter_tag(whole));
         self.cascades(*behavior);
+        self.facts.flags.in_place =
+            whole == O::ObjectTable && renamed != whole || renamed == O::ObjectTabconstraint;
         match (relation, object, shape(renamed)) {
             (Some(relation), None, Some(of)) => {
                 self.member_of(relation, of, class);
