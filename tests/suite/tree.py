@@ -134,6 +134,9 @@ class Places:
                 self._var(node, stack, "used")
             elif node.get("T") == "QUERY":
                 self._query(node, stack, lambda _at: "used")
+            elif node.get("T") == "SUBLINK" and node["subLinkType"] == "0":
+                # EXISTS looks at no output.
+                self._query(node["subselect"], stack, lambda _at: None)
             else:
                 for key in ("funcid", "opfuncid", "aggfnoid", "winfnoid"):
                     if isinstance(node.get(key), str) and node[key].isdigit():

@@ -39,6 +39,28 @@ const CATALOG_DATA: &[(&str, &str)] = &[
     ("pg_file_settings", "the server's configuration files"),
 ];
 
+/// Of the data-bearing ones, those that hold secrets, addresses or settings, and never what a column of a user's table holds.
+const NO_COLUMN_VALUES: &[&str] = &[
+    "_pg_foreign_servers",
+    "_pg_user_mappings",
+    "foreign_server_options",
+    "pg_authid",
+    "pg_db_role_setting",
+    "pg_file_settings",
+    "pg_foreign_server",
+    "pg_hba_file_rules",
+    "pg_ident_file_mappings",
+    "pg_shadow",
+    "pg_stat_gssapi",
+    "pg_stat_replication",
+    "pg_stat_ssl",
+    "pg_stat_wal_receiver",
+    "pg_subscription",
+    "pg_user_mapping",
+    "pg_user_mappings",
+    "user_mapping_options",
+];
+
 /// Data-bearing relations of `information_schema`, with the reason.
 const INFORMATION_DATA: &[(&str, &str)] = &[
     ("_pg_user_mappings", "credentials of foreign servers"),
@@ -372,6 +394,17 @@ pub fn carries(schema: &str, name: &str) -> Option<Carries> {
     Some(Carries::Data(reason.unwrap_or("a system relation that was not reviewed")))
 }
 
+/// Whether a relation of a system schema may show what a column of a user's table holds: statistics, statement texts, large
+/// objects, and all that nobody reviewed. Outside the system's schemas: true.
+#[must_use]
+pub fn may_show_values(schema: &str, name: &str) -> bool {
+    match carries(schema, name) {
+        Some(Carries::Descriptions) => false,
+        Some(Carries::Data(_)) => NO_COLUMN_VALUES.binary_search(&name).is_err(),
+        None => true,
+    }
+}
+
 /// Whether the lists know a system relation at all.
 #[must_use]
 pub fn knows(schema: &str, name: &str) -> bool {
@@ -413,6 +446,10 @@ mod tests {
         assert!(CATALOG_DESCRIPTIONS.is_sorted());
         assert!(INFORMATION_DESCRIPTIONS.is_sorted());
         assert!(TYPES.is_sorted());
+        assert!(NO_COLUMN_VALUES.is_sorted());
+        let data =
+            |name: &&&str| CATALOG_DATA.iter().chain(INFORMATION_DATA).any(|(known, _)| *known == **name);
+        assert_eq!(NO_COLUMN_VALUES.iter().filter(data).count(), NO_COLUMN_VALUES.len());
         for (name, _) in CATALOG_DATA {
             assert!(CATALOG_DESCRIPTIONS.binary_search(name).is_err(), "{name}");
         }
@@ -428,6 +465,12 @@ mod tests {
         assert!(matches!(carries("pg_catalog", "pg_brand_new"), Some(Carries::Data(_))));
         assert!(matches!(carries("pg_toast", "pg_toast_1255"), Some(Carries::Data(_))));
         assert_eq!(carries("crm", "orders"), None);
+        for (name, shows) in
+            [("pg_class", false), ("pg_authid", false), ("pg_stats", true), ("pg_stat_activity", true)]
+        {
+            assert_eq!(may_show_values("pg_catalog", name), shows, "{name}");
+        }
+        assert!(may_show_values("pg_catalog", "pg_brand_new") && may_show_values("crm", "pg_authid"));
         assert!(is_type("_int4") && is_type("text") && !is_type("citext"));
     }
 }

@@ -61,6 +61,9 @@ struct Scope<'s> {
 }
 
 /// Columns that every relation has (src/backend/catalog/heap.c, SysAtt), and no label stands on.
+/// The oid of `text` (src/include/catalog/pg_type.dat).
+const TEXT_OID: u32 = 25;
+
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
 
 type Found<T> = Result<T, Trouble>;
@@ -343,8 +346,14 @@ impl Follow<'_> {
                 Gives::Expression => {
                     outs.list.push(Out::computed(alias.as_deref().map(Rc::from)));
                 }
-                Gives::Column(used) => {
+                Gives::Column(used) | Gives::Text(used) => {
                     let (column, origin) = self.bare(used, scope)?;
+                    let cast = matches!(gives, Gives::Text(_));
+                    if let Some(column) = column.filter(|column| cast && !self.is_text(*column)) {
+                        return Err(Trouble::Used(column, Place::Expression));
+                    }
+                    // What is cast may have another type than the column; a labelled one has not.
+                    let origin = origin.filter(|_| !cast || column.is_some());
                     let name = alias.as_deref().or(used.path.last().map(String::as_str));
                     outs.list.push(Out { name: name.map(Rc::from), column, origin });
                 }
@@ -376,6 +385,17 @@ impl Follow<'_> {
             return unfollowed("the number of its columns is not known, and one of them is labelled");
         }
         Ok(outs)
+    }
+
+    /// Whether `::text` changes nothing of it: it is a `text`, and `text` means the built-in type. Types of the temporary schema
+    /// come before `pg_catalog`, and so do those of schemas that the path lists before it.
+    fn is_text(&self, column: Column) -> bool {
+        let built_in =
+            !self.temp_possible && self.path.schemas().skip(1).all(|schema| &**schema != "pg_catalog");
+        let columns =
+            self.snapshot.relation_by_oid(column.relation).and_then(|found| found.columns.as_deref());
+        let found = columns.into_iter().flatten().find(|found| found.number == column.number);
+        built_in && found.is_some_and(|found| found.type_oid == TEXT_OID)
     }
 
     /// The labelled column that a bare output is, and where it comes from. All meanings of the name must be that one.

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::catalog::system::{self, Carries};
+use crate::catalog::system;
 use crate::catalog::{Column, Event, Kind, Relation, Snapshot};
 use crate::mask::plan::{self, Style};
 use crate::policy::Policy;
@@ -526,7 +526,7 @@ fn unknown_view(relation: &Relation, snapshot: &Snapshot) -> Option<String> {
             return Some("it reads a relation that the catalog snapshot does not show".into());
         };
         if read.system {
-            if !matches!(system::carries(&read.schema, &read.name), Some(Carries::Descriptions)) {
+            if system::may_show_values(&read.schema, &read.name) {
                 return Some(format!("it reads {}.{}, which carries users' data", read.schema, read.name));
             }
             continue;

@@ -15,7 +15,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::catalog::{Event, Snapshot};
+use crate::catalog::{Event, Snapshot, system};
 use crate::class::Class;
 use crate::mask::plan::Style;
 use crate::policy::atoms::Atom;
@@ -299,7 +299,7 @@ impl Near<'_> {
         for relation in &self.resolution.relations {
             let name = || format!("{}.{}", relation.schema, relation.name);
             match relation.reach {
-                Reach::DataBearingCatalog => {
+                Reach::DataBearingCatalog if system::may_show_values(&relation.schema, &relation.name) => {
                     let why = format!("{} may show a labelled column's values", name());
                     return Some(feared(why, NEXT_CODE));
                 }
@@ -313,7 +313,12 @@ impl Near<'_> {
                         "check the name; what was made a moment ago is known within two seconds",
                     ));
                 }
-                Reach::Unresolved | Reach::Temporary | Reach::New | Reach::Catalog | Reach::Sequence => {}
+                Reach::DataBearingCatalog
+                | Reach::Unresolved
+                | Reach::Temporary
+                | Reach::New
+                | Reach::Catalog
+                | Reach::Sequence => {}
                 Reach::Table | Reach::View | Reach::MaterializedView | Reach::Foreign => {
                     if let Some(reached) =
                         self.relation(&relation.schema, &relation.name, relation.reach, relation.class)
@@ -354,6 +359,8 @@ impl Near<'_> {
         for atom in self.atoms {
             let schema = match atom.object {
                 Object::Unfixed if matches!(atom.class, Class::DdlDrop | Class::WriteTruncate) => continue,
+                // What depends on a column or a constraint goes with it; nothing is renamed and nothing is read.
+                Object::Unfixed if atom.why == "CASCADE" && self.statement.tag == "ALTER TABLE" => continue,
                 Object::Unfixed => None,
                 Object::Named { kind, schema: None, name } if home(kind) == Home::IsSchema => Some(name),
                 Object::Named { .. }

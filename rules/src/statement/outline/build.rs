@@ -7,8 +7,8 @@ use pg_query::protobuf as pb;
 use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::node::Node as N;
 
+use super::names::{alias_of, cast_to_text, kind, named, path_of, strings};
 use super::{Gives, Inner, Item, Level, Outline, Output, Place, Query, Source, Use, With};
-use crate::statement::facts::NameUse;
 use crate::statement::generated::{self, Visitor};
 
 /// Deepest nesting of queries and joins that is followed; what is deeper is opaque. It bounds the recursion of everything
@@ -38,20 +38,6 @@ pub(in crate::statement) fn of(node: Option<&pb::Node>) -> Outline {
     }
 }
 
-/// The node's content, if there is one.
-fn kind(node: Option<&pb::Node>) -> Option<&N> {
-    node.and_then(|n| n.node.as_ref())
-}
-
-/// The strings of a dotted name or a list of names; `None` when anything else stands among them.
-fn strings(nodes: &[pb::Node]) -> Option<Vec<&str>> {
-    let one = |node| match kind(Some(node)) {
-        Some(N::String(pb::String { sval })) => Some(sval.as_str()),
-        Some(_) | None => None,
-    };
-    nodes.iter().map(one).collect()
-}
-
 fn copy(n: &pb::CopyStmt) -> Outline {
     if n.is_program || !n.filename.is_empty() {
         return Outline::Opaque;
@@ -73,26 +59,9 @@ fn copy(n: &pb::CopyStmt) -> Outline {
     }
 }
 
-fn named(range: &pb::RangeVar) -> NameUse {
-    let some = |part: &String| (!part.is_empty()).then(|| part.clone());
-    NameUse {
-        catalog: some(&range.catalogname),
-        schema: some(&range.schemaname),
-        name: range.relname.clone(),
-    }
-}
-
 fn target(range: &pb::RangeVar) -> Item {
     let (alias, columns) = alias_of(range.alias.as_ref());
     Item { source: Source::Target(named(range)), alias, columns }
-}
-
-/// An alias with its column names. A list that does not read names nothing: the columns keep their own names as well,
-/// which finds more than the server does, not less.
-fn alias_of(alias: Option<&pb::Alias>) -> (Option<String>, Vec<String>) {
-    let Some(pb::Alias { aliasname, colnames }) = alias else { return (None, Vec::new()) };
-    let columns = strings(colnames).unwrap_or_default().into_iter().map(str::to_owned).collect();
-    (Some(aliasname.clone()), columns)
 }
 
 fn opaque(why: &'static str) -> Query {
@@ -371,10 +340,15 @@ impl Builder {
                         Gives::Expression
                     }
                 },
-                Some(_) | None => {
-                    self.uses(val.as_deref(), Place::Expression);
-                    Gives::Expression
-                }
+                _ => match cast_to_text(val.as_deref()).and_then(path_of) {
+                    Some((path, false)) => {
+                        Gives::Text(Use { path, star: false, place: Place::Output, weak: false })
+                    }
+                    Some((_, true)) | None => {
+                        self.uses(val.as_deref(), Place::Expression);
+                        Gives::Expression
+                    }
+                },
             };
             self.level.outputs.push(Output { alias, gives });
         }
@@ -508,18 +482,6 @@ impl Builder {
         let using_alias = join_using_alias.as_ref().map(|alias| alias.aliasname.clone());
         Item { source: Source::Join { sides, natural: *is_natural, using, using_alias }, alias, columns }
     }
-}
-
-/// The parts of a name, and whether it ends in a star.
-fn path_of(n: &pb::ColumnRef) -> Option<(Vec<String>, bool)> {
-    let pb::ColumnRef { fields, location: _ } = n;
-    let (star, parts) = match fields.split_last() {
-        Some((last, rest)) if matches!(kind(Some(last)), Some(N::AStar(_))) => (true, rest),
-        Some(_) => (false, &fields[..]),
-        None => return None,
-    };
-    let parts = strings(parts)?.into_iter().map(str::to_owned).collect();
-    Some((parts, star))
 }
 
 /// Visits an expression whole: names become uses, queries inner ones.

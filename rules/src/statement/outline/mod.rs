@@ -5,6 +5,7 @@
 //! [`Level::opaque`], with its reason: near a label that is a refusal, never a guess.
 
 pub(super) mod build;
+mod names;
 
 use super::facts::NameUse;
 
@@ -150,6 +151,8 @@ pub struct Output {
 pub enum Gives {
     /// A bare name.
     Column(Use),
+    /// A bare name under `::text`: the same as the name alone, where that is a `text` already.
+    Text(Use),
     /// `*`, or `t.*`: the qualifier's parts.
     Star(Vec<String>),
     /// Anything else: its names are uses.
@@ -264,7 +267,7 @@ impl Level {
         let outputs = self.outputs.iter().map(|output| {
             size_of::<Output>()
                 + match &output.gives {
-                    Gives::Column(column) => used(column),
+                    Gives::Column(column) | Gives::Text(column) => used(column),
                     Gives::Star(parts) => path(parts),
                     Gives::Expression => 0,
                 }

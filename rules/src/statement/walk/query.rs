@@ -13,7 +13,7 @@ use pg_query::protobuf::node::Node as N;
 use super::predicate::{self, Target};
 use super::{Locking, Outer, Walker, kind, name};
 use crate::class::Class;
-use crate::statement::facts::{FunctionUse, ObjectKind, Predicate};
+use crate::statement::facts::{FunctionUse, NameUse, ObjectKind, Predicate};
 use crate::statement::generated::{self, Visitor};
 
 impl<'t> Walker<'t> {
@@ -204,6 +204,35 @@ impl<'t> Walker<'t> {
             self.node(query);
         }
         self.locking = outer;
+    }
+
+    pub(super) fn table_functions(&mut self, n: &'t pb::RangeFunction) {
+        let pb::RangeFunction { lateral: _, ordinality: _, is_rowsfrom: _, functions, alias, coldeflist } = n;
+        for function in functions {
+            match unnest_of_several(function) {
+                Some(call) => {
+                    self.nodes(&call.args);
+                    for _ in &call.args {
+                        self.function(FunctionUse {
+                            name: NameUse {
+                                catalog: None,
+                                schema: Some("pg_catalog".into()),
+                                name: "unnest".into(),
+                            },
+                            arguments: Some(1),
+                            constants: Vec::new(),
+                            implied: true,
+                            offset: usize::try_from(call.location).ok(),
+                        });
+                    }
+                }
+                None => self.node(function),
+            }
+        }
+        if let Some(alias) = alias {
+            self.alias(alias);
+        }
+        self.nodes(coldeflist);
     }
 
     pub(super) fn join(&mut self, n: &'t pb::JoinExpr) {
@@ -456,4 +485,26 @@ pub(super) fn created(rel: &pb::RangeVar) -> Class {
 
 fn graded(restricted: bool) -> Predicate {
     if restricted { Predicate::Present } else { Predicate::Absent }
+}
+
+/// `unnest(a, b)` in FROM without a schema, and without anything that only aggregates have: the server makes one call of its own
+/// `pg_catalog.unnest` of each argument (`transformRangeFunction`, src/backend/parser/parse_clause.c). The node is the pair of
+/// function and column definitions.
+fn unnest_of_several(node: &pb::Node) -> Option<&pb::FuncCall> {
+    let Some(N::List(pair)) = kind(Some(node)) else { return None };
+    let (function, definitions) = pair.items.split_first()?;
+    let Some(N::FuncCall(call)) = kind(Some(function)) else { return None };
+    let none = |node: &pb::Node| match kind(Some(node)) {
+        None => true,
+        Some(N::List(list)) => list.items.is_empty(),
+        Some(_) => false,
+    };
+    let plain = call.agg_order.is_empty()
+        && call.agg_filter.is_none()
+        && call.over.is_none()
+        && !call.agg_star
+        && !call.agg_distinct
+        && !call.func_variadic;
+    let named = name::strings(&call.funcname).as_deref() == Some(&["unnest"]);
+    (named && plain && call.args.len() > 1 && definitions.iter().all(none)).then_some(&**call)
 }

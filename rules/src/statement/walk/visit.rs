@@ -35,6 +35,9 @@ impl<'t> Visitor<'t> for Walker<'t> {
     fn range_subselect(&mut self, n: &'t pb::RangeSubselect) {
         self.subselect(n);
     }
+    fn range_function(&mut self, n: &'t pb::RangeFunction) {
+        self.table_functions(n);
+    }
     fn join_expr(&mut self, n: &'t pb::JoinExpr) {
         self.join(n);
     }
