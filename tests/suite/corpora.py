@@ -1,8 +1,8 @@
 """The statements of `tests/usability`, and the schemas that they are for.
 
-Owns: the fetching of public corpora (pinned in corpora.toml, kept below target, never in the tree), the recording of what clients send
-to a server, and the forms that are made for every relation. May not: judge a statement. Fails by `Missing`: a corpus that cannot be had
-is named with what was tried, and the others go on.
+Owns: the statements that the tree holds (fixtures/orm.sql), the fetching of public corpora (pinned in corpora.toml, kept below target,
+never in the tree), the recording of what clients send to a server, and the forms that are made for every relation. May not: judge a
+statement. Fails by `Missing`: a corpus that cannot be had is named with what was tried, and the others go on.
 """
 
 from __future__ import annotations
@@ -177,9 +177,18 @@ def alternatives(query: str) -> list[str]:
     return out
 
 
-PUBLIC = (tpc, pagila, chinook, join_order, clickbench, sql_eval)
-# What needs no more than a Python package: part of `tests/run`.
-SMALL = (tpc,)
+def mappers(_: Cache) -> list[Corpus]:
+    """Our own, kept in the tree: what object mappers write for ordinary work."""
+    parts = re.split(r"^-- # (.+)$", (HERE / "fixtures" / "orm.sql").read_text(), flags=re.MULTILINE)
+    named = dict(zip(parts[1::2], parts[2::2], strict=True))
+    schema = named.pop("schema")
+    statements = [line.rstrip(";") for text in named.values() for line in text.splitlines() if line.endswith(";")]
+    return [Corpus("object mappers", "mappers", schema, [Statement(text) for text in statements])]
+
+
+# What the tree holds: part of `tests/run`, which needs no network for it.
+SMALL = (mappers,)
+PUBLIC = (*SMALL, tpc, pagila, chinook, join_order, clickbench, sql_eval)
 
 FORMS = """
 SELECT * FROM {r}
@@ -300,9 +309,13 @@ def psql() -> list[list[str]]:
     return [ask, dump, [*dump, "--schema-only"], [*dump, "--column-inserts"], ["pgbench", "-i", "-q"], *bench]
 
 
-def clients(cache: Cache, missing: list[str]) -> list[Corpus]:
-    """What programs send by themselves, recorded in the server's log."""
-    out = [Corpus("psql, pg_dump, pgbench", "clients", SHOP, recorded=psql())]
+def programs() -> list[Corpus]:
+    """What the server's own programs send by themselves, recorded in the server's log."""
+    return [Corpus("psql, pg_dump, pgbench", "clients", SHOP, recorded=psql())]
+
+
+def orms(cache: Cache, missing: list[str]) -> list[Corpus]:
+    """The same of two object mappers, which are Python packages."""
     venv = cache.folder / "orm"
     try:
         if not (venv / "bin" / "python").exists():
@@ -310,10 +323,10 @@ def clients(cache: Cache, missing: list[str]) -> list[Corpus]:
         run(venv / "bin" / "pip", "install", "--quiet", "-r", HERE.parent / "drivers.d" / "requirements.txt")
     except Missing as fault:
         missing.append(f"Django and SQLAlchemy: {str(fault).splitlines()[0]}")
-        return out
+        return []
     python = str(venv / "bin" / "python")
     names = ("Django", "SQLAlchemy")
-    return out + [Corpus(name, name.lower(), SHOP, recorded=[[python, str(HERE / "orm.py"), name]]) for name in names]
+    return [Corpus(name, name.lower(), SHOP, recorded=[[python, str(HERE / "orm.py"), name]]) for name in names]
 
 
 def send(command: list[str], **environment):
