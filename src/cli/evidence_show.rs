@@ -3,6 +3,7 @@
 //! Owns how a record reads. It shows only what [`crate::evidence::verify`] found sound, and says where it stopped. Every
 //! string in a record came from somebody else: what could move a terminal or reorder a line is escaped in both forms.
 
+mod captured;
 mod timeline;
 
 use std::collections::HashMap;
@@ -14,11 +15,12 @@ use serde_json::{Map, Value as Json, json};
 use crate::evidence::describe::{Value, describe, hex, is_deceptive};
 use crate::evidence::format::{FLAG_CLOSES, FLAG_GATED, REFERS_TO_NONE, RecordView};
 use crate::evidence::read::Position;
-use crate::evidence::record::{self, Kind};
+use crate::evidence::record::{self, Kind, Payload};
 use crate::evidence::verify::{Report, verify};
 
 use super::verify::rfc3339;
 use super::{Exit, Out, evidence_keys};
+use captured::Captured;
 use timeline::Timeline;
 
 /// Arguments of `evidence`.
@@ -61,7 +63,7 @@ Show the records: a timeline of every session, or one JSON object a line.
 
 The evidence is verified as it is read; only sound records are shown, and the first bad one ends it. Sessions are shown \
 whole, in the order in which they ended; those without an end come last. In JSON a statement's payload also holds what \
-stands in the judged text that it points to.",
+stands in the judged text that it points to, and one of rows or COPY data their values.",
     after_help = "\
 Examples:
   pgturnstile evidence show evidence
@@ -134,6 +136,7 @@ fn to_json(value: Value) -> Json {
         Value::Unsigned(value) => json!(value),
         Value::Signed(value) => json!(value),
         Value::Text(text) => Json::String(text),
+        Value::Bytes(bytes) => json!({ "hex": hex(&bytes) }),
         Value::List(list) => Json::Array(list.into_iter().map(to_json).collect()),
         Value::Map(fields) => {
             Json::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), to_json(value))).collect())
@@ -141,23 +144,41 @@ fn to_json(value: Value) -> Json {
     }
 }
 
-/// Payloads of judged texts, by session and number: a statement is shown with the text that it points to.
+/// What later records of open sessions point to.
 #[derive(Default)]
-struct Texts(HashMap<String, HashMap<u64, Map<String, Json>>>);
+struct Texts(HashMap<String, Kept>);
+
+/// Of one session: payloads of judged texts by number, and what its captured rows need.
+#[derive(Default)]
+struct Kept {
+    judged: HashMap<u64, Map<String, Json>>,
+    captured: Captured,
+}
 
 impl Texts {
-    /// Fills a statement's payload with what stands in its judged text; keeps judged texts until their session ends.
-    fn join(&mut self, kind: Kind, record: &RecordView<'_>, session: &str, payload: &mut Map<String, Json>) {
+    /// Fills a statement's payload with what stands in its judged text, and one of rows with their values; keeps what
+    /// that takes until the session ends.
+    fn join(
+        &mut self,
+        decoded: &(Kind, Payload<'_>),
+        record: &RecordView<'_>,
+        session: &str,
+        payload: &mut Map<String, Json>,
+    ) {
         let header = record.header();
-        if kind == Kind::JudgedText {
-            let texts = self.0.entry(session.to_owned()).or_default();
-            texts.insert(header.stream_sequence, payload.clone());
+        let kept = self.0.entry(session.to_owned()).or_default();
+        if decoded.0 == Kind::JudgedText {
+            kept.judged.insert(header.stream_sequence, payload.clone());
         }
-        if kind == Kind::Statement
+        if decoded.0 == Kind::Statement
             && let Some(judged) = payload.get("judged").and_then(Json::as_u64)
-            && let Some(text) = self.0.get(session).and_then(|texts| texts.get(&judged))
+            && let Some(text) = kept.judged.get(&judged)
         {
             payload.extend(text.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        if let Some(values) = kept.captured.take(header.stream_sequence, &decoded.1) {
+            payload.remove("frames");
+            payload.insert("values".to_owned(), Json::Array(values.into_iter().map(to_json).collect()));
         }
         if header.flags & FLAG_CLOSES != 0 {
             self.0.remove(session);
@@ -178,11 +199,11 @@ fn record_json(position: Position, record: &RecordView<'_>, session: &str, texts
     }
     object.insert("gated".to_owned(), json!(header.flags & FLAG_GATED != 0));
     // The walk has decoded it already: what cannot be decoded never comes here.
-    if let Ok((kind, payload)) = record::payload(record) {
-        object.insert("kind".to_owned(), json!(kind.name()));
-        let fields = describe(&payload).into_iter();
+    if let Ok(decoded) = record::payload(record) {
+        object.insert("kind".to_owned(), json!(decoded.0.name()));
+        let fields = describe(&decoded.1).into_iter();
         let mut payload = fields.map(|(name, value)| (name.to_owned(), to_json(value))).collect();
-        texts.join(kind, record, session, &mut payload);
+        texts.join(&decoded, record, session, &mut payload);
         object.insert("payload".to_owned(), Json::Object(payload));
     }
     object.insert("segment".to_owned(), json!(position.segment));

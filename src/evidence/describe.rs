@@ -5,11 +5,12 @@
 
 use rkyv::boxed::ArchivedBox;
 use rkyv::option::ArchivedOption;
-use rkyv::rend::{i64_le, u16_le, u32_le, u64_le};
+use rkyv::rend::{i16_le, i32_le, i64_le, u16_le, u32_le, u64_le};
 use rkyv::string::ArchivedString;
 use rkyv::vec::ArchivedVec;
 
 use super::record::{Payload, v1};
+use super::value;
 
 /// A value of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum Value {
     Signed(i64),
     /// A string, as the parties spelled it: not escaped yet.
     Text(String),
+    /// Bytes that are no string by themselves.
+    Bytes(Vec<u8>),
     /// Several.
     List(Vec<Value>),
     /// A value with parts.
@@ -108,6 +111,18 @@ impl Shown for i64_le {
     }
 }
 
+impl Shown for i32_le {
+    fn shown(&self) -> Value {
+        Value::Signed(i64::from(self.to_native()))
+    }
+}
+
+impl Shown for i16_le {
+    fn shown(&self) -> Value {
+        Value::Signed(i64::from(self.to_native()))
+    }
+}
+
 impl Shown for [u8; 32] {
     fn shown(&self) -> Value {
         Value::Text(hex(self))
@@ -117,6 +132,12 @@ impl Shown for [u8; 32] {
 impl Shown for ArchivedBox<[u8; 32]> {
     fn shown(&self) -> Value {
         Value::Text(hex(self.get()))
+    }
+}
+
+impl Shown for ArchivedBox<[u8]> {
+    fn shown(&self) -> Value {
+        Value::Bytes(self.get().to_vec())
     }
 }
 
@@ -153,6 +174,41 @@ impl Shown for v1::ArchivedTextHeld<'_> {
     }
 }
 
+impl Shown for v1::ArchivedTextKept<'_> {
+    fn shown(&self) -> Value {
+        let (how, text) = match self {
+            v1::ArchivedTextKept::Whole(text) => ("whole", text),
+            v1::ArchivedTextKept::Masked(text) => ("masked", text),
+            v1::ArchivedTextKept::Withheld(why) => ("withheld", why),
+        };
+        Value::Map(vec![(how, text.shown())])
+    }
+}
+
+/// A parameter's value in words, where its type is known; else its bytes.
+impl Shown for v1::ArchivedParameter<'_> {
+    fn shown(&self) -> Value {
+        let v1::ArchivedParameter { type_oid, binary, value } = self;
+        let spelled = |bytes: &ArchivedBox<[u8]>| value::shown(type_oid.to_native(), *binary, bytes.get());
+        let kept = match value {
+            v1::ArchivedValueKept::Null => ("null", Value::Bool(true)),
+            v1::ArchivedValueKept::Whole(bytes) => ("whole", spelled(bytes)),
+            v1::ArchivedValueKept::Masked(bytes) => ("masked", spelled(bytes)),
+            v1::ArchivedValueKept::Withheld(why) => ("withheld", why.shown()),
+        };
+        Value::Map(vec![("type_oid", type_oid.shown()), ("binary", binary.shown()), kept])
+    }
+}
+
+/// A field of a report under its name.
+impl Shown for v1::ArchivedReportField<'_> {
+    fn shown(&self) -> Value {
+        let v1::ArchivedReportField { code, text } = self;
+        let code = Value::Text(char::from(*code).to_string());
+        Value::Map(vec![("code", code), ("text", text.shown())])
+    }
+}
+
 macro_rules! words {
     ($( $archived:ident { $( $variant:ident = $word:literal ),* $(,)? } )*) => { $(
         impl Shown for v1::$archived {
@@ -167,6 +223,9 @@ words! {
     ArchivedDocument { Configuration = "configuration", Policy = "policy", Material = "material" }
     ArchivedProtocol { Simple = "simple", Parse = "parse", Execute = "execute", Injected = "injected" }
     ArchivedAction { Allow = "allow", Hold = "hold", Refuse = "refuse" }
+    ArchivedDirection { ToClient = "to the client", FromClient = "from the client" }
+    ArchivedCaptured { Rows = "rows", CopyToClient = "copy to the client", CopyFromClient = "copy from the client" }
+    ArchivedReportKind { Error = "error", Notice = "notice" }
     ArchivedOutcome {
         Completed = "completed", Failed = "failed", Suspended = "suspended", Skipped = "skipped", Unknown = "unknown",
     }
@@ -225,6 +284,19 @@ fields! {
     ArchivedSettingMoved<'_> { name, expected, seen, how }
     ArchivedProtocolViolation<'_> { side, what, offset }
     ArchivedSessionClosed<'_> { reason, by, totals }
+    ArchivedRecording<'_> { record, rows_bytes_max, why }
+    ArchivedStatedClaim<'_> { name, value }
+    ArchivedStated<'_> { origin, claims }
+    ArchivedStatementText<'_> { text }
+    ArchivedParameters<'_> { values }
+    ArchivedResultColumn<'_> { name, table_oid, attribute, type_oid, type_bytes, type_modifier, binary }
+    ArchivedRowDescription<'_> { columns }
+    ArchivedRows<'_> { described, first_row, rows, frames }
+    ArchivedCopyData<'_> { direction, binary, offset, frames }
+    ArchivedCaptureEnded<'_> { what, why, rows, bytes }
+    ArchivedReport<'_> { what, fields }
+    ArchivedNotification<'_> { process, channel, payload }
+    ArchivedCopiedIn<'_> { frames, bytes, digest }
 }
 
 /// The fields of a payload, in order.
@@ -252,6 +324,17 @@ pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
         Payload::SettingMoved(payload) => payload.shown(),
         Payload::ProtocolViolation(payload) => payload.shown(),
         Payload::SessionClosed(payload) => payload.shown(),
+        Payload::Recording(payload) => payload.shown(),
+        Payload::Stated(payload) => payload.shown(),
+        Payload::StatementText(payload) => payload.shown(),
+        Payload::Parameters(payload) => payload.shown(),
+        Payload::RowDescription(payload) => payload.shown(),
+        Payload::Rows(payload) => payload.shown(),
+        Payload::CopyData(payload) => payload.shown(),
+        Payload::CaptureEnded(payload) => payload.shown(),
+        Payload::Report(payload) => payload.shown(),
+        Payload::Notification(payload) => payload.shown(),
+        Payload::CopiedIn(payload) => payload.shown(),
     };
     match value {
         Value::Map(fields) => fields,
@@ -260,6 +343,7 @@ pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
         | Value::Unsigned(_)
         | Value::Signed(_)
         | Value::Text(_)
+        | Value::Bytes(_)
         | Value::List(_)) => vec![("value", other)],
     }
 }

@@ -16,6 +16,10 @@ pub const CHARGE_BYTES_MIN: usize = 1 << 10;
 pub const BATCH_RECORDS_MAX: usize = 256;
 /// Bytes that the writer takes at most before it writes (one record may exceed it alone).
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// A record from this length on is written from where its session put it; shorter ones are gathered first, to save calls.
+pub const LARGE_RECORD_BYTES: usize = 16 << 10;
+/// Frames of rows or COPY data that one record holds at most, bytes.
+pub const CAPTURED_BYTES_MAX: usize = 256 << 10;
 /// A block is sealed when its records reach this many bytes, or by the end of a batch.
 pub const BLOCK_BYTES_MAX: usize = 64 << 10;
 /// Written bytes that may stand unsynced when nobody asks for durability.

@@ -5,13 +5,14 @@
 //! says durable only behind an `fdatasync` that succeeded; nothing sensitive is written (texts with literals lifted, keyed
 //! digests of the rest). Fails closed: a write or sync that fails stops evidence for everybody, for good.
 //!
-//! Two halves. `ahead`, `chain`, `checkpoint`, `describe`, `diagnose`, `format`, `note`, `read`, `record`, `signed`, `streams`,
-//! `verify` compile with std, blake3, rkyv and pure code for signatures alone (README decision 17). `anchor`, `clock`, `head`,
+//! Two halves. `ahead`, `chain`, `checkpoint`, `delivered`, `describe`, `diagnose`, `format`, `note`, `read`, `record`, `signed`,
+//! `streams`, `value`, `verify` compile with std, blake3, rkyv and pure code for signatures alone (README decision 17). `anchor`, `clock`, `head`,
 //! `held`, `ring`, `session`, `state`, `recent`, `writer`, `siblings`, `log`, `disk`, `recover`, `keys`, `figures` make the
 //! evidence.
 
 pub mod chain;
 pub mod checkpoint;
+pub mod delivered;
 pub mod describe;
 pub mod disk;
 pub mod figures;
@@ -21,6 +22,7 @@ pub mod limits;
 pub mod note;
 pub mod read;
 pub mod record;
+pub mod value;
 pub mod verify;
 
 mod ahead;

@@ -12,7 +12,7 @@ use super::limits::UNANSWERED_MAX;
 use super::log::wall_ns;
 use super::recent::{Recent, RecentTexts};
 use super::record::v1::{Outcome, SessionClosed, StatementResult};
-use super::record::{Durability, EncodeError, Entry, How, Stamp};
+use super::record::{EncodeError, Entry, How, Stamp};
 use super::ring::{Lane, Mark};
 use super::state::{State, Stopped, Unplaced};
 
@@ -158,7 +158,7 @@ impl SessionLog {
                 self.lane.submit(shared.record, false).await?;
                 self.took_shared(shared.recent);
             }
-            let ticket = self.lane.submit(record, how.durability == Durability::Gated).await?;
+            let ticket = self.lane.submit(record, how.wakes()).await?;
             Ok(self.took(ticket, how, expects))
         }
     }
@@ -176,7 +176,7 @@ impl SessionLog {
             }
             self.took_shared(shared.recent);
         }
-        match self.lane.try_submit(record, how.durability == Durability::Gated)? {
+        match self.lane.try_submit(record, how.wakes())? {
             Ok(ticket) => Ok(Some(self.took(ticket, how, entry.expects_answer()))),
             Err(_record) => Ok(None),
         }

@@ -25,6 +25,16 @@ struct Stream {
     gateway: bool,
 }
 
+/// Records of each kind.
+#[derive(Debug)]
+pub(super) struct Counts(pub(super) [u64; Kind::ALL.len()]);
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts([0; Kind::ALL.len()])
+    }
+}
+
 /// The rules of streams: gapless, opened first, closed last, every expected answer given.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
@@ -34,7 +44,7 @@ pub(super) struct Streams {
     ended: HashSet<u64>,
     pub(super) sessions: u64,
     pub(super) sessions_closed: u64,
-    pub(super) kinds: [u64; Kind::ALL.len()],
+    pub(super) kinds: Counts,
     pub(super) records: u64,
     pub(super) first_ns: u64,
     pub(super) last_ns: u64,
@@ -83,7 +93,7 @@ impl Streams {
         }
         self.last_ns = header.wall_ns;
         self.records += 1;
-        self.kinds[kind.index()] += 1;
+        self.kinds.0[kind.index()] += 1;
         Ok(())
     }
 

@@ -238,7 +238,7 @@ impl Found {
 
     fn report(self, judge: Judge<'_>, directory: &Path) -> Result<Report, Unreadable> {
         let Judge { streams, signed, .. } = judge;
-        let kinds = Kind::ALL.iter().copied().zip(streams.kinds).filter(|(_, count)| *count > 0);
+        let kinds = Kind::ALL.iter().copied().zip(streams.kinds.0).filter(|(_, count)| *count > 0);
         let (signatures, end) = signed.finish(streams.records, self.bad.is_none());
         let open = streams.open_sessions();
         let mut findings = Vec::new();

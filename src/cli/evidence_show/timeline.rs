@@ -12,6 +12,7 @@ use crate::evidence::record::{self, Kind};
 
 use super::super::Out;
 use super::super::verify::rfc3339;
+use super::captured::{self, Captured};
 
 /// Longest text of a statement that is shown, characters; `--json` shows all.
 const TEXT_CHARS_MAX: usize = 2_000;
@@ -21,6 +22,7 @@ struct Open {
     order: u64,
     /// Judged texts, by number in the session.
     texts: HashMap<u64, Fields>,
+    captured: Captured,
     started_ns: u64,
     lines: Vec<String>,
 }
@@ -61,6 +63,7 @@ fn plain(value: &Value) -> String {
         Value::Unsigned(value) => value.to_string(),
         Value::Signed(value) => value.to_string(),
         Value::Text(text) => one_line(text),
+        Value::Bytes(bytes) => format!("({} bytes)", bytes.len()),
         Value::List(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
         Value::Map(fields) => fields
             .iter()
@@ -149,10 +152,82 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
         Kind::ProtocolViolation => {
             vec![format!("PROTOCOL VIOLATION by {}: {} at {}", text("side"), text("what"), text("offset"))]
         }
+        Kind::Recording => vec![format!("records {} ({})", text("record"), text("why"))],
+        Kind::Stated => vec![format!("says of itself ({}): {}", text("origin"), text("claims"))],
+        Kind::StatementText => vec![format!("   text {}", kept(fields.value("text")))],
+        Kind::Parameters => parameters(fields.value("values")),
+        Kind::RowDescription => vec![format!("   columns {}", columns(fields.value("columns")))],
+        Kind::Rows => vec![format!("   rows from {}: {}", text("first_row"), text("rows"))],
+        Kind::CopyData => vec![format!("   copy data {}", text("direction"))],
+        Kind::CaptureEnded => vec![format!(
+            "   capture of {} ended behind {} row(s), {} bytes: {}",
+            text("what"),
+            text("rows"),
+            text("bytes"),
+            text("why")
+        )],
+        Kind::Report => vec![report(fields)],
+        Kind::Notification => vec![format!("notification on {}: {}", text("channel"), text("payload"))],
+        Kind::CopiedIn => {
+            vec![format!("   copied in: {} frame(s), {} bytes", text("frames"), text("bytes"))]
+        }
         Kind::SessionClosed => {
             vec![format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))]
         }
     }
+}
+
+/// `select 1`, `masked: …`, `withheld: …`.
+fn kept(value: &Value) -> String {
+    match value {
+        Value::Map(parts) => match parts.last() {
+            Some(("whole", value)) => plain(value),
+            Some(("null", _)) => "NULL".to_owned(),
+            Some((how, value)) => format!("({how}) {}", plain(value)),
+            None => String::new(),
+        },
+        Value::Null
+        | Value::Bool(_)
+        | Value::Unsigned(_)
+        | Value::Signed(_)
+        | Value::Text(_)
+        | Value::Bytes(_)
+        | Value::List(_) => plain(value),
+    }
+}
+
+fn parameters(values: &Value) -> Vec<String> {
+    let Value::List(values) = values else { return Vec::new() };
+    (1..).zip(values).map(|(at, value)| format!("   ${at} = {}", kept(value))).collect()
+}
+
+fn columns(columns: &Value) -> String {
+    let Value::List(columns) = columns else { return String::new() };
+    let name = |column: &Value| match column {
+        Value::Map(fields) => Fields(fields.clone()).text("name"),
+        other => plain(other),
+    };
+    columns.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// `error 23505: duplicate key …`.
+fn report(fields: &Fields) -> String {
+    let field = |code: &str| match fields.value("fields") {
+        Value::List(list) => list.iter().find_map(|field| match field {
+            Value::Map(parts) => {
+                let parts = Fields(parts.clone());
+                (parts.raw("code") == code).then(|| parts.text("text"))
+            }
+            _ => None,
+        }),
+        _ => None,
+    };
+    format!(
+        "   {} {}: {}",
+        fields.text("what"),
+        field("C").unwrap_or_default(),
+        field("M").unwrap_or_default()
+    )
 }
 
 /// `masked of 12: 3 x detector card in column 2, …`.
@@ -409,6 +484,7 @@ impl Timeline {
         let open = self.open.entry(session.to_owned()).or_insert_with(|| Open {
             order: record.sequence(),
             texts: HashMap::new(),
+            captured: Captured::default(),
             started_ns: header.wall_ns,
             lines: Vec::new(),
         });
@@ -418,6 +494,8 @@ impl Timeline {
             let time = if at == 0 { format!("+{}", millis(since)) } else { String::new() };
             open.lines.push(format!("  {time:>16}  {line}"));
         }
+        let values = open.captured.take(header.stream_sequence, &payload).unwrap_or_default();
+        open.lines.extend(captured::lines(&values).into_iter().map(|line| format!("  {:>16}  {line}", "")));
         if kind == Kind::JudgedText {
             open.texts.insert(header.stream_sequence, fields);
         }

@@ -5,6 +5,7 @@
 //! rkyv's checks is a [`Flaw`], never a panic.
 
 mod anchored;
+pub mod captured;
 pub mod v1;
 
 use core::fmt;
@@ -152,6 +153,28 @@ kinds! {
     Proxied(Proxied) = 29, "proxied", flags: 0;
     /// How the session's target was named.
     Routed(Routed) = 30, "routed", flags: 0;
+    /// How much is recorded of statements and results.
+    Recording(Recording) = 31, "recording", flags: 0;
+    /// What the client says of itself.
+    Stated(Stated) = 32, "stated", flags: 0;
+    /// The exact text of a statement.
+    StatementText(StatementText) = 33, "statement-text", flags: 0;
+    /// What is bound to a statement's parameters.
+    Parameters(Parameters) = 34, "parameters", flags: 0;
+    /// The columns of results.
+    RowDescription(RowDescription) = 35, "row-description", flags: 0;
+    /// Rows as they left.
+    Rows(Rows) = 36, "rows", flags: 0;
+    /// Data of a COPY.
+    CopyData(CopyData) = 37, "copy-data", flags: 0;
+    /// Where and why capture ended.
+    CaptureEnded(CaptureEnded) = 38, "capture-ended", flags: 0;
+    /// An error or a notice as it left.
+    Report(Report) = 39, "report", flags: 0;
+    /// A notification as it left.
+    Notification(Notification) = 40, "notification", flags: 0;
+    /// All data of a COPY from the client, by digest.
+    CopiedIn(CopiedIn) = 41, "copied-in", flags: 0;
 }
 
 /// Version of every payload that this program writes.
@@ -175,17 +198,31 @@ pub struct How {
     pub refers: Option<u64>,
     /// It is the last answer to that record.
     pub settles: bool,
+    /// Another record, on which the session waits for both, comes right behind: the writer is not woken for this one.
+    pub followed: bool,
 }
 
 impl How {
     /// Asks for a sync.
-    pub const GATED: How = How { durability: Durability::Gated, refers: None, settles: false };
+    pub const GATED: How =
+        How { durability: Durability::Gated, refers: None, settles: false, followed: false };
     /// Leaves the sync to the interval.
-    pub const QUEUED: How = How { durability: Durability::Queued, refers: None, settles: false };
+    pub const QUEUED: How =
+        How { durability: Durability::Queued, refers: None, settles: false, followed: false };
 
     /// The same, belonging to an earlier record (an Execute to its Parse, one of several results to its statement).
     pub const fn belonging_to(self, stream_sequence: u64) -> How {
         How { refers: Some(stream_sequence), ..self }
+    }
+
+    /// The same, where another record comes right behind it.
+    pub const fn followed(self) -> How {
+        How { followed: true, ..self }
+    }
+
+    /// Whether the writer is woken for it.
+    pub const fn wakes(self) -> bool {
+        matches!(self.durability, Durability::Gated) && !self.followed
     }
 
     /// The same, as the last answer to an earlier record.
@@ -264,6 +301,17 @@ impl Entry<'_> {
             | Entry::Masked(_)
             | Entry::Proxied(_)
             | Entry::Routed(_)
+            | Entry::Recording(_)
+            | Entry::Stated(_)
+            | Entry::StatementText(_)
+            | Entry::Parameters(_)
+            | Entry::RowDescription(_)
+            | Entry::Rows(_)
+            | Entry::CopyData(_)
+            | Entry::CaptureEnded(_)
+            | Entry::Report(_)
+            | Entry::Notification(_)
+            | Entry::CopiedIn(_)
             | Entry::SessionClosed(_) => false,
         }
     }
@@ -299,8 +347,8 @@ impl Entry<'_> {
             wall_ns: stamp.wall_ns,
             monotonic_ns: stamp.monotonic_ns,
         };
-        // One allocation for ordinary records: head, fixed part and short strings fit, a long text is added.
-        let mut buffer = Vec::with_capacity(384 + self.text_bytes());
+        // One allocation for ordinary records: head, fixed part and short strings fit, what is long is added.
+        let mut buffer = Vec::with_capacity(384 + self.long_bytes());
         format::begin_record(&mut buffer, &header);
         let mut buffer = rkyv::util::with_arena(|arena| self.serialize(judged, buffer, arena))
             .map_err(|_: Failure| EncodeError::Serialize)?;
@@ -308,9 +356,18 @@ impl Entry<'_> {
         Ok(buffer)
     }
 
-    fn text_bytes(&self) -> usize {
+    fn long_bytes(&self) -> usize {
         if let Entry::JudgedText(v1::JudgedText { text: v1::TextHeld::Lifted(text), .. }) = self {
             512 + text.len()
+        } else if let Entry::StatementText(v1::StatementText {
+            text: v1::TextKept::Whole(text) | v1::TextKept::Masked(text),
+        }) = self
+        {
+            text.len()
+        } else if let Entry::Rows(v1::Rows { frames, .. }) | Entry::CopyData(v1::CopyData { frames, .. }) =
+            self
+        {
+            frames.len()
         } else {
             0
         }

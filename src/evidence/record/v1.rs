@@ -1,8 +1,8 @@
 //! Payload types, version 1. FROZEN: a published field is never moved, renamed, retyped or removed; what must change
 //! becomes a `v2` beside this module, and old files stay readable. A golden file guards it.
 //!
-//! Owns: the shape of every payload. May not: hold a value of a statement, a token, a password or an unkeyed digest of
-//! one (a digest over a few digits is no secret). Identity fields are strings, as the parties spelled them. Times are
+//! Owns: the shape of every payload. May not: hold a token, a password or an unkeyed digest of one (a digest over a few
+//! digits is no secret), nor a value of a statement or result but where [`super::captured`] says so. Identity fields are strings, as the parties spelled them. Times are
 //! nanoseconds since 1970 (UTC) unless named otherwise. Serialized with rkyv 0.8, little endian, 32-bit offsets, aligned.
 //!
 //! The types borrow, so that a session serializes what it holds without copying it first; [`Facts`] alone is owned,
@@ -16,6 +16,7 @@ use crate::evidence::chain::Hash;
 pub use super::anchored::{
     ArchivedCheckpoint, ArchivedClock, ArchivedKeyRotated, Checkpoint, Clock, KeyRotated,
 };
+pub use super::captured::*;
 
 /// One string of a list.
 #[derive(Archive, Serialize, Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::golden::{Script, folder, same, told};
+use super::golden::{Script, folder, header, same, told};
 use super::samples;
 use crate::evidence::checkpoint::{Checkpoint, LAST_NAME, Point, Why, rotation_text};
 use crate::evidence::format::{SegmentHeader, Trailer};
@@ -14,7 +14,6 @@ use crate::evidence::record::{Entry, How, v1};
 use crate::evidence::verify::{End, ExpectedEnd, Trust, verify_with};
 
 const LOG: [u8; 16] = [7; 16];
-const CREATED_NS: u64 = 1_795_000_000_000_000_000;
 /// What the auditor keeps: the checkpoint of the first rotation.
 const EARLIER_NAME: &str = "earlier.note";
 
@@ -36,17 +35,7 @@ struct Book {
 
 impl Book {
     fn new() -> Book {
-        let header = SegmentHeader {
-            log_id: LOG,
-            index: 0,
-            first_sequence: 0,
-            previous: [0; 32],
-            created_ns: CREATED_NS,
-            segment_bytes: 1 << 20,
-            binary_hash: [11; 32],
-            configuration_hash: [12; 32],
-            key_id: [15; 16],
-        };
+        let header = header();
         Book { script: Script::begin(&header), header, closed: Vec::new(), key: key(1) }
     }
 

@@ -5,6 +5,7 @@ mod crash;
 mod directory;
 mod forgery;
 mod golden;
+mod golden_rows;
 mod golden_signed;
 mod kill;
 mod lanes;
