@@ -11,7 +11,7 @@
 use std::sync::{Mutex, OnceLock};
 
 use pgturnstile::identity::dev::DevIdentity;
-use pgturnstile::identity::{Denied, IssuerSettings, KeySource, Verifier, limits::GROUPS_MAX};
+use pgturnstile::identity::{Denied, IssuerSettings, KeySource, Verifier, bearer, limits::GROUPS_MAX};
 use pgturnstile_rules::policy::principal::Principal;
 use secrecy::ExposeSecret as _;
 use tokio::runtime::Runtime;
@@ -68,6 +68,10 @@ pub fn run(data: &[u8]) {
             Err(denied) => silent(&denied, token.expose_secret().as_bytes()),
         }
     } else {
+        // OAUTHBEARER's message is read before its token is: what it takes for a credential is a part of it.
+        if let Ok(bearer::Asked::Session(token)) = bearer::read(data) {
+            assert!(!token.contains(&bearer::SEPARATOR) && token.len() < data.len());
+        }
         match rig.runtime.block_on(rig.verifier.verify(data)) {
             Ok(principal) => panic!("nobody signed this: {principal:?}"),
             Err(denied) => silent(&denied, data),

@@ -88,11 +88,31 @@ fn address(section: &Reader<'_>) -> Option<Address> {
 }
 
 fn auth(section: &Reader<'_>) -> Option<Auth> {
-    let auth = section.word("auth", &[Some(Auth::TokenPassword), None, None])?;
-    if auth.is_none() {
-        section.table.error("auth", "is not built yet and nobody could log in; use \"token-password\"");
+    #[derive(Clone, Copy)]
+    enum Word {
+        Token,
+        Bearer,
+        Certificate,
     }
-    auth
+    match section.word("auth", &[Word::Token, Word::Bearer, Word::Certificate])? {
+        Word::Token => {
+            not_here(section, "oauth", "belongs to auth = \"oauthbearer\"; take it out");
+            Some(Auth::TokenPassword)
+        }
+        Word::Bearer => {
+            let oauth = section.section("oauth", &reference::LISTENER_OAUTH);
+            let (issuer, scope) = (oauth.text("issuer"), oauth.text("scope"));
+            oauth.done();
+            Some(Auth::OauthBearer { issuer, scope: scope? })
+        }
+        Word::Certificate => {
+            section.table.error(
+                "auth",
+                "is not built yet and nobody could log in; use \"token-password\" or \"oauthbearer\"",
+            );
+            None
+        }
+    }
 }
 
 fn routes(section: &Reader<'_>, unix: bool) -> Option<Vec<Route>> {

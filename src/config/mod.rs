@@ -165,6 +165,7 @@ fn read(path: &Path, base: &Path, document: &Document, diagnostics: &Diagnostics
     }
     check_references(&targets, &credentials, diagnostics);
     check_server_names(&listeners, &targets, diagnostics);
+    check_discovery(&listeners, &issuers, diagnostics);
 
     Some(Config {
         file: path.to_path_buf(),
@@ -200,6 +201,30 @@ fn check_server_names(listeners: &[Listener], targets: &[Target], diagnostics: &
 }
 
 /// Every control credential exists. (The names that the policy uses are checked where both files are known.)
+/// Each listener that tells where tokens come from can name one issuer.
+fn check_discovery(listeners: &[Listener], issuers: &[Issuer], diagnostics: &Diagnostics) {
+    let names: Vec<&str> = issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+    for listener in listeners {
+        let named = match &listener.auth {
+            Auth::TokenPassword => continue,
+            Auth::OauthBearer { issuer, scope: _ } => issuer,
+        };
+        let fault = match named {
+            None if names.len() > 1 => {
+                "has auth = \"oauthbearer\", and there are several [[issuer]]: say by oauth.issuer which one clients are \
+                 sent to"
+                    .to_owned()
+            }
+            Some(name) if !names.contains(&name.as_str()) => match nearest(name, &names) {
+                Some(near) => format!("no [[issuer]] named {name} (oauth.issuer); did you mean `{near}`?"),
+                None => format!("no [[issuer]] named {name} (oauth.issuer)"),
+            },
+            None | Some(_) => continue,
+        };
+        diagnostics.error(&listener.place, fault);
+    }
+}
+
 fn check_references(targets: &[Target], credentials: &[Credential], diagnostics: &Diagnostics) {
     let names: Vec<&str> = credentials.iter().map(|credential| credential.name.as_str()).collect();
     for target in targets.iter().filter(|target| !names.contains(&target.control.as_str())) {

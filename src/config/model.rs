@@ -54,6 +54,12 @@ impl Config {
         self.credentials.iter().find(|credential| credential.name == name)
     }
 
+    /// The issuer of that name, or the first where none is named.
+    #[must_use]
+    pub fn issuer_or_first(&self, name: Option<&str>) -> Option<&Issuer> {
+        self.issuers.iter().find(|issuer| name.is_none_or(|name| issuer.name == name))
+    }
+
     /// The issuer of that name.
     #[must_use]
     pub fn issuer(&self, name: &str) -> Option<&Issuer> {
@@ -257,10 +263,28 @@ pub struct Control {
 }
 
 /// How clients of a listener prove themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// An OIDC token in the password field, asked for inside TLS.
     TokenPassword,
+    /// An OIDC token by SASL's OAUTHBEARER (RFC 7628), inside TLS; what a client without one is told.
+    OauthBearer {
+        /// The `[[issuer]]` that it is sent to; `None`: the only one.
+        issuer: Option<String>,
+        /// The scope that it is to ask for.
+        scope: String,
+    },
+}
+
+impl Auth {
+    /// As the file and the records write it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Auth::TokenPassword => "token-password",
+            Auth::OauthBearer { .. } => "oauthbearer",
+        }
+    }
 }
 
 /// `[limits]`. Every value is a bound that is enforced, never a hint.

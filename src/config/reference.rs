@@ -118,7 +118,12 @@ pub const LISTENER: Section = Section {
                 words: &["token-password", "oauthbearer", "client-certificate"],
                 default: Some("token-password"),
             },
-            "`token-password`: an OIDC token in the password field. `oauthbearer` and `client-certificate` are not built yet and refused.",
+            "`token-password`: an OIDC token in the password field, which every driver can send. `oauthbearer`: the same token by SASL (RFC 7628), as libpq 18 and pgx 5.9 send it. A listener has one of them, as drivers expect of a server. `client-certificate` is not built yet and refused.",
+        ),
+        key(
+            "oauth",
+            Kind::Table(Absent::Optional),
+            "What a client without a token is told, see below; with `oauthbearer` only.",
         ),
         key(
             "routes",
@@ -144,12 +149,30 @@ pub const LISTENER_TLS: Section = Section {
         key(
             "required",
             Kind::Boolean { default: true },
-            "Must stay true where `auth = \"token-password\"`: clients without TLS are refused.",
+            "Must stay true: a token is asked for inside TLS only.",
         ),
         key(
             "direct",
             Kind::Boolean { default: false },
             "Also takes TLS without SSLRequest (libpq's `sslnegotiation=direct`), with ALPN `postgresql`; otherwise such clients are refused.",
+        ),
+    ],
+};
+
+/// `listener.oauth`.
+pub const LISTENER_OAUTH: Section = Section {
+    header: "listener.oauth",
+    meaning: "A client that comes without a token, or with one that is not believed, is told where tokens come from: the discovery document of an issuer, and a scope (RFC 7628, section 3.2.2). libpq takes an `https` document only.",
+    keys: &[
+        key(
+            "issuer",
+            Kind::Text(Absent::Optional),
+            "Name of the `[[issuer]]` that it is sent to. Required where there are several; tokens of the others are taken all the same.",
+        ),
+        key(
+            "scope",
+            Kind::Text(Absent::Default("openid")),
+            "The scope that it is to ask for, words with a space between.",
         ),
     ],
 };
@@ -462,11 +485,12 @@ pub const TARGET_TLS: Section = Section {
 };
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: [&Section; 19] = [
+pub const SECTIONS: [&Section; 20] = [
     &ROOT,
     &GATEWAY,
     &LISTENER,
     &LISTENER_TLS,
+    &LISTENER_OAUTH,
     &LISTENER_SOCKET,
     &PROXY_PROTOCOL,
     &CONTROL,

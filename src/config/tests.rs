@@ -11,7 +11,7 @@ use pgturnstile_rules::policy::Policy;
 use secrecy::ExposeSecret;
 
 use super::{
-    Config, Files, Jwks, KeyFileError, Route, SECTIONS_README, TargetAddress, TargetTls,
+    Auth, Config, Files, Jwks, KeyFileError, Route, SECTIONS_README, TargetAddress, TargetTls,
     against_broken_policy, against_policy, broken_against_policy, load_or_create_digest_key, reference,
 };
 
@@ -307,7 +307,7 @@ fn a_socket_in_a_folder_that_is_open_to_everybody_is_refused() {
 
 #[test]
 fn what_is_not_built_and_unsafe_to_rely_on_is_refused() {
-    let auth = with("[[issuer]]", "auth = \"oauthbearer\"\n[[issuer]]");
+    let auth = with("[[issuer]]", "auth = \"client-certificate\"\n[[issuer]]");
     assert_fault(&auth, 7, "listener[0].auth", "not built yet");
     let matched = with("[[issuer]]", "[[listener.match]]\nauth = \"oauthbearer\"\n[[issuer]]");
     assert_fault(&matched, 7, "listener[0].match", "not built yet");
@@ -315,6 +315,29 @@ fn what_is_not_built_and_unsafe_to_rely_on_is_refused() {
     assert_fault(&vault, 14, "credential.crm-catalog.password.vault", "not built yet");
     let iam = with("{ file = \"secrets/crm_catalog\" }", "{ cloud-sql-iam = true }");
     assert_fault(&iam, 14, "credential.crm-catalog.password.cloud-sql-iam", "not built yet");
+}
+
+#[test]
+fn a_listener_tells_where_tokens_come_from_by_one_issuer() {
+    let bearer = with("[[issuer]]", "auth = \"oauthbearer\"\n[[issuer]]");
+    let auth = |text: &str| parse(text).unwrap().listeners[0].auth.clone();
+    assert_eq!(auth(&bearer), Auth::OauthBearer { issuer: None, scope: "openid".to_owned() });
+    let said =
+        bearer.replace("[[issuer]]", "oauth = { issuer = \"corp\", scope = \"openid db\" }\n[[issuer]]");
+    let wanted = Auth::OauthBearer { issuer: Some("corp".to_owned()), scope: "openid db".to_owned() };
+    assert_eq!(auth(&said), wanted);
+    assert_fault(
+        &said.replace("\"corp\", scope", "\"crop\", scope"),
+        3,
+        "listener[0]",
+        "did you mean `corp`?",
+    );
+    let other = "[[issuer]]\nname = \"other\"\nissuer = \"https://other.example\"\naudiences = [\"pgturnstile\"]\n\
+                 groups = \"groups\"\n";
+    assert_fault(&format!("{bearer}\n{other}"), 3, "listener[0]", "there are several [[issuer]]");
+    assert!(parse(&format!("{said}\n{other}")).is_ok());
+    let stray = with("[[issuer]]", "oauth = { issuer = \"corp\" }\n[[issuer]]");
+    assert_fault(&stray, 7, "listener[0].oauth", "belongs to auth = \"oauthbearer\"");
 }
 
 #[test]

@@ -30,6 +30,8 @@ mod source;
 mod token;
 mod verify;
 
+pub mod bearer;
+
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use claims::{BadClaimPath, ClaimPath};
 pub use denied::{Denied, Flaw, Part, Reason, SQLSTATE};

@@ -205,11 +205,7 @@ impl IssuerSettings {
                         "has a query or a fragment; an issuer's URL has neither (Discovery 1.0, section 3)";
                     return Err(error("issuer", what.to_owned()));
                 }
-                // Discovery 1.0, section 4: a terminating slash goes before the path is appended.
-                let text = format!(
-                    "{}/.well-known/openid-configuration",
-                    self.issuer.strip_suffix('/').unwrap_or(&self.issuer)
-                );
+                let text = super::bearer::discovery_url(&self.issuer);
                 let document =
                     Url::parse(&text).map_err(|why| error("issuer", format!("{text:?} is no URL: {why}")))?;
                 Ok(Place::Discover { issuer: self.issuer.clone(), document })

@@ -27,14 +27,15 @@ use super::targets::TargetState;
 use super::turned::{Turned, gone, undialled};
 use crate::backend::settings::Credential;
 use crate::backend::{self, ClientSettings, Connected, StartupParameters};
-use crate::config;
+use crate::config::{self, Auth};
 use crate::evidence::record::v1;
 use crate::evidence::record::{Entry, How};
 use crate::evidence::{AppendError, SessionLog};
+use crate::identity::{Denied, bearer};
 use crate::net::stream::Stream;
 use crate::operate::process;
 use crate::operate::sessions::Who;
-use crate::session::greeting;
+use crate::session::greeting::{self, Bearer};
 use crate::session::{
     Account, Control, Durability, End, Fault, Ground, Judge, Login, Parts, Pinned, Relay, World, denial,
 };
@@ -118,7 +119,7 @@ impl Admission {
     ) -> Result<Admitted, (Login, Turned)> {
         let at = |login: Login| move |turned: Turned| (login, turned);
         let (client, protocol) = self.read_startup(stream, packet).await.map_err(at(Login::Startup))?;
-        let principal = self.authenticate(stream, &client, log).await.map_err(at(Login::Token))?;
+        let principal = self.authenticate(stream, &client, log).await?;
         let server_name = stream.server_name().map(str::to_owned);
         let asked = Asked {
             server_name: server_name.as_deref(),
@@ -267,26 +268,76 @@ impl Admission {
         stream: &mut Stream,
         client: &ClientSettings,
         log: &mut SessionLog,
-    ) -> Result<Principal, Turned> {
-        let limits = Limits {
-            password_bytes_max: usize::try_from(self.loaded.config.limits.token_bytes_max)
-                .unwrap_or(usize::MAX),
-            ..Limits::default()
-        };
-        let token = greeting::ask_for_token(stream, &limits).await.map_err(|rejected| {
-            match rejected.last_words() {
+    ) -> Result<Principal, (Login, Turned)> {
+        let turned = |rejected: greeting::Rejected| {
+            let turned = match rejected.last_words() {
                 Some((sqlstate, message)) => Turned::new(Fault::Client, sqlstate, message),
                 None => Turned::new(Fault::Client, "08006", rejected.to_string()),
+            };
+            (Login::Token, turned)
+        };
+        let token_bytes_max =
+            usize::try_from(self.loaded.config.limits.token_bytes_max).unwrap_or(usize::MAX);
+        let limits = |around: usize| Limits {
+            password_bytes_max: token_bytes_max.saturating_add(around),
+            ..Limits::default()
+        };
+        let (auth, token) = match self.auth() {
+            Some(auth @ Auth::TokenPassword) => {
+                (auth, greeting::ask_for_token(stream, &limits(0)).await.map_err(turned)?)
             }
-        })?;
+            Some(auth @ Auth::OauthBearer { issuer, scope }) => {
+                let limits = limits(bearer::ENVELOPE_BYTES);
+                match greeting::ask_for_bearer(stream, &limits).await.map_err(turned)? {
+                    Bearer::Token(token) => (auth, token),
+                    Bearer::Discovery => {
+                        self.tell_where_tokens_come_from(stream, issuer.as_deref(), scope).await;
+                        return Err((Login::Discovery, asked_only()));
+                    }
+                }
+            }
+            None => {
+                return Err((
+                    Login::Token,
+                    Turned::new(Fault::Gateway, "XX000", "pgturnstile: the listener is gone"),
+                ));
+            }
+        };
         let denied = match self.loaded.verifier.verify(token.expose_secret()).await {
             Ok(principal) => return Ok(principal),
             Err(denied) => denied,
         };
+        let turned = self.record_denied(client, log, auth, &denied).await.unwrap_or_else(Turned::from);
+        if let Auth::OauthBearer { issuer, scope } = auth {
+            self.tell_where_tokens_come_from(stream, issuer.as_deref(), scope).await;
+        }
+        Err((Login::Token, turned))
+    }
+
+    /// How clients of this listener prove themselves.
+    fn auth(&self) -> Option<&Auth> {
+        self.loaded.config.listeners.get(self.listener).map(|listener| &listener.auth)
+    }
+
+    async fn tell_where_tokens_come_from(&self, stream: &mut Stream, issuer: Option<&str>, scope: &str) {
+        if let Some(issuer) = self.loaded.config.issuer_or_first(issuer) {
+            let answer = bearer::answer(&issuer.issuer, scope);
+            greeting::tell_where_tokens_come_from(stream, &answer, &Limits::default()).await;
+        }
+    }
+
+    /// Records a token that is not believed; what its client is told.
+    async fn record_denied(
+        &self,
+        client: &ClientSettings,
+        log: &mut SessionLog,
+        auth: &Auth,
+        denied: &Denied,
+    ) -> Result<Turned, AppendError> {
         let (told, exact) = (denied.client_text(), denied.exact());
         let claimed_database = client.database.as_deref().unwrap_or(&client.user);
         let entry = v1::AuthenticationDenied {
-            method: METHOD,
+            method: auth.name(),
             told: &told,
             reason: &exact,
             sqlstate: crate::identity::SQLSTATE,
@@ -295,7 +346,7 @@ impl Admission {
             token_thumbprint: denied.token_thumbprint(),
         };
         log.append(Entry::AuthenticationDenied(entry), How::QUEUED).await?;
-        Err(Turned { exact: Some(exact), ..Turned::new(Fault::Client, crate::identity::SQLSTATE, told) })
+        Ok(Turned { exact: Some(exact), ..Turned::new(Fault::Client, crate::identity::SQLSTATE, told) })
     }
 
     /// The record that must stand before a credential is used.
@@ -311,7 +362,7 @@ impl Admission {
             principal.kept.iter().map(|(path, value)| (path.clone(), value.to_string())).collect();
         let claims: Vec<v1::Claim<'_>> = kept.iter().map(|(path, json)| v1::Claim { path, json }).collect();
         let entry = v1::Authenticated {
-            method: METHOD,
+            method: self.auth().map_or("", Auth::name),
             issuer: &principal.issuer,
             issuer_url: &principal.issuer_url,
             subject: &principal.subject,
@@ -511,8 +562,16 @@ fn durability(ground: &Ground) -> Durability {
     }
 }
 
-/// `token-password` of config.md, as records name it.
-const METHOD: &str = "token-password";
+/// The end of a connection that asked where tokens come from. No failed login: nothing was tried. The client that opened it
+/// shows this only where it has no way to come by a token.
+fn asked_only() -> Turned {
+    let message = "pgturnstile refused the connection: it carried no token, and has been told where tokens come from. Next: \
+                   give the client a token, or a way to fetch one (libpq: the device flow of libpq-oauth, or a hook)";
+    Turned {
+        exact: Some("asked where tokens come from (OAUTHBEARER discovery), and brought none".to_owned()),
+        ..Turned::new(Fault::Client, crate::identity::SQLSTATE, message)
+    }
+}
 
 /// What a client is told after its login, in the server's order.
 fn greet_client(connected: &Connected, registered: &Registered) -> Result<Vec<u8>, encode::Unencodable> {

@@ -76,6 +76,8 @@ pub(super) async fn connection(
                 | Rejected::Handshake(_)
                 | Rejected::Repeats
                 | Rejected::NotAPassword(_)
+                | Rejected::Mechanism
+                | Rejected::Bearer(_)
                 | Rejected::TokenTooLong { .. }
                 | Rejected::Late
                 | Rejected::Closed => Login::Greeting,

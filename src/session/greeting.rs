@@ -25,7 +25,7 @@ use std::io;
 
 use std::task::Poll;
 
-use pgturnstile_proto::frontend::{self, Message};
+use pgturnstile_proto::frontend::{self, Message, Password};
 use pgturnstile_proto::startup::{self, Packet};
 use pgturnstile_proto::{FrontendTag, Limits, Malformed, Reason, encode};
 use secrecy::SecretSlice;
@@ -33,6 +33,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::denial;
+use crate::identity::bearer;
 use crate::net::close;
 use crate::net::stream::Stream;
 use crate::net::tls::{ALPN, ServerTls};
@@ -96,6 +97,12 @@ pub enum Rejected {
     /// A frame that is no password message.
     #[error("the client sent {} instead of its password", .0.name())]
     NotAPassword(FrontendTag),
+    /// SASL, by a mechanism that was not offered.
+    #[error("the client chose another SASL mechanism than OAUTHBEARER, the only one offered")]
+    Mechanism,
+    /// A message of OAUTHBEARER that cannot be read.
+    #[error("the client's OAUTHBEARER message cannot be read: {0}")]
+    Bearer(#[from] bearer::Fault),
     /// A password message that is longer than a token may be.
     #[error("the token has {bytes} bytes and may have {limit} ([limits] token_bytes_max)")]
     TokenTooLong {
@@ -143,7 +150,12 @@ impl Rejected {
                  named no protocol. Next: use a driver that sends it, or connect with sslnegotiation=postgres"
                     .to_owned(),
             )),
-            Rejected::Malformed(_) | Rejected::EarlyBytes | Rejected::Repeats | Rejected::NotAPassword(_) => {
+            Rejected::Malformed(_)
+            | Rejected::EarlyBytes
+            | Rejected::Repeats
+            | Rejected::NotAPassword(_)
+            | Rejected::Mechanism
+            | Rejected::Bearer(_) => {
                 Some((
                     denial::PROTOCOL_VIOLATION,
                     format!(
@@ -380,16 +392,78 @@ fn too_long(frame: &[u8], fault: Malformed) -> Rejected {
     fault.into()
 }
 
-/// Asks for the token, inside TLS or on a Unix socket, and reads it.
+/// Asks for the token in the password field, inside TLS or on a Unix socket, and reads it.
 pub async fn ask_for_token(stream: &mut Stream, limits: &Limits) -> Result<SecretSlice<u8>, Rejected> {
+    let mut question = Vec::with_capacity(9);
+    encode::authentication_cleartext_password(&mut question);
+    let frame = answer_to(stream, &question, limits).await?;
+    Ok(SecretSlice::from(password_of(&frame)?.password()?.to_vec()))
+}
+
+/// What a client of OAUTHBEARER has come for.
+pub enum Bearer {
+    /// A session, by this token.
+    Token(SecretSlice<u8>),
+    /// Where tokens come from.
+    Discovery,
+}
+
+/// Asks for the token by SASL's OAUTHBEARER, inside TLS or on a Unix socket, and reads it.
+pub async fn ask_for_bearer(stream: &mut Stream, limits: &Limits) -> Result<Bearer, Rejected> {
+    let mut question = Vec::with_capacity(32);
+    encode::authentication_sasl(&mut question, [bearer::MECHANISM]).map_err(io::Error::other)?;
+    let mut frame = answer_to(stream, &question, limits).await?;
+    let first = password_of(&frame)?.sasl_initial_response()?;
+    if first.mechanism() != bearer::MECHANISM.as_bytes() {
+        return Err(Rejected::Mechanism);
+    }
+    let asked = match first.data() {
+        Some(message) => bearer::read(message)?,
+        None => {
+            // A client that waits to be asked: with nothing, as a server does (`oauth_exchange`).
+            let mut nothing = Vec::with_capacity(9);
+            encode::authentication_sasl_continue(&mut nothing, b"").map_err(io::Error::other)?;
+            frame = answer_to(stream, &nothing, limits).await?;
+            bearer::read(password_of(&frame)?.body())?
+        }
+    };
+    Ok(match asked {
+        bearer::Asked::Session(token) => Bearer::Token(SecretSlice::from(token.to_vec())),
+        bearer::Asked::Discovery => Bearer::Discovery,
+    })
+}
+
+/// Tells a client of OAUTHBEARER where tokens come from, and takes the byte by which it says that it has heard: only then is
+/// it owed an error (RFC 7628 section 3.2.3). Many hang up instead.
+pub async fn tell_where_tokens_come_from(stream: &mut Stream, answer: &str, limits: &Limits) {
+    let mut question = Vec::with_capacity(answer.len() + 16);
+    let heard = match encode::authentication_sasl_continue(&mut question, answer.as_bytes()) {
+        Ok(()) => answer_to(stream, &question, limits).await,
+        Err(error) => Err(io::Error::other(error).into()),
+    };
+    if let Err(error) = heard {
+        tracing::debug!(%error, "the client did not wait for the end of its login");
+    }
+}
+
+fn password_of(frame: &[u8]) -> Result<Password<'_>, Rejected> {
+    match Message::parse(frame)? {
+        Message::Password(password) => Ok(password),
+        other => Err(Rejected::NotAPassword(other.tag())),
+    }
+}
+
+/// Puts a question of the login, and reads the frame that answers it, which may hold a token: it is wiped however this ends.
+async fn answer_to(
+    stream: &mut Stream,
+    question: &[u8],
+    limits: &Limits,
+) -> Result<zeroize::Zeroizing<Vec<u8>>, Rejected> {
     if !stream.may_carry_cleartext_password() {
         return Err(Rejected::NoTls);
     }
-    let mut question = Vec::with_capacity(9);
-    encode::authentication_cleartext_password(&mut question);
-    stream.write_all(&question).await?;
+    stream.write_all(question).await?;
     stream.flush().await?;
-    // Wiped however this ends.
     let mut frame = zeroize::Zeroizing::new(vec![0; pgturnstile_proto::HEADER_BYTES]);
     read_exact(stream, &mut frame).await?;
     let header = match frontend::Header::peek(&frame, limits) {
@@ -406,8 +480,5 @@ pub async fn ask_for_token(stream: &mut Stream, limits: &Limits) -> Result<Secre
         head.copy_from_slice(&frame);
     }
     read_exact(stream, whole.get_mut(pgturnstile_proto::HEADER_BYTES..).unwrap_or_default()).await?;
-    let Message::Password(password) = Message::parse(&whole)? else {
-        return Err(Rejected::NotAPassword(header.tag));
-    };
-    Ok(SecretSlice::from(password.password()?.to_vec()))
+    Ok(whole)
 }

@@ -46,6 +46,8 @@ counted! {
         Startup = "bad_startup",
         /// No token, or one that is not believed.
         Token = "bad_token",
+        /// It asked where tokens come from (OAUTHBEARER's discovery), which is no failed login.
+        Discovery = "discovery",
         /// No target of that name.
         Target = "no_target",
         /// The policy gives no access, or the catalog is not there to resolve by.
