@@ -492,7 +492,8 @@ impl Relay {
         self.account.masked(None, self.masking.counted()).await?;
         if status == TransactionStatus::Idle {
             self.names.transaction_ended(batch);
-            self.judge.transaction_ended();
+            let quiet = self.queue.is_empty() && self.gate.held.is_none();
+            self.judge.transaction_ended(quiet);
             if self.queue.is_empty() {
                 self.masking.transaction_ended();
             }

@@ -185,6 +185,11 @@ impl Relay {
             self.up.swallow(header.len);
             return Ok(Step::Done);
         }
+        if matches!(header.tag, FrontendTag::Query | FrontendTag::Parse | FrontendTag::Bind)
+            && let Some(step) = self.read_guards_under_new_catalog()?
+        {
+            return Ok(step);
+        }
         self.dispatch(header.tag, header.len).await
     }
 
@@ -223,7 +228,7 @@ impl Relay {
     }
 
     /// Whether the server ends what it was sent with an answer, whatever the client sends next.
-    fn answers_come(&self) -> bool {
+    pub(super) fn answers_come(&self) -> bool {
         let copying = matches!(self.gate.copy, CopyPhase::Awaited | CopyPhase::Active);
         !copying && self.queue.iter().any(Expectation::ends_with_ready)
     }
@@ -323,6 +328,7 @@ impl Relay {
         if let Some(fence) = fence {
             // Even parse analysis may run code: input functions of types and domains on constants.
             self.names.moved();
+            self.judge.runs(&prepared.decision);
             self.gate.fence.get_or_insert(fence);
         }
         self.gate.batch_open = true;
@@ -394,6 +400,7 @@ impl Relay {
             record,
             described: Described::default(),
             batch: Some(self.batch),
+            held: false,
         };
         // A cursor of this name may have gone with its transaction: the server then takes the portal, else it is undone.
         let undo = Some(self.names.set_portal(&portal, Some(Arc::new(bound)), self.batch));

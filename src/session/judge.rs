@@ -145,6 +145,14 @@ impl Decision {
         })
     }
 
+    /// Whether the text makes names in SQL.
+    pub fn makes_names(&self) -> bool {
+        self.facts
+            .statements
+            .iter()
+            .any(|statement| matches!(statement.named, Some(NamedUse::Prepare(_) | NamedUse::Declare(_))))
+    }
+
     /// Whether a statement runs what a name stands for.
     pub fn runs_by_name(&self) -> bool {
         self.facts
@@ -227,6 +235,8 @@ pub struct Judge {
     pub(super) temp_unread: bool,
     /// A cursor was declared in this transaction: COMMIT may run the rest of it.
     pub(super) held_cursor: bool,
+    /// Epoch of the catalog when the guarded settings were read last.
+    read_under: u64,
 }
 
 impl Judge {
@@ -238,6 +248,7 @@ impl Judge {
         statement_bytes_max: usize,
     ) -> Self {
         let queue_key = world.principal_number();
+        let read_under = ground.snapshot.epoch;
         Self {
             world,
             memory,
@@ -251,6 +262,7 @@ impl Judge {
             ran_code: false,
             temp_unread: false,
             held_cursor: false,
+            read_under,
         }
     }
 
@@ -357,7 +369,7 @@ impl Judge {
         *self.ground.subject.detectors()
     }
 
-    /// A statement that may have changed the schema was completed.
+    /// A statement that may have changed the schema goes to the server, or was completed there.
     pub fn catalog_changed(&mut self, decision: &Decision) {
         self.private_ddl = Some(u64::MAX);
         self.private_code |= decision.brings_code;
@@ -365,24 +377,41 @@ impl Judge {
         self.temp_code |= self.temp_possible && decision.brings_code;
     }
 
-    /// A text goes to the server, and runs there.
+    /// A text goes to the server, and runs there, or is analysed with code that runs. What it changes counts from here on, also
+    /// where it never comes to its end: a portal that is suspended, a procedure that commits and then fails.
     pub(super) fn runs(&mut self, decision: &Decision) {
-        self.temp_unread |= decision.may_make_temporary;
+        if decision.changes_catalog {
+            self.catalog_changed(decision);
+        }
+        // Names of SQL are seen when they are made, so that it is known when another stands there.
+        self.temp_unread |= decision.may_make_temporary || decision.makes_names();
         self.ran_code |= decision.runs_code;
     }
 
+    /// The catalog has changed since the guarded settings were read: a statement that was judged by the old one may have met
+    /// code that another session brought, and waited for it.
+    pub(super) fn catalog_moved(&self) -> bool {
+        self.world.epoch().is_some_and(|epoch| epoch != self.read_under)
+    }
+
+    /// The guarded settings are being read.
+    pub(super) fn reads_guards(&mut self) {
+        self.read_under = self.world.epoch().unwrap_or(self.read_under);
+    }
+
     /// The server said which temporary schema the session has: `0` for none.
-    pub(super) fn temporary_schema(&mut self, oid: Option<&[u8]>) {
+    pub(super) fn temporary_schema(&mut self, oid: u64) {
         self.temp_unread = false;
-        self.temp_possible = oid != Some(b"0");
+        self.temp_possible = oid != 0;
         self.temp_code = self.temp_possible && (self.temp_code || self.ran_code);
         self.ran_code = false;
     }
 
-    /// No transaction is open any more: what this session changed is visible to the next snapshot.
-    pub fn transaction_ended(&mut self) {
+    /// No transaction is open any more: what this session changed is visible to the next snapshot; but not what is still on
+    /// its way (`quiet`: nothing is).
+    pub fn transaction_ended(&mut self, quiet: bool) {
         self.held_cursor = false;
-        if self.private_ddl == Some(u64::MAX) {
+        if self.private_ddl == Some(u64::MAX) && quiet {
             self.private_ddl = Some(self.world.look());
         }
     }
@@ -411,8 +440,10 @@ impl Judge {
                 };
                 let statement = Arc::new(self.carried(facts, record, decision, index, names));
                 let described = Described::default();
+                let held =
+                    decision.facts.statements.get(index).is_some_and(|declare| declare.flags.holds_cursor);
                 let portal =
-                    Portal { statement, record, described, cursor: None, batch: None, by_name: None };
+                    Portal { statement, record, described, cursor: None, batch: None, held, by_name: None };
                 names.put_portal(name.as_bytes(), Arc::new(portal));
             }
             Some(NamedUse::Close(Some(name))) => names.drop_portal(name.as_bytes()),

@@ -25,6 +25,7 @@
 //! | [`tally`], `live` | what is counted, and what is shown of one session |
 
 pub mod account;
+pub mod by_sql;
 pub mod control;
 mod copy_in;
 mod copy_probe;

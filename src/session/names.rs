@@ -18,6 +18,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use super::by_sql::{Made, Told};
+
 use super::judge::Decision;
 use super::masking::Described;
 
@@ -77,6 +79,8 @@ pub struct Portal {
     pub cursor: Option<Weak<Portal>>,
     /// Batch of its Bind: protocol portals end with their transaction. `None`: a SQL cursor.
     pub batch: Option<Batch>,
+    /// A SQL cursor WITH HOLD: it outlives its transaction.
+    pub held: bool,
     /// Where it runs what another name stands for: up to which count of [`Names::moved`] that is what it was at its Bind.
     pub by_name: Option<AtomicU64>,
 }
@@ -116,6 +120,9 @@ pub struct Names {
     portals: HashMap<Box<[u8]>, Slot<Portal>>,
     text_bytes: Arc<AtomicUsize>,
     moves: u64,
+    /// Which of the statements PREPARE made, and which of the portals DECLARE.
+    sql_statements: Made,
+    sql_cursors: Made,
 }
 
 fn look<T>(table: &HashMap<Box<[u8]>, Slot<T>>, name: &[u8], batch: Batch) -> Lookup<T> {
@@ -233,7 +240,11 @@ impl Names {
     /// The server carried the change out.
     pub fn confirm(&mut self, undo: &Undo) {
         match &undo.0 {
-            Change::Statement { name, .. } => settle(&mut self.statements, name),
+            Change::Statement { name, .. } => {
+                // It is the protocol's now, or gone.
+                self.sql_statements.drop(name);
+                settle(&mut self.statements, name);
+            }
             Change::Portal { name, .. } => settle(&mut self.portals, name),
         }
     }
@@ -258,40 +269,59 @@ impl Names {
 
     /// PREPARE was completed.
     pub fn put_statement(&mut self, name: &[u8], value: Arc<Prepared>) {
+        self.sql_statements.put(name);
         self.statements.insert(name.into(), Slot { value: Some(value), pending: None });
     }
 
     /// DEALLOCATE was completed.
     pub fn drop_statement(&mut self, name: &[u8]) {
+        self.sql_statements.drop(name);
         self.statements.remove(name);
     }
 
     /// DECLARE was completed.
     pub fn put_portal(&mut self, name: &[u8], value: Arc<Portal>) {
+        self.sql_cursors.put(name);
         self.portals.insert(name.into(), Slot { value: Some(value), pending: None });
     }
 
     /// CLOSE was completed.
     pub fn drop_portal(&mut self, name: &[u8]) {
+        self.sql_cursors.drop(name);
         self.portals.remove(name);
     }
 
-    /// The transaction of `batch` ended: portals bound in it or earlier are gone. Cursors stay until CLOSE or until
-    /// the server denies them: using one that is gone is the server's error.
+    /// The transaction of `batch` ended: portals bound in it or earlier are gone, and so are cursors WITHOUT HOLD: code may
+    /// give their names to others. A cursor that is held stays until CLOSE or until the server denies it.
     pub fn transaction_ended(&mut self, batch: Batch) {
-        self.portals.retain(|_, slot| {
-            slot.pending.is_some()
-                || slot.value.as_ref().is_some_and(|portal| portal.batch.is_none_or(|bound| bound > batch))
-        });
+        let stays = |portal: &Arc<Portal>| portal.batch.map_or(portal.held, |bound| bound > batch);
+        self.portals.retain(|_, slot| slot.pending.is_some() || slot.value.as_ref().is_some_and(stays));
+        let portals = &self.portals;
+        self.sql_cursors.retain(|name| portals.contains_key(name));
+    }
+
+    /// The server says which names SQL has made in its session: what is not what the client made through here is forgotten.
+    pub fn told(&mut self, told: &Told) {
+        for name in self.sql_statements.compare(&told.statements) {
+            self.statements.retain(|known, slot| *known != name || slot.pending.is_some());
+        }
+        for name in self.sql_cursors.compare(&told.cursors) {
+            // Portals of the protocol are on that list, too.
+            let of_sql =
+                |slot: &Slot<Portal>| slot.value.as_ref().is_some_and(|portal| portal.batch.is_none());
+            self.portals.retain(|known, slot| *known != name || !of_sql(slot));
+        }
     }
 
     /// DEALLOCATE ALL: every named one (`DropAllPreparedStatements`, src/backend/commands/prepare.c).
     pub fn forget_statements(&mut self) {
+        self.sql_statements.retain(|_| false);
         self.statements.retain(|name, _| name.is_empty());
     }
 
     /// CLOSE ALL.
     pub fn forget_portals(&mut self) {
+        self.sql_cursors.retain(|_| false);
         self.portals.clear();
     }
 }
@@ -318,6 +348,7 @@ mod tests {
             described: Described::default(),
             cursor: None,
             batch: Some(1),
+            held: false,
             by_name: None,
         };
         let parse = names.set_statement(b"", Some(first), 1);
@@ -384,6 +415,7 @@ mod tests {
             described: Described::default(),
             cursor: None,
             batch: Some(1),
+            held: false,
             by_name,
         };
         let by_name = || Arc::new(portal(Some(AtomicU64::default())));

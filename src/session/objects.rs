@@ -3,6 +3,8 @@
 //! Owns: what they do to the names that the gateway keeps. May not: judge. Fails closed: a name whose meaning is on its way
 //! blocks; a Describe of a statement whose analysis runs code raises the fence that its Parse raised.
 
+use std::sync::Arc;
+
 use pgturnstile_proto::frontend::{Message, ObjectKind};
 
 use super::end::End;
@@ -87,17 +89,23 @@ impl Relay {
     /// RevalidateCachedQuery): it runs then what its Parse would run now. `false` where that is not known yet.
     async fn analysed_anew(&mut self, known: &Prepared) -> Result<bool, End> {
         let transaction = self.transaction();
-        let fence = match self.judge.again(&known.decision, &self.names, self.batch, transaction).await? {
-            Verdict::Wait => return Ok(false),
-            // Its Bind will be refused; what its analysis runs is not known.
-            Verdict::Refuse(..) => {
-                Some(Fence { kind: FenceKind::Full, ..Fence::of_analysis(&known.decision, known.record) })
-            }
-            Verdict::Allow(now) => (now.runs_at_analysis && now.fence != FenceKind::None)
-                .then(|| Fence::of_analysis(&now, known.record)),
-        };
+        let (fence, decision) =
+            match self.judge.again(&known.decision, &self.names, self.batch, transaction).await? {
+                Verdict::Wait => return Ok(false),
+                // Its Bind will be refused; what its analysis runs is not known.
+                Verdict::Refuse(..) => {
+                    let fence =
+                        Fence { kind: FenceKind::Full, ..Fence::of_analysis(&known.decision, known.record) };
+                    (Some(fence), Arc::clone(&known.decision))
+                }
+                Verdict::Allow(now) => {
+                    let runs = now.runs_at_analysis && now.fence != FenceKind::None;
+                    (runs.then(|| Fence::of_analysis(&now, known.record)), now)
+                }
+            };
         if let Some(fence) = fence {
             self.names.moved();
+            self.judge.runs(&decision);
             self.gate.fence.get_or_insert(fence);
         }
         Ok(true)

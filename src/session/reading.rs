@@ -6,10 +6,13 @@
 
 use pgturnstile_proto::backend::TransactionStatus;
 
+use super::by_sql::Told;
+use super::copy_in::CopyPhase;
 use super::denial::{self, GUARDED};
 use super::end::End;
 use super::expect::{Expectation, Reading};
 use super::fence::Fence;
+use super::gate::Step;
 use super::names::Lookup;
 use super::relay::Relay;
 
@@ -31,6 +34,22 @@ impl Relay {
         Ok(())
     }
 
+    /// Asks for the guarded settings before a frame is judged, where the catalog has changed since they were read: a statement
+    /// of this session, judged by the old one, may have met code that another session brought. Within a batch it waits for
+    /// the batch's end, since nothing that is inserted there is answered before.
+    pub(super) fn read_guards_under_new_catalog(&mut self) -> Result<Option<Step>, End> {
+        let between = !self.gate.batch_open && self.gate.fence.is_none() && self.gate.copy == CopyPhase::None;
+        if !between || !self.judge.catalog_moved() {
+            return Ok(None);
+        }
+        if self.queue.is_empty() && self.gate.at_frame_boundary() {
+            self.read_guards()?;
+            // In a failed transaction they are owed, and the frame is dealt with as it stands.
+            return Ok(self.gate.fence_closed().then_some(Step::Blocked));
+        }
+        Ok(self.answers_come().then_some(Step::Blocked))
+    }
+
     /// Asks for the guarded settings where a statement can run; remembers it where the transaction has failed.
     ///
     /// Called behind the last answer, with no frame held or half sent: what is inserted here would take a held frame
@@ -47,6 +66,7 @@ impl Relay {
         let unnamed = !matches!(self.names.statement(b"", self.batch), Lookup::Absent)
             || !matches!(self.names.portal(b"", self.batch), Lookup::Absent);
         let temporary = self.judge.temp_unread;
+        self.judge.reads_guards();
         self.up.insert(if unnamed {
             denial::guard_read_beside_unnamed(temporary, self.gate.guard_reads_cancelled > 0)
         } else {
@@ -87,8 +107,12 @@ impl Relay {
             self.account.moved(name, "re-read").await;
             return Err(moved_setting(name));
         }
-        if let Some(schema) = temporary {
-            self.judge.temporary_schema(schema.as_deref());
+        if let Some(answer) = temporary {
+            let told = answer.as_deref().and_then(Told::read);
+            let told =
+                told.ok_or_else(|| End::gateway("what the target says of the session cannot be read"))?;
+            self.judge.temporary_schema(told.temporary);
+            self.names.told(&told);
         }
         self.gate.fence = None;
         self.gate.guard_read_owed = false;

@@ -100,7 +100,7 @@ impl<'w> Work<'w> {
         self.check_order(statement)?;
         let ground = &self.judge.ground;
         let view = SessionView {
-            temp_possible: self.judge.temp_possible,
+            temp_possible: self.judge.temp_possible || self.makes_temporary,
             temp_code: self.judge.temp_code || self.brings_code,
             private_catalog: self.judge.private_ddl.is_some() || self.ddl_before,
             private_code: self.judge.private_code || self.brings_code,
@@ -212,7 +212,7 @@ impl<'w> Work<'w> {
             labelled: &ground.labelled,
             snapshot: &ground.snapshot,
             path: &ground.path,
-            temp_possible: self.judge.temp_possible,
+            temp_possible: self.judge.temp_possible || self.makes_temporary,
             private_catalog: self.judge.private_ddl.is_some() || self.ddl_before,
         };
         let judge = |in_transaction| {
@@ -248,12 +248,19 @@ impl<'w> Work<'w> {
         let ddl = statement.class.covered_by("ddl")
             || statement.acts.iter().any(|act| act.class.covered_by("ddl"))
             || statement.relations.iter().any(|relation| relation.class.covered_by("ddl"));
-        let opaque = statement.flags.dynamic
-            || matches!(resolution.code, Code::Named(_)) && !statement.flags.sets_setting;
+        // What was prepared is in no catalog, whoever prepared it: committed, it may hold any definition.
+        let two_phase = statement.transaction == Some(TransactionControl::TwoPhase);
+        let snapshot = &self.judge.ground.snapshot;
+        let opaque = two_phase
+            || statement.flags.dynamic
+            || matches!(resolution.code, Code::Named(_))
+                && (resolution.runs_code || !statement.flags.sets_setting)
+            || resolution.runs_code && snapshot.defines().is_some();
         self.changes_catalog |= ddl || opaque;
         self.ddl_before |= ddl || opaque;
-        self.brings_code |= opaque && resolution.runs_code
-            || ddl && !plainly_defines(statement, resolution, &self.judge.ground.snapshot);
+        self.brings_code |= two_phase
+            || opaque && resolution.runs_code
+            || ddl && !plainly_defines(statement, resolution, snapshot);
         self.runs_at_analysis |= resolution.runs_at_analysis;
         self.runs_code |= resolution.runs_code;
         self.repeatable &=

@@ -164,6 +164,11 @@ impl World {
             && self.source.catalog()?.epoch == ground.snapshot.epoch)
     }
 
+    /// Epoch of the newest catalog, where there is one.
+    pub fn epoch(&self) -> Option<u64> {
+        self.source.catalog().ok().map(|catalog| catalog.epoch)
+    }
+
     /// The newest ground in place of `ground`.
     ///
     /// # Errors

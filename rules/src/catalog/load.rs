@@ -129,6 +129,7 @@ pub(super) enum RawEverywhere {
     Class { of_type: u32, reason: String },
     Any(String),
     Search(String),
+    Defines(String),
 }
 
 /// All rows, typed.
@@ -488,6 +489,7 @@ fn everywhere(row: &Row<'_>) -> Result<RawEverywhere, LoadError> {
         "class" => Ok(RawEverywhere::Class { of_type: row.number(1)?, reason }),
         "any" => Ok(RawEverywhere::Any(reason)),
         "search" => Ok(RawEverywhere::Search(reason)),
+        "defines" => Ok(RawEverywhere::Defines(reason)),
         other => Err(row.bad(0, format_args!("{other:?} is no known kind"))),
     }
 }

@@ -60,6 +60,7 @@ pub struct Snapshot {
     unreviewed_functions: HashMap<Arc<str>, Vec<Routine>>,
     unreviewed_operators: HashSet<Arc<str>>,
     everywhere: Option<Arc<str>>,
+    defines: Option<Arc<str>>,
     text_search: Option<Arc<str>>,
     at_commit: Option<Arc<str>>,
     event_trigger: Option<Arc<str>>,
@@ -190,6 +191,13 @@ impl Snapshot {
     #[must_use]
     pub fn everywhere(&self) -> Option<&Arc<str>> {
         self.everywhere.as_ref()
+    }
+
+    /// Why code of users, once it runs, may have made objects or prepared statements: a function whose body holds a word for
+    /// that, or EXECUTE, or is written in a language that is not read. Functions in C are a superuser's, and taken at their word.
+    #[must_use]
+    pub fn defines(&self) -> Option<&Arc<str>> {
+        self.defines.as_ref()
     }
 
     /// Why text search is not free of user code.

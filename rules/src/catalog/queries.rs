@@ -160,7 +160,13 @@ SELECT 'search', 0, pg_catalog.format('text search template %I.%I is code outsid
 FROM pg_catalog.pg_ts_template t JOIN pg_catalog.pg_namespace n ON n.oid = t.tmplnamespace WHERE t.oid >= 16384
 UNION ALL
 SELECT 'search', 0, pg_catalog.format('text search parser %I.%I is code outside the built-ins', n.nspname, t.prsname)
-FROM pg_catalog.pg_ts_parser t JOIN pg_catalog.pg_namespace n ON n.oid = t.prsnamespace WHERE t.oid >= 16384",
+FROM pg_catalog.pg_ts_parser t JOIN pg_catalog.pg_namespace n ON n.oid = t.prsnamespace WHERE t.oid >= 16384
+UNION ALL
+(SELECT 'defines', 0, pg_catalog.format('function %I.%I may define what others run', n.nspname, p.proname)
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') AND (l.lanname NOT IN ('sql', 'plpgsql')
+  OR p.prosrc ~* '\m(create|alter|drop|execute|prepare|deallocate|discard|import)\M|\mdo\s*(language\M|[$''eu])')
+ORDER BY p.oid LIMIT 1)",
     },
     Query {
         name: "event triggers",

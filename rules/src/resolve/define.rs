@@ -38,6 +38,7 @@ pub fn plainly_defines(facts: &StatementFacts, resolution: &Resolution, snapshot
         own.is_some() && !of_types && own_code.all(|code| code.is_none())
     };
     !resolution.runs_code
+        && !facts.flags.operator_class
         && (made || own.is_some())
         && facts.relations.iter().all(|used| {
             plain(used.class) || Some(&used.name) == own || used.class == Class::DdlAlter && keys_are_plain()

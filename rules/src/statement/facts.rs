@@ -301,4 +301,8 @@ pub struct Flags {
     /// A CREATE TABLE or ALTER TABLE that says columns, constraints and storage alone: the table, which is the first relation,
     /// keeps its name and is tied to no other relation by it, but by foreign keys.
     pub in_place: bool,
+    /// It names an operator class that is not known as the server's own: an index or a partition key may compare by code of users.
+    pub operator_class: bool,
+    /// DECLARE … WITH HOLD.
+    pub holds_cursor: bool,
 }

@@ -66,6 +66,18 @@ impl<'t> Walker<'t> {
         });
     }
 
+    /// What an index, an exclusion or a partition key compares by, where the text says it.
+    pub(super) fn compares_by(&mut self, class: &'t [pb::Node]) {
+        let known = match name::from_nodes(class) {
+            None => class.is_empty(),
+            Some(class) => {
+                class.schema.as_deref().is_none_or(|schema| schema == "pg_catalog")
+                    && OPERATOR_CLASSES.contains(&class.name.as_str())
+            }
+        };
+        self.facts.flags.operator_class |= !known;
+    }
+
     /// CREATE TABLE … (LIKE t): t's shape is read.
     pub(super) fn like(&mut self, n: &'t pb::TableLikeClause) {
         let pb::TableLikeClause { relation, options: _, relation_oid } = n;
@@ -416,6 +428,35 @@ impl<'t> Walker<'t> {
         self.nodes(dicts);
     }
 }
+
+/// Operator classes of the server that people name: those that are no type's default, and the plainest of those that are. Making
+/// one takes a superuser.
+const OPERATOR_CLASSES: [&str; 24] = [
+    "array_ops",
+    "bpchar_ops",
+    "bpchar_pattern_ops",
+    "date_ops",
+    "float8_ops",
+    "inet_ops",
+    "int2_ops",
+    "int4_ops",
+    "int8_ops",
+    "jsonb_ops",
+    "jsonb_path_ops",
+    "name_ops",
+    "numeric_ops",
+    "oid_ops",
+    "range_ops",
+    "record_image_ops",
+    "text_ops",
+    "text_pattern_ops",
+    "timestamp_ops",
+    "timestamptz_ops",
+    "tsvector_ops",
+    "uuid_ops",
+    "varchar_ops",
+    "varchar_pattern_ops",
+];
 
 fn is_check(node: &pb::Node) -> bool {
     matches!(kind(Some(node)), Some(N::Constraint(c)) if pb::ConstrType::try_from(c.contype) == Ok(pb::ConstrType::ConstrCheck))

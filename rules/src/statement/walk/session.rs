@@ -12,6 +12,9 @@ use crate::statement::facts::{
 };
 use crate::statement::generated::Visitor;
 
+/// `CURSOR_OPT_HOLD` (src/include/nodes/parsenodes.h).
+const CURSOR_OPT_HOLD: i32 = 0x20;
+
 impl<'t> Walker<'t> {
     pub(super) fn transaction(&mut self, n: &'t pb::TransactionStmt) {
         let pb::TransactionStmt { kind, options, savepoint_name: _, gid: _, chain: _, location: _ } = n;
@@ -158,7 +161,8 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn declare(&mut self, n: &'t pb::DeclareCursorStmt) {
-        let pb::DeclareCursorStmt { portalname, options: _, query } = n;
+        let pb::DeclareCursorStmt { portalname, options, query } = n;
+        self.facts.flags.holds_cursor = options & CURSOR_OPT_HOLD != 0;
         // EXPLAIN DECLARE declares nothing.
         if self.nested == 0 {
             self.facts.named = Some(NamedUse::Declare(portalname.clone()));

@@ -7,7 +7,7 @@ use pg_query::protobuf as pb;
 use super::Walker;
 use crate::class::Class;
 use crate::statement::facts::ObjectKind;
-use crate::statement::generated::Visitor;
+use crate::statement::generated::{Visitor, walk_index_elem, walk_partition_elem};
 
 impl<'t> Visitor<'t> for Walker<'t> {
     fn refused(&mut self, what: &'static str) {
@@ -396,6 +396,14 @@ impl<'t> Visitor<'t> for Walker<'t> {
     }
     fn truncate_stmt(&mut self, n: &'t pb::TruncateStmt) {
         self.truncate(n);
+    }
+    fn index_elem(&mut self, n: &'t pb::IndexElem) {
+        self.compares_by(&n.opclass);
+        walk_index_elem(self, n);
+    }
+    fn partition_elem(&mut self, n: &'t pb::PartitionElem) {
+        self.compares_by(&n.opclass);
+        walk_partition_elem(self, n);
     }
     fn constraints_set_stmt(&mut self, n: &'t pb::ConstraintsSetStmt) {
         self.set_constraints(n);

@@ -1,0 +1,133 @@
+//! Names that SQL made, as the server has them: prepared statements of PREPARE, cursors of DECLARE.
+//!
+//! Code of the database's users can drop a name and give it to another statement (`EXECUTE 'DEALLOCATE s'`, a `refcursor`), with
+//! no text that says so. So where such code ran, the server is asked beside the guarded settings which names stand there
+//! since when, and a name that is not what the client made is forgotten: who uses it then is refused, as with any name
+//! that did not come through here.
+//!
+//! Owns: the reading of that answer, and when each name was first seen. May not: ask. Fails closed: an answer that cannot
+//! be read is none, and ends the session.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+/// Names, and since when they stand there, as the server spells it.
+type Since = serde_json::Map<String, Value>;
+
+/// What the server has in its session.
+#[derive(Debug, PartialEq)]
+pub struct Told {
+    /// Oid of the session's temporary schema; 0 for none.
+    pub temporary: u64,
+    /// Prepared statements of PREPARE.
+    pub statements: Since,
+    /// Cursors.
+    pub cursors: Since,
+}
+
+impl Told {
+    /// From the answer to the SELECT of [`super::denial::GUARD_READ_TEMPORARY`]; `None` where it is another.
+    pub fn read(answer: &[u8]) -> Option<Told> {
+        let mut parts = match serde_json::from_slice(answer) {
+            Ok(Value::Array(parts)) if parts.len() == 3 => parts.into_iter(),
+            Ok(_) | Err(_) => return None,
+        };
+        let temporary = parts.next()?.as_u64()?;
+        let mut names = || match parts.next() {
+            Some(Value::Object(since)) => Some(since),
+            Some(Value::Null) => Some(Since::new()),
+            Some(_) | None => None,
+        };
+        Some(Told { temporary, statements: names()?, cursors: names()? })
+    }
+}
+
+/// Names of one kind that SQL made, and since when the server has each; `None` until it has said so.
+#[derive(Debug, Default)]
+pub struct Made(HashMap<Box<[u8]>, Option<Value>>);
+
+impl Made {
+    /// SQL made this name.
+    pub fn put(&mut self, name: &[u8]) {
+        self.0.insert(name.into(), None);
+    }
+
+    /// The name is gone, or not SQL's any more.
+    pub fn drop(&mut self, name: &[u8]) {
+        self.0.remove(name);
+    }
+
+    /// All of them but those that `stays` says.
+    pub fn retain(&mut self, stays: impl Fn(&[u8]) -> bool) {
+        self.0.retain(|name, _| stays(name));
+    }
+
+    /// Compares with what the server has: the names that are not what SQL made through here, which are forgotten.
+    pub fn compare(&mut self, told: &Since) -> Vec<Box<[u8]>> {
+        let mut moved = Vec::new();
+        self.0.retain(|name, since| {
+            let now = std::str::from_utf8(name).ok().and_then(|name| told.get(name));
+            let stands = match (now, since.as_ref()) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(now), Some(then)) => now == then,
+            };
+            if stands {
+                *since = now.cloned();
+            } else {
+                moved.push(name.clone());
+            }
+            stands
+        });
+        moved.extend(
+            told.keys()
+                .filter(|name| !self.0.contains_key(name.as_bytes()))
+                .map(|name| name.as_bytes().into()),
+        );
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Since {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_the_server_says() {
+        let read = |text: &str| Told::read(text.as_bytes());
+        let some = Told { temporary: 7, statements: told(r#"{"s": 1.5}"#), cursors: Since::new() };
+        assert_eq!(read(r#"[7, { "s" : 1.5 }, null]"#), Some(some));
+        for other in [
+            "",
+            "0",
+            "[0]",
+            "[0, null]",
+            "[0, null, 1]",
+            "[\"0\", null, null]",
+            "[0, null, null, null]",
+            "[-1, {}, {}]",
+        ] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_stands_while_the_server_has_the_same_one() {
+        let mut made = Made::default();
+        made.put(b"s");
+        assert!(made.compare(&told(r#"{"s": 1}"#)).is_empty());
+        assert!(made.compare(&told(r#"{"s": 1}"#)).is_empty());
+        assert_eq!(made.compare(&told(r#"{"s": 2}"#)), [Box::from(*b"s")]);
+        // It is nobody's now.
+        assert_eq!(made.compare(&told(r#"{"s": 2}"#)), [Box::from(*b"s")]);
+        made.put(b"s");
+        assert!(made.compare(&told(r#"{"s": 3}"#)).is_empty());
+        assert_eq!(made.compare(&told("{}")), [Box::from(*b"s")]);
+        assert_eq!(made.compare(&told(r#"{"of_code": 4}"#)), [Box::from(*b"of_code")]);
+    }
+}

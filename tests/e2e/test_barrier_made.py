@@ -1,0 +1,215 @@
+"""The barrier of README decision 6, where code of the database's users makes what others run: triggers that nobody's text names, other
+statements under a known name, other cursors."""
+
+import pytest
+
+from harness import wait_until
+from test_barrier import Attack
+from wire import SYNC, Client, bind, errors, execute, parse, query, row
+
+SETUP = """
+CREATE TABLE shop.maker (id int);
+CREATE TABLE shop.made_for (id int, setting text, value text);
+CREATE FUNCTION shop.make_it() RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+  EXECUTE 'CREATE OR REPLACE TRIGGER made BEFORE INSERT ON shop.made_for FOR EACH ROW EXECUTE FUNCTION shop.move_by_trigger()';
+  RETURN 'made'; END $$;
+CREATE FUNCTION shop.make_by_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM shop.make_it(); RETURN NEW; END $$;
+CREATE TRIGGER maker BEFORE INSERT ON shop.maker FOR EACH ROW EXECUTE FUNCTION shop.make_by_trigger();
+CREATE PROCEDURE shop.make_and_fail() LANGUAGE plpgsql AS $$ BEGIN PERFORM shop.make_it(); COMMIT; RAISE 'made, and failed'; END $$;
+CREATE FUNCTION shop.makes_in_a_check(text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM shop.make_it(); RETURN true; END $$;
+CREATE DOMAIN shop.making AS text CHECK (shop.makes_in_a_check(value));
+CREATE TABLE shop.of_making (c shop.making[]);
+CREATE FUNCTION shop.as_text(text, text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM set_config('search_path', 'evil', true); RETURN bttextcmp($1, $2); END $$;
+CREATE OPERATOR CLASS shop.evil_ops FOR TYPE text USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
+  FUNCTION 1 shop.as_text(text, text);
+CREATE FUNCTION shop.harmless() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+CREATE FUNCTION shop.prepares(name text, as_what text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+  EXECUTE format('DEALLOCATE %I', name); EXECUTE format('PREPARE %I AS %s', name, as_what); END $$;
+CREATE FUNCTION shop.opens(name refcursor) RETURNS refcursor LANGUAGE plpgsql AS $$ BEGIN
+  OPEN name FOR SELECT 'of the code'; RETURN name; END $$;
+CREATE FUNCTION shop.opens_anew(name text) RETURNS void LANGUAGE plpgsql AS $$ DECLARE c refcursor := name; BEGIN
+  CLOSE c; OPEN c FOR SELECT 'of the code'; END $$;
+"""
+CLEANUP = """
+DROP TABLE shop.maker, shop.made_for, shop.of_making;
+DROP DOMAIN shop.making;
+DROP OPERATOR FAMILY shop.evil_ops USING btree;
+DROP PROCEDURE shop.make_and_fail();
+DROP FUNCTION shop.make_by_trigger(), shop.make_it(), shop.makes_in_a_check(text), shop.as_text(text, text), shop.harmless(),
+  shop.prepares(text, text), shop.opens(refcursor), shop.opens_anew(text);
+"""
+HARMLESS = "INSERT INTO shop.made_for VALUES (1, 'application_name', 'x')"
+MOVES = "INSERT INTO shop.made_for VALUES (1, 'search_path', 'evil')"
+
+
+def knows(gate, sql) -> bool:
+    """Whether the gateway knows that code runs with this write: what follows in its batch is refused then."""
+    with Client(gate, "power") as client:
+        client.ask(query("BEGIN"))
+        said = errors(client.ask(parse(sql), bind(), execute(), parse("SELECT 1"), bind(), execute(), SYNC))
+        return any("behind another one" in error["M"] for error in said)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made(world, shared):
+    with world.database.superuser() as db:
+        db.execute(SETUP)
+    wait_until("the snapshot shows them", lambda: knows(shared, "INSERT INTO shop.maker VALUES (1)"))
+    yield
+    with world.database.superuser() as db:
+        db.execute(CLEANUP)
+
+
+@pytest.fixture
+def plain(world, shared):
+    """shop.made_for has no trigger, and the gateway knows it."""
+
+    def drop():
+        with world.database.superuser() as db:
+            db.execute("DROP TRIGGER IF EXISTS made ON shop.made_for")
+        wait_until("the snapshot shows no trigger", lambda: not knows(shared, HARMLESS))
+
+    drop()
+    yield
+    drop()
+
+
+@pytest.fixture
+def attack(gate, database, plain):
+    return Attack(gate, database)
+
+
+SUSPENDED = (parse("SELECT shop.make_it() FROM generate_series(1, 5)"), bind(), execute(rows=1), SYNC)
+BOUND = (parse("INSERT INTO shop.of_making VALUES (ARRAY[$1]::shop.making[])"), bind("x"), SYNC)
+ANALYSED = (parse("INSERT INTO shop.of_making VALUES ('{x}')"), SYNC)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        (query("INSERT INTO shop.maker VALUES (1)"),),
+        (parse("INSERT INTO shop.maker VALUES ($1)"), bind(1), execute(), SYNC),
+        (query("SELECT set_config('application_name', shop.make_it(), false)"),),
+        (query("CALL shop.make_and_fail()"),),
+        BOUND,
+        ANALYSED,
+    ],
+    ids=["trigger", "trigger, extended", "beside a setting", "failed procedure", "bound", "analysed"],
+)
+def test_code_that_defines(attack, frames):
+    """It makes a trigger that no snapshot shows yet: the write that meets it, at once, is behind a barrier all the same."""
+    attack.client.ask(*frames)
+    attack.client.send(query(MOVES), query(attack.after))
+    attack.defeated()
+
+
+@pytest.mark.parametrize("frames", [(query("INSERT INTO shop.maker VALUES (1)"),), SUSPENDED], ids=["trigger", "suspended"])
+def test_code_that_defines_in_a_transaction(attack, frames):
+    attack.client.ask(query("BEGIN"))
+    attack.client.ask(*frames)
+    attack.client.send(query(MOVES), query(attack.after), query("COMMIT"))
+    attack.defeated()
+
+
+def test_a_definition_that_another_session_has_brought_meanwhile(attack, world):
+    """The write was judged by a catalog without the trigger, and waited for the table; the guarded settings are read before anything
+    else is judged by a later catalog."""
+    with world.database.superuser() as db:
+        db.autocommit = False
+        db.execute("LOCK TABLE shop.made_for")
+        db.execute("SELECT shop.make_it()")
+        attack.client.send(query(MOVES))
+        wait_until(
+            "the write waits", lambda: world.database.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query = %s", MOVES))
+        db.commit()
+    assert not errors(attack.client.until_ready())
+    wait_until("the snapshot shows the trigger", lambda: knows(attack.gate, HARMLESS))
+    attack.client.send(query(attack.after))
+    attack.defeated()
+
+
+@pytest.mark.parametrize(
+    "brings",
+    ["CREATE INDEX of_evil ON shop.made_for (value shop.evil_ops)", "ALTER TABLE shop.made_for ADD EXCLUDE USING btree (value shop.evil_ops WITH =)",
+     "CREATE TEMP TABLE of_evil (value text, EXCLUDE USING btree (value shop.evil_ops WITH =))",
+     "CREATE TABLE shop.of_evil (value text) PARTITION BY RANGE (value shop.evil_ops)"],
+    ids=["index", "constraint", "temporary", "partitions"],
+)
+def test_an_operator_class_is_code(gate, plain, brings):
+    """Every later row of the table is compared by it."""
+    table = "shop.made_for" if "made_for" in brings else "of_evil" if "TEMP" in brings else "shop.of_evil"
+    with Client(gate, "power") as client:
+        (refused,) = errors(client.ask(query(f"BEGIN; {brings}; INSERT INTO {table} (value) VALUES ('x'); SELECT * FROM items; ROLLBACK")))
+        assert refused["C"] == "42501" and "behind one that runs code" in refused["M"], refused
+
+
+def test_an_operator_class_of_the_server_is_none(gate, plain):
+    with Client(gate, "power") as client:
+        text = "BEGIN; CREATE INDEX of_like ON shop.made_for (value text_pattern_ops); INSERT INTO shop.made_for (value) VALUES ('x'); SELECT * FROM items; ROLLBACK"
+        assert not errors(client.ask(query(text)))
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+OTHER = "SELECT name FROM evil.items"
+
+
+def values(frames):
+    return [row(body) for tag, body in frames if tag == "D"]
+
+
+@pytest.mark.parametrize("how", ["protocol", "sql"])
+def test_a_prepared_name_that_code_gave_another_statement(gate, how):
+    with Client(gate, "power") as client:
+        if how == "protocol":
+            make, use = (parse("SELECT 'its own'", "s"), SYNC), (bind(statement="s"), execute(), SYNC)
+        else:
+            make, use = (query("PREPARE s AS SELECT 'its own'"),), (query("EXECUTE s"),)
+        assert not errors(client.ask(*make))
+        for code in ("SELECT shop.harmless()", "INSERT INTO shop.maker VALUES (1)"):
+            assert not errors(client.ask(query(code)))
+            assert values(client.ask(*use)) == [(b"its own",)]
+        assert not errors(client.ask(query(f"SELECT shop.prepares('s', '{OTHER}')")))
+        (refused,) = errors(client.ask(*use))
+        assert refused["C"] == "26000" and "[ref " in refused["M"], refused
+        # The name is free to be made anew.
+        client.ask(*(make if how == "sql" else (query("DEALLOCATE s"), *make)))
+
+
+def test_a_cursor_ends_with_its_transaction(gate):
+    with Client(gate, "power") as client:
+        for text in ("BEGIN", "DECLARE c CURSOR FOR SELECT 'its own'", "COMMIT", "BEGIN", "SELECT shop.opens('c')"):
+            assert not errors(client.ask(query(text))), text
+        (refused,) = errors(client.ask(query("FETCH ALL FROM c")))
+        assert refused["C"] == "34000" and "did not make it through the gateway" in refused["M"], refused
+
+
+@pytest.mark.parametrize("hold", ["", " WITH HOLD"])
+def test_a_cursor_that_code_opened_anew(gate, hold):
+    with Client(gate, "power") as client:
+        for text in ("BEGIN", f"DECLARE c CURSOR{hold} FOR SELECT 'its own' FROM generate_series(1, 9)"):
+            assert not errors(client.ask(query(text))), text
+        for code in ("SELECT shop.harmless()", "INSERT INTO shop.maker VALUES (1)"):
+            assert not errors(client.ask(query(code)))
+            assert values(client.ask(query("FETCH 2 FROM c"))) == [(b"its own",)] * 2
+        assert not errors(client.ask(query("SELECT shop.opens_anew('c')")))
+        (refused,) = errors(client.ask(query("FETCH ALL FROM c")))
+        assert refused["C"] == "34000" and "did not make it through the gateway" in refused["M"], refused
+
+
+def test_a_cursor_with_hold_outlives_its_transaction(gate):
+    with Client(gate, "power") as client:
+        for text in ("BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 'its own' FROM generate_series(1, 3)", "COMMIT", "SELECT shop.harmless()"):
+            assert not errors(client.ask(query(text))), text
+        assert values(client.ask(query("FETCH ALL FROM c"))) == [(b"its own",)] * 3
+
+
+def test_a_temporary_table_of_the_same_text_hides_what_it_is_called_by(gate):
+    """What the evidence says was reached."""
+    with Client(gate, "power") as client:
+        mark = "of_one_text"
+        assert not errors(client.ask(query(f"BEGIN; CREATE TEMP TABLE items (id int, {mark} int); DELETE FROM items WHERE id = 1; ROLLBACK")))
+    record = gate.wait_record("the text", lambda r: r["kind"] == "statement" and mark in str(r["payload"]["text"]))
+    reached = str(record["payload"]["facts"])
+    assert reached.count("pg_temp") >= 2, reached
