@@ -107,7 +107,7 @@ pub enum OpenError {
     },
     /// Another process writes there.
     #[error(
-        "the evidence directory {0} is locked: another gateway writes there; one directory belongs to one gateway"
+        "the evidence directory {0} is locked: another gateway writes there, and one directory belongs to one gateway; who it is: fuser -v {0}"
     )]
     Locked(PathBuf),
     /// A setting cannot be used.

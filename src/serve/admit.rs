@@ -499,12 +499,14 @@ impl Admission {
             }
         };
         let world = Arc::new(world);
+        let encoding = connected.parameters.iter().find(|(name, _)| name == "server_encoding");
         let judge = Judge::new(
             world,
             Arc::clone(&self.shard.memory),
             Arc::new(ground),
             state.origin.statement_bytes_max,
-        );
+        )
+        .at_encoding(encoding.map(|(_, encoding)| encoding.as_str()));
         let relay = Relay::new(Parts {
             client: stream,
             client_rest: Vec::new(),

@@ -80,11 +80,11 @@ impl Made {
             }
             stands
         });
-        moved.extend(
-            told.keys()
-                .filter(|name| !self.0.contains_key(name.as_bytes()))
-                .map(|name| name.as_bytes().into()),
-        );
+        let made = &self.0;
+        let of_others = told.keys().map(|name| name.as_bytes()).filter(|name| !made.contains_key(*name));
+        let new: Vec<Box<[u8]>> =
+            of_others.filter(|name| !moved.iter().any(|known| **known == **name)).map(Box::from).collect();
+        moved.extend(new);
         moved
     }
 }

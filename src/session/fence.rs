@@ -70,8 +70,10 @@ impl Fence {
 }
 
 impl Relay {
-    /// A Bind of the statement with this record stands behind the frames so far. A fence only ever gets stronger.
+    /// A Bind of the statement with this record stands behind the frames so far, or an Execute: it runs. A fence only ever gets
+    /// stronger.
     pub(super) fn raise_fence(&mut self, decision: &Decision, own: u64) {
+        self.judge.runs(decision);
         let kind = decision.fence;
         match &mut self.gate.fence {
             Some(fence) => {

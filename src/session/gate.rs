@@ -389,7 +389,6 @@ impl Relay {
             Err(Unrecorded::Ended(end)) => return Err(end),
         };
         let proven = decision.proven;
-        self.judge.runs(&decision);
         self.raise_fence(&decision, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
         self.names.forwarded(&decision);
@@ -438,7 +437,6 @@ impl Relay {
         }
         // It runs now, whichever batch its Bind stood in and whatever fence has fallen since.
         self.raise_fence(&decision, portal.statement.record);
-        self.judge.runs(&decision);
         if decision.copies_in > 0 {
             self.gate.copy = CopyPhase::Awaited;
             self.gate.copies_left = decision.copies_in;

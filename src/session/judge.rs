@@ -24,9 +24,11 @@ use pgturnstile_rules::statement::facts::{NamedUse, StatementFacts, TextFacts, T
 
 use super::decisions::ShardMemory;
 use super::denial::{self, Refusal};
+use super::encoding::{may_read_otherwise, reads_otherwise};
 use super::end::End;
 use super::masking::Described;
 use super::names::{Batch, Names, Portal, Prepared};
+use super::refuse::{not_utf8, too_long, unparsable};
 use super::summary;
 use super::work::{Stop, Work};
 use super::world::{Ground, NoGround, World};
@@ -235,6 +237,8 @@ pub struct Judge {
     pub(super) temp_unread: bool,
     /// A cursor was declared in this transaction: COMMIT may run the rest of it.
     pub(super) held_cursor: bool,
+    /// The server's encoding, where it is not UTF-8.
+    other_encoding: Option<Box<str>>,
     /// Epoch of the catalog when the guarded settings were read last.
     read_under: u64,
 }
@@ -262,8 +266,17 @@ impl Judge {
             ran_code: false,
             temp_unread: false,
             held_cursor: false,
+            other_encoding: None,
             read_under,
         }
+    }
+
+    /// The server says its encoding, at login.
+    #[must_use]
+    pub fn at_encoding(mut self, encoding: Option<&str>) -> Self {
+        let other = encoding.unwrap_or("unknown");
+        self.other_encoding = (other != "UTF8").then(|| other.into());
+        self
     }
 
     /// Judges a text as it stands in a Query or Parse; `in_batch` for Parse, behind which more may follow before Sync.
@@ -300,6 +313,9 @@ impl Judge {
             Ok(facts) => facts,
             Err(reason) => return Ok(Verdict::Refuse(unparsable(&reason), None)),
         };
+        if let Some(encoding) = self.other_encoding.as_deref().filter(|_| may_read_otherwise(&facts.lifted)) {
+            return Ok(Verdict::Refuse(reads_otherwise(encoding), None));
+        }
         let mut verdict = self.decide(Arc::clone(&facts), types, names, batch, status);
         if in_batch && self.own_ddl_fences(&verdict) && self.own_ddl_was_read().await {
             if let Some(refusal) = self.renew()? {
@@ -569,34 +585,5 @@ fn refusal_of(judgement: &policy::Judgement) -> Option<Refusal> {
             safe: judgement.message.clone(),
             rule: judgement.rule.as_ref().map_or_else(|| "no permit".to_owned(), summary::named),
         }),
-    }
-}
-
-fn too_long(bytes: usize, limit: usize) -> Refusal {
-    Refusal::built_in(
-        "54000",
-        "built-in: statement-length",
-        format!(
-            "pgturnstile refused a text of {bytes} bytes: at most {limit} are parsed (statement_bytes_max). Next: send it \
-             in parts, use COPY for data, or have the limit raised for this target"
-        ),
-    )
-}
-
-fn not_utf8() -> Refusal {
-    Refusal::built_in(
-        "22021",
-        "built-in: encoding",
-        "pgturnstile refused a text that is not UTF-8: the session's client_encoding is UTF8 and stays so. Next: encode \
-         statements as UTF-8",
-    )
-}
-
-fn unparsable(reason: &Unparsable) -> Refusal {
-    Refusal {
-        sqlstate: reason.sqlstate(),
-        message: format!("pgturnstile refused a text that it cannot read: {reason}"),
-        safe: format!("pgturnstile refused a text that it cannot read: {}", reason.reason()),
-        rule: format!("built-in: unparsable ({})", reason.reason()),
     }
 }

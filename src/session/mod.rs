@@ -32,6 +32,7 @@ mod copy_probe;
 pub mod decisions;
 pub mod denial;
 mod digest;
+mod encoding;
 pub mod end;
 pub mod expect;
 mod fence;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_proto::frontend::Message;
 use pgturnstile_proto::{Malformed, Reason, encode};
+use pgturnstile_rules::statement::Unparsable;
 
 use super::denial::{self, PROTOCOL_VIOLATION, Refusal};
 use super::end::End;
@@ -177,5 +178,34 @@ pub(super) fn text_of(frame: &[u8]) -> &[u8] {
     match Message::parse(frame) {
         Ok(Message::Query(query)) => query.text(),
         Ok(_) | Err(_) => b"",
+    }
+}
+
+pub(super) fn too_long(bytes: usize, limit: usize) -> Refusal {
+    Refusal::built_in(
+        "54000",
+        "built-in: statement-length",
+        format!(
+            "pgturnstile refused a text of {bytes} bytes: at most {limit} are parsed (statement_bytes_max). Next: send it \
+             in parts, use COPY for data, or have the limit raised for this target"
+        ),
+    )
+}
+
+pub(super) fn not_utf8() -> Refusal {
+    Refusal::built_in(
+        "22021",
+        "built-in: encoding",
+        "pgturnstile refused a text that is not UTF-8: the session's client_encoding is UTF8 and stays so. Next: encode \
+         statements as UTF-8",
+    )
+}
+
+pub(super) fn unparsable(reason: &Unparsable) -> Refusal {
+    Refusal {
+        sqlstate: reason.sqlstate(),
+        message: format!("pgturnstile refused a text that it cannot read: {reason}"),
+        safe: format!("pgturnstile refused a text that it cannot read: {}", reason.reason()),
+        rule: format!("built-in: unparsable ({})", reason.reason()),
     }
 }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::backend::TransactionStatus;
+use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::class::Class;
 use pgturnstile_rules::mask::value::redacted;
 use pgturnstile_rules::policy::{self, Fields};
 use pgturnstile_rules::resolve::{
-    Code, Resolution, SessionView, may_come_again, plainly_defines, resolve, resolve_carrying,
+    Code, Resolution, SessionView, is_unmistakable, may_come_again, plainly_defines, resolve,
+    resolve_carrying,
 };
 use pgturnstile_rules::statement::facts::{CopyUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
 
@@ -112,6 +114,7 @@ impl<'w> Work<'w> {
         match &carried {
             None => {
                 let resolution = resolve(statement, &ground.snapshot, &ground.path, &view);
+                check_analysis(statement, &resolution, &ground.snapshot)?;
                 let judged = self.judged(statement, &resolution);
                 fields.clone_from(&judged.fields);
                 judgement = Some(judged);
@@ -318,6 +321,24 @@ impl<'w> Work<'w> {
             labelled: Arc::clone(&ground.labelled),
         }
     }
+}
+
+/// Code that runs while a statement is analysed stands between its own names.
+fn check_analysis(
+    statement: &StatementFacts,
+    resolution: &Resolution,
+    snapshot: &Snapshot,
+) -> Result<(), Stop> {
+    if !resolution.runs_at_analysis || is_unmistakable(statement, resolution, snapshot) {
+        return Ok(());
+    }
+    Err(Stop::Refuse(Refusal::built_in(
+        denial::REFUSED,
+        "built-in: analysis",
+        "pgturnstile refused a statement: a type in it runs code of the database's users while the statement is analysed, which may \
+         change what the statement's other names mean, and as whom its tables' row security sees it. Next: name the schema of \
+         everything whose name is not the only one of its kind, or give the constant as a parameter",
+    )))
 }
 
 fn changes_names(named: &NamedUse) -> bool {

@@ -30,6 +30,10 @@ CREATE FUNCTION shop.opens(name refcursor) RETURNS refcursor LANGUAGE plpgsql AS
   OPEN name FOR SELECT 'of the code'; RETURN name; END $$;
 CREATE FUNCTION shop.opens_anew(name text) RETURNS void LANGUAGE plpgsql AS $$ DECLARE c refcursor := name; BEGIN
   CLOSE c; OPEN c FOR SELECT 'of the code'; END $$;
+CREATE FUNCTION shop.json_value(jsonb, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM set_config('search_path', 'evil', false); RETURN 'x'; END $$;
+CREATE FUNCTION shop.json_object(text, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM set_config('search_path', 'evil', false); RETURN 'x'; END $$;
 """
 CLEANUP = """
 DROP TABLE shop.maker, shop.made_for, shop.of_making;
@@ -37,7 +41,7 @@ DROP DOMAIN shop.making;
 DROP OPERATOR FAMILY shop.evil_ops USING btree;
 DROP PROCEDURE shop.make_and_fail();
 DROP FUNCTION shop.make_by_trigger(), shop.make_it(), shop.makes_in_a_check(text), shop.as_text(text, text), shop.harmless(),
-  shop.prepares(text, text), shop.opens(refcursor), shop.opens_anew(text);
+  shop.prepares(text, text), shop.opens(refcursor), shop.opens_anew(text), shop.json_value(jsonb, text), shop.json_object(text, text);
 """
 HARMLESS = "INSERT INTO shop.made_for VALUES (1, 'application_name', 'x')"
 MOVES = "INSERT INTO shop.made_for VALUES (1, 'search_path', 'evil')"
@@ -148,6 +152,20 @@ def test_an_operator_class_of_the_server_is_none(gate, plain):
     with Client(gate, "power") as client:
         text = "BEGIN; CREATE INDEX of_like ON shop.made_for (value text_pattern_ops); INSERT INTO shop.made_for (value) VALUES ('x'); SELECT * FROM items; ROLLBACK"
         assert not errors(client.ask(query(text)))
+
+
+@pytest.mark.parametrize(
+    "since, call", [(170000, "json_value('{}'::jsonb, '$')"), (160000, "json_object('a'::text, 'b'::text)"), (160000, "system_user")]
+)
+def test_syntax_that_is_a_name_to_an_older_server(attack, database, since, call):
+    """The grammar is that of the newest server; an older one looks the name up among its functions, or columns."""
+    newer = int(database.one("SHOW server_version_num")) >= since
+    with Client(attack.gate, "reader") as client:
+        said = errors(client.ask(query(f"SELECT {call}")))
+        assert newer or said and said[0]["C"] == "42501", said
+    if not newer and call != "system_user":
+        attack.client.send(query(f"SELECT {call}"), query(attack.after))
+        attack.defeated()
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

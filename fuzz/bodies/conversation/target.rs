@@ -116,10 +116,14 @@ impl<'p> Target<'p> {
                 // A Query drops them (`exec_simple_query`).
                 self.server.statements.remove("");
                 self.server.portals.remove("");
-                let values = GUARDED.into_iter().chain(temporary.then_some("0"));
-                for value in values {
+                for value in GUARDED {
                     described(&mut self.out);
                     read(&mut self.out, value);
+                }
+                if temporary {
+                    let session = self.session();
+                    described(&mut self.out);
+                    read(&mut self.out, &session);
                 }
                 self.server.frame(&Frame::Sync)
             }
@@ -179,13 +183,24 @@ impl<'p> Target<'p> {
         Ok(())
     }
 
+    /// What stands behind the settings: no temporary schema, the statements of PREPARE, and the cursors.
+    fn session(&self) -> String {
+        let listed = |names: Vec<&String>| {
+            let since: Vec<String> = names.into_iter().map(|name| format!("{name:?}: 1")).collect();
+            if since.is_empty() { "null".to_owned() } else { format!("{{{}}}", since.join(", ")) }
+        };
+        let by_sql = self.server.statements.iter().filter(|(_, prepared)| prepared.by_sql);
+        let statements = listed(by_sql.map(|(name, _)| name).collect());
+        format!("[0, {statements}, {}]", listed(self.server.portals.keys().collect()))
+    }
+
     fn guard(&mut self, tag: FrontendTag) {
         match tag {
             FrontendTag::Parse => encode::parse_complete(&mut self.out),
             FrontendTag::Bind => encode::bind_complete(&mut self.out),
             FrontendTag::Execute => {
-                // The temporary schema stands behind the settings.
-                read(&mut self.out, GUARDED.get(self.reads).copied().unwrap_or("0"));
+                let session = self.session();
+                read(&mut self.out, GUARDED.get(self.reads).copied().unwrap_or(&session));
                 self.reads += 1;
             }
             _ => encode::close_complete(&mut self.out),

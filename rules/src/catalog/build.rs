@@ -92,22 +92,6 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         view.code = view_code(view, &functions, &types);
     }
 
-    let first = |told: fn(&RawEverywhere) -> Option<&String>| {
-        raw.everywhere.iter().find_map(told).map(|reason| Arc::from(reason.as_str()))
-    };
-    let everywhere = first(|entry| match entry {
-        RawEverywhere::Any(reason) => Some(reason),
-        RawEverywhere::Class { of_type, reason } => (*of_type < FIRST_USER_OID).then_some(reason),
-        RawEverywhere::Search(_) | RawEverywhere::Defines(_) => None,
-    });
-    let text_search = first(|entry| match entry {
-        RawEverywhere::Search(reason) => Some(reason),
-        RawEverywhere::Class { .. } | RawEverywhere::Any(_) | RawEverywhere::Defines(_) => None,
-    });
-    let defines = first(|entry| match entry {
-        RawEverywhere::Defines(reason) => Some(reason),
-        RawEverywhere::Class { .. } | RawEverywhere::Any(_) | RawEverywhere::Search(_) => None,
-    });
     let unreviewed = raw.builtins.iter().filter(|routine| category(routine).is_none()).cloned();
     let mut operators: HashMap<Arc<str>, Vec<_>> = HashMap::new();
     for (name, operator) in &raw.operators {
@@ -118,9 +102,9 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         server_version_num: raw.server_version_num,
         database: raw.database.clone(),
         schemas: raw.schemas.iter().cloned().collect(),
-        everywhere: everywhere.or_else(|| raw.cast_between_builtins()),
-        text_search,
-        defines,
+        everywhere: raw.everywhere().or_else(|| raw.cast_between_builtins()),
+        text_search: raw.text_search(),
+        defines: raw.defines(),
         at_commit: graph.at_commit.take(),
         event_trigger: raw
             .event_triggers

@@ -176,6 +176,35 @@ impl Raw {
         unknown.map(|(name, ..)| Arc::from(name.as_str())).collect()
     }
 
+    fn first(&self, told: fn(&RawEverywhere) -> Option<&String>) -> Option<Arc<str>> {
+        self.everywhere.iter().find_map(told).map(|reason| Arc::from(reason.as_str()))
+    }
+
+    /// Code that any statement reaches, beside casts.
+    pub(super) fn everywhere(&self) -> Option<Arc<str>> {
+        self.first(|entry| match entry {
+            RawEverywhere::Any(reason) => Some(reason),
+            RawEverywhere::Class { of_type, reason } => (*of_type < FIRST_USER_OID).then_some(reason),
+            RawEverywhere::Search(_) | RawEverywhere::Defines(_) => None,
+        })
+    }
+
+    /// Code that text search reaches.
+    pub(super) fn text_search(&self) -> Option<Arc<str>> {
+        self.first(|entry| match entry {
+            RawEverywhere::Search(reason) => Some(reason),
+            RawEverywhere::Class { .. } | RawEverywhere::Any(_) | RawEverywhere::Defines(_) => None,
+        })
+    }
+
+    /// Code that may define objects.
+    pub(super) fn defines(&self) -> Option<Arc<str>> {
+        self.first(|entry| match entry {
+            RawEverywhere::Defines(reason) => Some(reason),
+            RawEverywhere::Class { .. } | RawEverywhere::Any(_) | RawEverywhere::Search(_) => None,
+        })
+    }
+
     /// A cast of users between types of the server's own.
     pub(super) fn cast_between_builtins(&self) -> Option<Arc<str>> {
         let between = |cast: &&RawCast| cast.source < FIRST_USER_OID && cast.target < FIRST_USER_OID;

@@ -39,6 +39,26 @@ pub fn may_come_again(facts: &StatementFacts, resolution: &Resolution, snapshot:
         && facts.attributes.iter().all(|name| snapshot.routines(name).is_empty())
 }
 
+/// Whether every name of the statement is that of one object, whatever path and role it is analysed under: code that runs
+/// while it is (input functions of types on its constants) may move both between two of its own names.
+#[must_use]
+pub fn is_unmistakable(facts: &StatementFacts, resolution: &Resolution, snapshot: &Snapshot) -> bool {
+    let one = |name: &NameUse, others: bool| name.schema.is_some() || !others;
+    facts.relations.iter().all(|used| one(&used.name, snapshot.shares_its_name(&used.name.name)))
+        && facts.functions.iter().all(|used| one(&used.name, !snapshot.routines(&used.name.name).is_empty()))
+        && facts
+            .operators
+            .iter()
+            .all(|used| used.schema.is_some() || snapshot.operators(&used.name).is_empty())
+        && facts.types.iter().all(|name| of_server(name) || one_type(name, snapshot))
+        && facts.attributes.iter().all(|name| snapshot.routines(name).is_empty())
+        && facts.newer.is_empty()
+        && facts.prepared.as_deref().is_none_or(|inner| is_unmistakable(inner, resolution, snapshot))
+        && resolution.relations.iter().all(|found| {
+            !snapshot.relation(&found.schema, &found.name).is_some_and(|relation| relation.row_security)
+        })
+}
+
 fn of_server(name: &NameUse) -> bool {
     name.schema.as_deref() == Some("pg_catalog")
 }

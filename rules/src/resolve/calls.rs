@@ -174,7 +174,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn unknown_function(&mut self, schema: &str, name: &str) {
+    pub(super) fn unknown_function(&mut self, schema: &str, name: &str) {
         self.permit(&Arc::from(schema), name, "", Class::CallFunction);
         self.named(format!("the catalog snapshot knows no reviewed function {schema}.{name}"));
         self.reached.everything();

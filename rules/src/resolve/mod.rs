@@ -21,7 +21,7 @@ mod statement;
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::again::{may_come_again, same_rows};
+pub use self::again::{is_unmistakable, may_come_again, same_rows};
 pub use self::define::plainly_defines;
 pub(crate) use self::names::event;
 use crate::catalog::Snapshot;

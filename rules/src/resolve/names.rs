@@ -246,6 +246,10 @@ impl Resolver<'_> {
 
     /// A type that a text names: by a cast, a definition, or in the place of a function.
     pub(super) fn type_named(&mut self, name: &NameUse) {
+        // JSON is a word of the grammar since version 16, which puts the schema there; before, it is a name like any other.
+        if of_newer_grammar(name) && self.snapshot.server_version_num() < 160_000 {
+            return self.type_named(&NameUse { schema: None, ..name.clone() });
+        }
         if name.schema.as_deref().is_some_and(is_temporary) {
             self.reached.everything();
             return self.named(format!("type {} is a temporary one", name.name));
@@ -292,3 +296,7 @@ const SERIAL_TYPES: [&str; 6] = ["bigserial", "serial", "serial2", "serial4", "s
 /// The domains of `information_schema`; their checks are built-in.
 const INFORMATION_TYPES: [&str; 5] =
     ["cardinal_number", "character_data", "sql_identifier", "time_stamp", "yes_or_no"];
+
+fn of_newer_grammar(name: &NameUse) -> bool {
+    name.schema.as_deref() == Some("pg_catalog") && name.name == "json"
+}

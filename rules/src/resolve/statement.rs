@@ -6,7 +6,9 @@ use super::calls::Reached;
 use super::{Code, Reach, Resolution, ResolvedFunction, ResolvedRelation, SearchPath, SessionView};
 use crate::catalog::Snapshot;
 use crate::class::Class;
-use crate::statement::facts::{NamedUse, SettingAction, StatementFacts, TransactionControl};
+use crate::statement::facts::{
+    FunctionUse, NameUse, NamedUse, SettingAction, StatementFacts, TransactionControl,
+};
 
 /// What is being found out about one statement.
 pub(super) struct Resolver<'r> {
@@ -216,6 +218,11 @@ impl Resolver<'_> {
             for function in &facts.functions {
                 self.call(function);
             }
+            for (name, since) in &facts.newer {
+                if self.snapshot.server_version_num() < *since {
+                    self.called_there(name);
+                }
+            }
             for operator in &facts.operators {
                 self.operator(operator);
             }
@@ -226,6 +233,17 @@ impl Resolver<'_> {
                 return;
             }
         }
+    }
+
+    /// Syntax that the server's own grammar does not have: a call of that name there, or a column, which no list knows.
+    fn called_there(&mut self, name: &'static str) {
+        if name == "system_user" {
+            return self.unknown_function("pg_catalog", name);
+        }
+        let name = NameUse { catalog: None, schema: None, name: name.to_owned() };
+        let nothing_known =
+            FunctionUse { name, arguments: None, constants: Vec::new(), implied: false, offset: None };
+        self.call(&nothing_known);
     }
 
     /// What keeps a code-free statement from being proven.

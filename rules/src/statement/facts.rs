@@ -40,6 +40,9 @@ pub struct StatementFacts {
     pub relations: Vec<RelationUse>,
     /// Every function, procedure or aggregate called or named.
     pub functions: Vec<FunctionUse>,
+    /// Syntax that looks like a call, with the `server_version_num` from which on it is no call: an older server looks the name
+    /// up among its functions.
+    pub newer: Vec<(&'static str, u32)>,
     /// Every operator spelled or implied (IN, BETWEEN, LIKE, ORDER BY USING…).
     pub operators: Vec<OperatorUse>,
     /// Every type named by a cast, a column definition, a function signature.

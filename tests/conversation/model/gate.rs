@@ -148,7 +148,7 @@ impl Gate {
         }
     }
 
-    /// A cursor that went with its transaction: the gateway knows it until it is closed, and the server says that it is none.
+    /// A cursor that went with its savepoint: the gateway knows it until the transaction ends, and the server says that it is none.
     fn refuses_lost_cursor(&self, server: &Server, portal: &str) -> Option<Code> {
         server.declared.get(portal)?;
         if self.fence.as_ref().is_some_and(|fence| fence.kind == Barrier::Full) {
@@ -323,7 +323,7 @@ fn verdict(server: &Server, statements: &[Sql], held: bool) -> Result<Barrier, C
     if refused { Err("42501") } else { Ok(barrier) }
 }
 
-/// A cursor stays known when its transaction ends, until it is closed.
+/// A cursor stays known when its savepoint is rolled back, until it is closed or the transaction ends.
 fn known_cursor<'s>(server: &'s Server, name: &str) -> Result<&'s Sql, Code> {
     let bound = server.portals.get(name).map(|portal| &portal.sql);
     bound.or_else(|| server.declared.get(name)).ok_or("34000")

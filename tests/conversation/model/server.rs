@@ -65,6 +65,9 @@ pub struct Prepared {
     pub columns: Option<Vec<(&'static str, u32)>>,
     /// Which Parse or PREPARE made it; counts up.
     pub made: u64,
+    /// PREPARE did.
+    #[allow(dead_code, reason = "read where the model plays the server, which is in the fuzz body alone")]
+    pub by_sql: bool,
 }
 
 /// Whether a portal can run.
@@ -120,7 +123,7 @@ pub struct Server {
     pub dead: bool,
     /// Counts prepared statements.
     pub made: u64,
-    /// Cursors that were declared and not closed, though their transaction may have ended.
+    /// Cursors that were declared in the open transaction and not closed, though a savepoint may have taken them along.
     pub declared: BTreeMap<String, Sql>,
     /// Counts ReadyForQuery.
     pub batch: u64,
@@ -283,6 +286,9 @@ impl Server {
 
     pub(super) fn ready(&mut self, replies: &mut Vec<Reply>) {
         self.batch += 1;
+        if self.transaction.is_none() {
+            self.declared.clear();
+        }
         if self.reported != self.data.application_name {
             self.reported.clone_from(&self.data.application_name);
             replies.push(Reply::Status(self.reported.clone()));
@@ -312,17 +318,17 @@ impl Server {
         {
             return Err("25P02");
         }
-        self.prepare(name, first.cloned().unwrap_or(Sql::Empty))
+        self.prepare(name, first.cloned().unwrap_or(Sql::Empty), false)
     }
 
     /// PREPARE and Parse.
-    pub(super) fn prepare(&mut self, name: &str, sql: Sql) -> Result<(), Code> {
+    pub(super) fn prepare(&mut self, name: &str, sql: Sql, by_sql: bool) -> Result<(), Code> {
         if self.statements.contains_key(name) {
             return Err("42P05");
         }
         self.made += 1;
         let columns = self.columns_of(&sql);
-        self.statements.insert(name.into(), Prepared { sql, columns, made: self.made });
+        self.statements.insert(name.into(), Prepared { sql, columns, made: self.made, by_sql });
         Ok(())
     }
 

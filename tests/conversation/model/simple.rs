@@ -197,7 +197,7 @@ impl Server {
                 Ok(Outcome::of("INSERT 0 1"))
             }
             Sql::Prepare(name, inner) => {
-                self.prepare(name, Sql::clone(inner))?;
+                self.prepare(name, Sql::clone(inner), true)?;
                 Ok(Outcome::of("PREPARE"))
             }
             Sql::Deallocate(None) => {

@@ -66,6 +66,7 @@ pub(super) fn statement(class: Class, tag: &'static str) -> StatementFacts {
         tag,
         acts: Vec::new(),
         relations: Vec::new(),
+        newer: Vec::new(),
         functions: Vec::new(),
         operators: Vec::new(),
         types: Vec::new(),

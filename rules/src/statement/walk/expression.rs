@@ -13,6 +13,9 @@ use crate::class::Class;
 use crate::statement::facts::{FunctionUse, NameUse, Predicate};
 use crate::statement::generated::Visitor;
 
+/// Functions of the server that the grammar knows by syntax of its own since a version (gram.y, `SystemFuncName`).
+const NEWER_FUNCTIONS: [(&str, u32); 2] = [("json_object", 160_000), ("system_user", 160_000)];
+
 impl<'t> Walker<'t> {
     pub(super) fn operator_expression(&mut self, n: &'t pb::AExpr) {
         let pb::AExpr { kind: form, name, lexpr, rexpr, rexpr_list_start: _, rexpr_list_end: _, location: _ } =
@@ -140,9 +143,19 @@ impl<'t> Walker<'t> {
         }
         let implied = pb::CoercionForm::try_from(*funcformat) == Ok(pb::CoercionForm::CoerceSqlSyntax);
         let offset = usize::try_from(*location).ok();
+        // The grammar puts the schema there itself: behind `system_user`, and behind `json_object(…)` without its clauses.
+        let written = name.schema.as_deref() == Some("pg_catalog");
+        if let Some(newer) = NEWER_FUNCTIONS.iter().find(|newer| written && newer.0 == name.name) {
+            self.facts.newer.push(*newer);
+        }
         let function = FunctionUse { name, arguments, constants, implied, offset };
         self.function_effect(&function, args);
         self.function(function);
+    }
+
+    /// Syntax that is a call of that name for servers before this version.
+    pub(super) fn newer(&mut self, name: &'static str, since: u32) {
+        self.facts.newer.push((name, since));
     }
 
     /// CURRENT_USER and its kin; the date and time forms call no catalog function.

@@ -371,6 +371,7 @@ fn blank(class: Class, tag: &'static str) -> StatementFacts {
         acts: Vec::new(),
         relations: Vec::new(),
         functions: Vec::new(),
+        newer: Vec::new(),
         operators: Vec::new(),
         types: Vec::new(),
         attributes: Vec::new(),

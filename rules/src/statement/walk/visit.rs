@@ -7,7 +7,12 @@ use pg_query::protobuf as pb;
 use super::Walker;
 use crate::class::Class;
 use crate::statement::facts::ObjectKind;
-use crate::statement::generated::{Visitor, walk_index_elem, walk_partition_elem};
+use crate::statement::generated::{
+    Visitor, walk_index_elem, walk_json_array_agg, walk_json_array_constructor,
+    walk_json_array_query_constructor, walk_json_func_expr, walk_json_object_agg,
+    walk_json_object_constructor, walk_json_parse_expr, walk_json_scalar_expr, walk_json_serialize_expr,
+    walk_json_table, walk_partition_elem,
+};
 
 impl<'t> Visitor<'t> for Walker<'t> {
     fn refused(&mut self, what: &'static str) {
@@ -396,6 +401,48 @@ impl<'t> Visitor<'t> for Walker<'t> {
     }
     fn truncate_stmt(&mut self, n: &'t pb::TruncateStmt) {
         self.truncate(n);
+    }
+    fn json_object_constructor(&mut self, n: &'t pb::JsonObjectConstructor) {
+        self.newer("json_object", 160_000);
+        walk_json_object_constructor(self, n);
+    }
+    fn json_array_constructor(&mut self, n: &'t pb::JsonArrayConstructor) {
+        self.newer("json_array", 160_000);
+        walk_json_array_constructor(self, n);
+    }
+    fn json_array_query_constructor(&mut self, n: &'t pb::JsonArrayQueryConstructor) {
+        self.newer("json_array", 160_000);
+        walk_json_array_query_constructor(self, n);
+    }
+    fn json_object_agg(&mut self, n: &'t pb::JsonObjectAgg) {
+        self.newer("json_objectagg", 160_000);
+        walk_json_object_agg(self, n);
+    }
+    fn json_array_agg(&mut self, n: &'t pb::JsonArrayAgg) {
+        self.newer("json_arrayagg", 160_000);
+        walk_json_array_agg(self, n);
+    }
+    fn json_parse_expr(&mut self, n: &'t pb::JsonParseExpr) {
+        self.newer("json", 170_000);
+        walk_json_parse_expr(self, n);
+    }
+    fn json_scalar_expr(&mut self, n: &'t pb::JsonScalarExpr) {
+        self.newer("json_scalar", 170_000);
+        walk_json_scalar_expr(self, n);
+    }
+    fn json_serialize_expr(&mut self, n: &'t pb::JsonSerializeExpr) {
+        self.newer("json_serialize", 170_000);
+        walk_json_serialize_expr(self, n);
+    }
+    fn json_func_expr(&mut self, n: &'t pb::JsonFuncExpr) {
+        for name in ["json_exists", "json_query", "json_value"] {
+            self.newer(name, 170_000);
+        }
+        walk_json_func_expr(self, n);
+    }
+    fn json_table(&mut self, n: &'t pb::JsonTable) {
+        self.newer("json_table", 170_000);
+        walk_json_table(self, n);
     }
     fn index_elem(&mut self, n: &'t pb::IndexElem) {
         self.compares_by(&n.opclass);
