@@ -329,7 +329,7 @@ fn check_analysis(
     resolution: &Resolution,
     snapshot: &Snapshot,
 ) -> Result<(), Stop> {
-    if !resolution.runs_at_analysis || is_unmistakable(statement, resolution, snapshot) {
+    if !resolution.types_run_code || is_unmistakable(statement, resolution, snapshot) {
         return Ok(());
     }
     Err(Stop::Refuse(Refusal::built_in(

@@ -128,3 +128,18 @@ def test_definitions_bring_code_to_a_relation(attack, before, text):
     assert refused["C"] == "42501" and "behind one that runs code" in refused["M"], refused
     attack.client.ask(query("ROLLBACK"))
     attack.client.sock.close()
+
+
+@pytest.mark.parametrize("frames", [lambda text: (query(text),), lambda text: (parse(text), SYNC)], ids=["simple", "extended"])
+@pytest.mark.parametrize(
+    "text",
+    ["SELECT i.name FROM (SELECT 1 FROM shop.of_domains WHERE c = '{evil}') a, items i, (SELECT 1 FROM shop.of_domains WHERE c = '{shop}') b",
+     "WITH a AS (SELECT 1 FROM shop.of_domains WHERE c = '{evil}') INSERT INTO items (id) SELECT 1 FROM a",
+     "SELECT initcap('x') FROM shop.of_domains WHERE c = '{evil}'", "SELECT r.v FROM shop.rowly r, shop.of_domains WHERE c = '{evil}'"],
+    ids=["a name of two relations", "written", "a name of two functions", "row security"],
+)
+def test_names_between_code_that_runs_at_analysis(gate, text, frames):
+    """The first constant moves the path while the statement is analysed, the second one moves it back."""
+    with Client(gate, "power") as client:
+        (refused,) = errors(client.ask(*frames(text)))
+        assert refused["C"] == "42501" and "while the statement is analysed" in refused["M"], refused

@@ -41,7 +41,17 @@ impl Reached {
 
     /// Whether reading or writing a value of one of them runs code.
     pub(super) fn runs_code(&self, snapshot: &Snapshot) -> bool {
-        self.all || self.types.iter().any(|id| snapshot.type_of(*id).code.is_some())
+        self.all || self.known_to_run_code(snapshot)
+    }
+
+    /// Whether one of those that are known does.
+    pub(super) fn known_to_run_code(&self, snapshot: &Snapshot) -> bool {
+        self.types.iter().any(|id| snapshot.type_of(*id).code.is_some())
+    }
+
+    /// Whether what is reached cannot be told.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.all
     }
 
     fn has(&self, of_user: &Type, id: TypeId) -> bool {

@@ -44,6 +44,8 @@ pub struct Resolution {
     pub runs_code: bool,
     /// Whether code may run when the text is only analysed, as at Parse: input functions of types on its constants.
     pub runs_at_analysis: bool,
+    /// It does, by a type that is known to, or by one that the session's own code may have made.
+    pub types_run_code: bool,
     /// The first reason why the statement is not proven; `None` when it is (decision 9: a code-free select without
     /// effects). Only a proven statement may be forwarded before its record is durable.
     pub unproven: Option<Arc<str>>,
@@ -74,6 +76,7 @@ impl Resolution {
         self.code = self.code.or_stricter(other.code);
         self.runs_code |= other.runs_code;
         self.runs_at_analysis |= other.runs_at_analysis;
+        self.types_run_code |= other.types_run_code;
         self.unproven = self.unproven.or(other.unproven);
         self
     }

@@ -90,6 +90,7 @@ pub(super) fn resolution() -> Resolution {
         code: Code::Free,
         runs_code: false,
         runs_at_analysis: false,
+        types_run_code: false,
         unproven: None,
         epoch: 1,
     }
