@@ -447,10 +447,9 @@ pub async fn tell_where_tokens_come_from(stream: &mut Stream, answer: &str, limi
 }
 
 fn password_of(frame: &[u8]) -> Result<Password<'_>, Rejected> {
-    match Message::parse(frame)? {
-        Message::Password(password) => Ok(password),
-        other => Err(Rejected::NotAPassword(other.tag())),
-    }
+    let message = Message::parse(frame)?;
+    let Message::Password(password) = message else { return Err(Rejected::NotAPassword(message.tag())) };
+    Ok(password)
 }
 
 /// Puts a question of the login, and reads the frame that answers it, which may hold a token: it is wiped however this ends.
