@@ -44,7 +44,7 @@ pub struct Resolution {
     pub runs_code: bool,
     /// Whether code may run when the text is only analysed, as at Parse: input functions of types on its constants.
     pub runs_at_analysis: bool,
-    /// It does, by a type that is known to, or by one that the session's own code may have made.
+    /// It does, by a type that is known to, or that is named and may be of the session's own making.
     pub types_run_code: bool,
     /// The first reason why the statement is not proven; `None` when it is (decision 9: a code-free select without
     /// effects). Only a proven statement may be forwarded before its record is durable.

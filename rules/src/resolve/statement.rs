@@ -58,7 +58,9 @@ pub(super) fn resolve(
         runs_code: resolver.runs_code,
         runs_at_analysis: resolver.reached.runs_code(snapshot),
         types_run_code: resolver.reached.known_to_run_code(snapshot)
-            || resolver.reached.is_unknown() && (session.private_code || session.temp_code),
+            || resolver.reached.is_unknown()
+                && !facts.types.is_empty()
+                && (session.private_code || session.temp_code),
         unproven: resolver.unproven,
         epoch: snapshot.epoch,
     };
