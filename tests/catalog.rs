@@ -439,6 +439,33 @@ fn temporary_objects_come_first() {
 }
 
 #[test]
+fn what_the_session_made_in_an_earlier_schema_comes_first() {
+    let server = start();
+    server.create_database("made");
+    server.execute(
+        "made",
+        "CREATE SCHEMA crm; CREATE TABLE public.audit (a int); CREATE TABLE crm.orders (a int)",
+    );
+    let snapshot = snapshot(&server, "made");
+    let made = [std::sync::Arc::from("audit"), std::sync::Arc::from("orders")];
+    let private = SessionView { private_catalog: true, made: &made, ..SessionView::default() };
+    let reached = |session: &SessionView<'_>, sql: &str| -> Vec<String> {
+        let found = resolution(&snapshot, &PATH, session, sql).relations;
+        found.iter().map(|relation| format!("{}.{}", relation.schema, relation.name)).collect()
+    };
+    assert_eq!(reached(&private, "SELECT * FROM audit"), ["crm.audit", "public.audit"]);
+    assert_eq!(reached(&private, "SELECT * FROM public.audit"), ["public.audit"]);
+    assert_eq!(
+        reached(&private, "SELECT * FROM orders"),
+        ["crm.orders"],
+        "nothing stands before the first schema"
+    );
+    assert_eq!(reached(&SessionView::default(), "SELECT * FROM audit"), ["public.audit"]);
+    let more = SessionView { made: &[], made_more: true, ..private };
+    assert_eq!(reached(&more, "SELECT * FROM audit"), ["crm.audit", "public.audit"]);
+}
+
+#[test]
 fn parameters_bring_their_types() {
     let server = start();
     server.create_database("hostile");

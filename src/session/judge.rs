@@ -30,7 +30,7 @@ use super::masking::Described;
 use super::names::{Batch, Names, Portal, Prepared};
 use super::refuse::{not_utf8, too_long, unparsable};
 use super::summary;
-use super::work::{Stop, Work};
+use super::work::{Stop, Work, note_made};
 use super::world::{Ground, NoGround, World};
 use crate::evidence::record::v1;
 
@@ -228,6 +228,8 @@ pub struct Judge {
     pub(super) private_ddl: Option<u64>,
     /// Some of that DDL may have brought code to a relation.
     pub(super) private_code: bool,
+    /// Names of the relations that it made or altered.
+    pub(super) made: Vec<Arc<str>>,
     pub(super) temp_possible: bool,
     /// Code may stand behind its temporary objects: they were not all made by plain definitions of its own.
     pub(super) temp_code: bool,
@@ -261,6 +263,7 @@ impl Judge {
             statement_bytes_max,
             private_ddl: None,
             private_code: false,
+            made: Vec::new(),
             temp_possible: false,
             temp_code: false,
             ran_code: false,
@@ -388,6 +391,7 @@ impl Judge {
     /// A statement that may have changed the schema goes to the server, or was completed there.
     pub fn catalog_changed(&mut self, decision: &Decision) {
         self.private_ddl = Some(u64::MAX);
+        decision.facts.statements.iter().for_each(|statement| note_made(&mut self.made, statement));
         self.private_code |= decision.brings_code;
         self.temp_possible |= decision.makes_temporary;
         self.temp_code |= self.temp_possible && decision.brings_code;
@@ -523,6 +527,7 @@ impl Judge {
         if seen {
             self.private_ddl = None;
             self.private_code = false;
+            self.made.clear();
         }
         Ok(None)
     }

@@ -42,6 +42,8 @@ pub(super) struct Work<'w> {
     in_transaction: Option<bool>,
     /// A statement before this one may have moved what names mean.
     code_before: bool,
+    /// Names of relations that the session has made or altered, and this text so far.
+    made: Vec<Arc<str>>,
     /// A statement before this one may have changed the catalog.
     ddl_before: bool,
     /// That may have brought code to a relation.
@@ -78,6 +80,7 @@ impl<'w> Work<'w> {
             batch,
             in_transaction: status.map(|status| status != TransactionStatus::Idle),
             code_before: false,
+            made: judge.made.clone(),
             ddl_before: false,
             brings_code: false,
             repeatable: true,
@@ -106,6 +109,8 @@ impl<'w> Work<'w> {
             temp_code: self.judge.temp_code || self.brings_code,
             private_catalog: self.judge.private_ddl.is_some() || self.ddl_before,
             private_code: self.judge.private_code || self.brings_code,
+            made: &self.made.clone(),
+            made_more: self.made.len() >= MADE_NAMES_MAX,
             held_cursor: self.judge.held_cursor,
             parameter_types: self.types,
         };
@@ -259,6 +264,7 @@ impl<'w> Work<'w> {
             || matches!(resolution.code, Code::Named(_))
                 && (resolution.runs_code || !statement.flags.sets_setting)
             || resolution.runs_code && snapshot.defines().is_some();
+        note_made(&mut self.made, statement);
         self.changes_catalog |= ddl || opaque;
         self.ddl_before |= ddl || opaque;
         self.brings_code |= two_phase
@@ -339,6 +345,18 @@ fn check_analysis(
          change what the statement's other names mean, and as whom its tables' row security sees it. Next: name the schema of \
          everything whose name is not the only one of its kind, or give the constant as a parameter",
     )))
+}
+
+/// Names of relations that are kept while no snapshot shows them; from so many on, every bare name counts as one.
+const MADE_NAMES_MAX: usize = 1_024;
+
+/// Notes the relations that a statement makes, renames or alters.
+pub(super) fn note_made(made: &mut Vec<Arc<str>>, statement: &StatementFacts) {
+    for used in statement.relations.iter().filter(|used| used.class.covered_by("ddl")) {
+        if made.len() < MADE_NAMES_MAX && !made.iter().any(|name| **name == *used.name.name) {
+            made.push(Arc::from(used.name.name.as_str()));
+        }
+    }
 }
 
 fn changes_names(named: &NamedUse) -> bool {

@@ -216,6 +216,10 @@ pub struct SessionView<'s> {
     pub private_catalog: bool,
     /// Some of that may have brought code to a relation: it renamed, attached or described one, or ran code itself.
     pub private_code: bool,
+    /// Names of relations that the session made or altered, which no snapshot shows yet: bare ones may mean those first.
+    pub made: &'s [Arc<str>],
+    /// There are more of them than are listed.
+    pub made_more: bool,
     /// A WITH HOLD cursor is open in this transaction whose statement is not code-free: COMMIT runs the rest of it.
     pub held_cursor: bool,
     /// Oids of parameter types that Parse declares (0 is unspecified).

@@ -104,8 +104,20 @@ impl Resolver<'_> {
                 if self.session.temp_possible {
                     self.temporary(used);
                 }
+                let made =
+                    self.session.made_more || self.session.made.iter().any(|name| **name == *used.name.name);
                 for schema in self.lookup_path() {
-                    found |= self.relation_in(&schema, used);
+                    let here = self.relation_in(&schema, used);
+                    // One that the session has made in a schema before that of the known one stands before it.
+                    if made
+                        && !here
+                        && !found
+                        && &*schema != "pg_catalog"
+                        && self.snapshot.has_schema(&schema)
+                    {
+                        self.push(&schema, &Arc::from(used.name.name.as_str()), Reach::New, used);
+                    }
+                    found |= here;
                 }
             }
         }
