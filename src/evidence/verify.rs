@@ -349,8 +349,14 @@ fn segments(directory: &Path) -> io::Result<(Vec<u64>, u64)> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         if let Some(index) = entry.file_name().to_str().and_then(segment_index) {
+            let found = std::fs::metadata(entry.path())?;
+            // A pipe or a device has no end.
+            if !found.is_file() {
+                let why = format!("{} is no regular file", entry.file_name().display());
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            }
             indices.push(index);
-            total += entry.metadata()?.len();
+            total += found.len();
         }
     }
     indices.sort_unstable();

@@ -125,6 +125,16 @@ fn starts_are_refused_with_words() {
 }
 
 #[test]
+fn a_segment_without_an_end_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    record_sessions(directory.path(), 1, 1);
+    let second = directory.path().join(segment_name(1));
+    std::os::unix::fs::symlink("/dev/zero", &second).unwrap();
+    let error = verify(directory.path(), &mut |_, _| {}, &mut |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("is no regular file"), "{error}");
+}
+
+#[test]
 fn a_flipped_byte_anywhere_is_found_and_named() {
     let directory = tempfile::tempdir().unwrap();
     record_sessions(directory.path(), 2, 2);
