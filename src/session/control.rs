@@ -61,8 +61,8 @@ impl Phase {
     }
 }
 
-/// What a cancel request meets, as one word, so that a frame that is about to be sent is either withdrawn or cancelled at
-/// the target, and never missed between the two.
+/// What a cancel request meets, as one word, so that a statement that is about to be sent is either withdrawn or cancelled
+/// at the target, and never missed between the two.
 ///
 /// ```text
 ///   the end of a turn: nothing, RUNNING, HELD, or both
@@ -76,7 +76,8 @@ impl Phase {
 mod work {
     /// The target owes the client something.
     pub(super) const RUNNING: u8 = 1;
-    /// A frame waits for its record, and all that stands before it is of its own batch.
+    /// A statement waits here: for its record, its verdict, the reading of the guards. All that stands before it is of its
+    /// own batch.
     pub(super) const HELD: u8 = 2;
     /// A cancel request came for it, and is on its way to the target.
     pub(super) const CANCELLING: u8 = 4;
@@ -91,7 +92,7 @@ pub enum Met<'c> {
     Idle,
     /// The target owes the client something: the request goes on.
     Running,
-    /// A frame that was not sent yet, and is withdrawn.
+    /// A statement that was not sent yet, and is withdrawn.
     Held,
     /// The same behind others of its batch, which the target may still run: the request goes on, and the frame is withdrawn
     /// when this is dropped.
@@ -114,7 +115,7 @@ impl Drop for Withdrawal<'_> {
     }
 }
 
-/// What becomes of a held frame whose record is durable.
+/// What becomes of a statement that waits no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Held {
     /// It is sent.
@@ -152,7 +153,7 @@ impl Control {
         }
     }
 
-    /// A cancel request for the session: a frame that waits for its record is withdrawn by it.
+    /// A cancel request for the session: a statement that waits here is withdrawn by it.
     pub fn cancel(&self) -> Met<'_> {
         let withdraw = |work: u8| match (work & work::HELD > 0, work & work::RUNNING > 0) {
             (true, true) => Some(work::CANCELLING),
@@ -191,9 +192,8 @@ impl Control {
         let work = if running { work::RUNNING } else { 0 } | if held { work::HELD } else { 0 };
         let now = self.work.load(Ordering::Acquire);
         // Beside the session only a request moves the word, where a frame is held.
-        let requested = |work: u8| work & (work::CANCELLING | work::WITHDRAWN) > 0;
         let stands = match now {
-            now if now == work || requested(now) => now,
+            now if now == work || now & (work::CANCELLING | work::WITHDRAWN) > 0 => now,
             now => self
                 .work
                 .compare_exchange(now, work, Ordering::AcqRel, Ordering::Acquire)
@@ -205,6 +205,13 @@ impl Control {
     /// Whether a cancel request for the held frame is on its way to the target.
     pub(super) fn cancelling(&self) -> bool {
         self.work.load(Ordering::Acquire) & work::CANCELLING > 0
+    }
+
+    /// What waited waits no longer, if anything did: the common case is that nothing has, and beside the session only a
+    /// request for what waits moves the word.
+    pub(super) fn release_if_held(&self) -> Held {
+        let waited = self.work.load(Ordering::Acquire) & !work::RUNNING > 0;
+        if waited { self.release_held() } else { Held::Released }
     }
 
     /// The record of the held frame is durable. What follows may run, but where it stays.
@@ -220,6 +227,11 @@ impl Control {
     /// No frame is held any more, and what follows may run.
     pub(super) fn forget_held(&self) {
         self.work.store(work::RUNNING, Ordering::Release);
+    }
+
+    /// Registers the session's task while a statement of it is being judged.
+    pub(super) fn listen(&self, context: &Context<'_>) {
+        self.waker.register(context.waker());
     }
 
     /// Registers the session's task; true when an order stands that it has not seen, or a frame has to be withdrawn.
@@ -271,6 +283,20 @@ mod tests {
         drop(withdrawal);
         assert!(!control.set_work(true, true));
         assert_eq!(control.release_held(), Held::Withdrawn);
+    }
+
+    #[test]
+    fn what_has_not_waited_is_no_business_of_the_word() {
+        let control = Control::default();
+        assert_eq!(control.release_if_held(), Held::Released);
+        assert!(matches!(control.cancel(), Met::Idle), "it still says what the last turn said");
+        assert!(control.set_work(false, true));
+        assert_eq!(control.release_if_held(), Held::Released);
+        assert!(matches!(control.cancel(), Met::Running), "what waited runs");
+        assert!(control.set_work(false, true));
+        assert!(matches!(control.cancel(), Met::Held));
+        assert_eq!(control.release_if_held(), Held::Withdrawn);
+        assert_eq!(control.release_if_held(), Held::Released, "once");
     }
 
     #[test]

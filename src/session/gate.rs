@@ -23,6 +23,7 @@ use pgturnstile_proto::frontend::{self, Message};
 use pgturnstile_proto::{FrontendTag, backend::TransactionStatus, encode};
 
 use super::account::Unrecorded;
+use super::control::Held;
 use super::copy_in::{CopyPhase, CopySyncs};
 use super::denial::PROTOCOL_VIOLATION;
 use super::end::End;
@@ -33,6 +34,7 @@ use super::masking::Described;
 use super::names::{Lookup, Portal};
 use super::refuse::{Skip, Stand, absent, bad_formats, bad_name, function_call, text_of, too_many_names};
 use super::relay::Relay;
+use super::waiting::{Waiting, stand};
 use crate::evidence::Mark;
 
 /// Bytes that may wait for the client before no further frame of its is looked at.
@@ -62,8 +64,10 @@ pub(super) struct Gate {
     /// The frame that had no place in a copy for which the server was asked, until it says that it is ready.
     pub(super) copy_broken_by: Option<FrontendTag>,
     pub(super) fence: Option<Fence>,
-    /// A frame that is scanned, recorded, and waits for its record to be durable.
-    pub(super) held: Option<(Mark, Expectation)>,
+    /// A frame that is scanned, recorded, and waits for its record to be durable, or for a cancel request on its way.
+    pub(super) held: Option<(Option<Mark>, Expectation)>,
+    /// A cancel request came for a statement before it was recorded: its batch is refused from the next frame on.
+    pub(super) withdrawn: bool,
     /// Rest of a CopyData frame that is larger than the buffer, or of a frame that was refused by its header.
     pub(super) stream_left: usize,
     /// Whether that frame's beginning went on: its rest then goes too, whatever the server has said meanwhile.
@@ -86,6 +90,7 @@ impl Gate {
             copy_broken_by: None,
             fence: None,
             held: None,
+            withdrawn: false,
             stream_left: 0,
             stream_passes: false,
             batch_open: false,
@@ -106,7 +111,7 @@ impl Gate {
 
     /// The mark that a held frame waits for.
     pub(super) fn waits_for(&self) -> Option<Mark> {
-        self.held.as_ref().map(|(mark, _)| *mark)
+        self.held.as_ref().and_then(|(mark, _)| *mark)
     }
 }
 
@@ -194,6 +199,12 @@ impl Relay {
     }
 
     async fn dispatch(&mut self, tag: FrontendTag, len: usize) -> Result<Step, End> {
+        if let Some(stand) = stand(tag) {
+            let met = self.met_a_cancel();
+            if met != Held::Released {
+                return self.behind_a_cancel(met, len, stand).await;
+            }
+        }
         match tag {
             FrontendTag::Query => self.on_query(len).await,
             FrontendTag::Parse => self.on_parse(len).await,
@@ -243,7 +254,14 @@ impl Relay {
         };
         let text = query.text();
         let transaction = self.transaction();
-        let verdict = self.judge.text(text, &[], &self.names, self.batch, transaction, false).await?;
+        let waiting =
+            Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
+        let judged = self.judge.text(text, &[], &self.names, self.batch, transaction, false);
+        let verdict = waiting.judged(judged).await?;
+        let met = self.met_a_cancel();
+        if met != Held::Released {
+            return self.behind_a_cancel(met, len, Stand::Query).await;
+        }
         let decision = match verdict {
             Verdict::Wait => return Ok(Step::Blocked),
             Verdict::Refuse(refusal, decision) => {
@@ -255,7 +273,9 @@ impl Relay {
             return self.refuse(len, Stand::Query, owed(), Some(decision)).await;
         }
         let frame = self.up.unscanned().get(..len).unwrap_or_default();
-        let (record, mark) = match self.account.query(&decision, text_of(frame)).await {
+        let waiting =
+            Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
+        let (record, mark) = match waiting.recorded(self.account.query(&decision, text_of(frame))).await {
             Ok(taken) => taken,
             Err(Unrecorded::Refused(refusal)) => {
                 return self.refuse(len, Stand::Query, refusal, Some(decision)).await;
@@ -295,8 +315,14 @@ impl Relay {
         if matches!(self.names.statement(parse.name(), self.batch), Lookup::Pending) {
             return Ok(Step::Blocked);
         }
-        let verdict =
-            self.judge.text(parse.text(), &types, &self.names, self.batch, transaction, true).await?;
+        let waiting =
+            Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
+        let judged = self.judge.text(parse.text(), &types, &self.names, self.batch, transaction, true);
+        let verdict = waiting.judged(judged).await?;
+        let met = self.met_a_cancel();
+        if met != Held::Released {
+            return self.behind_a_cancel(met, len, Stand::Extended).await;
+        }
         let decision = match verdict {
             Verdict::Wait => return Ok(Step::Blocked),
             Verdict::Refuse(refusal, decision) => {
@@ -311,7 +337,10 @@ impl Relay {
             return self.refuse(len, Stand::Extended, too_many_names(), Some(decision)).await;
         }
         let name: Box<[u8]> = parse.name().into();
-        let (record, mark) = match self.account.parse(&decision, &name, parse.text()).await {
+        let waiting =
+            Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
+        let (record, mark) = match waiting.recorded(self.account.parse(&decision, &name, parse.text())).await
+        {
             Ok(taken) => taken,
             Err(Unrecorded::Refused(refusal)) => {
                 return self.refuse(len, Stand::Extended, refusal, Some(decision)).await;
@@ -381,7 +410,10 @@ impl Relay {
         if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
         }
-        let (record, mark) = match self.account.bind(&decision, statement.record, &portal, parameters).await {
+        let waiting =
+            Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
+        let recorded = self.account.bind(&decision, statement.record, &portal, parameters);
+        let (record, mark) = match waiting.recorded(recorded).await {
             Ok(taken) => taken,
             Err(Unrecorded::Refused(refusal)) => {
                 return self.refuse(len, Stand::Extended, refusal, Some(decision)).await;

@@ -33,56 +33,70 @@ impl Relay {
         expectation: Expectation,
     ) -> Result<Step, End> {
         self.up.scan(len);
-        match mark {
-            Some(mark) if !proven && !self.account.durable(mark)? => {
-                self.gate.held = Some((mark, expectation));
-            }
-            Some(_) | None => {
-                self.queue.push_back(expectation);
-                self.up.clear();
-            }
+        let waits = match mark {
+            Some(mark) => !proven && !self.account.durable(mark)?,
+            None => false,
+        };
+        let held = if waits { Held::Stays } else { self.control.release_if_held() };
+        if held == Held::Released {
+            self.queue.push_back(expectation);
+            self.up.clear();
+        } else {
+            self.gate.held = Some((mark, expectation));
+            self.on_held(held);
         }
         Ok(Step::Done)
     }
 
     /// Looks at the held frame again.
     pub(super) fn held_frame(&mut self) -> Result<Step, End> {
-        let Some(mark) = self.gate.waits_for() else { return Ok(Step::Done) };
-        if !self.account.durable(mark)? {
+        if let Some(mark) = self.gate.waits_for()
+            && !self.account.durable(mark)?
+        {
             return Ok(Step::Blocked);
         }
-        match self.control.release_held() {
-            Held::Stays => return Ok(Step::Blocked),
+        Ok(self.on_held(self.control.release_held()))
+    }
+
+    /// What becomes of the held frame.
+    fn on_held(&mut self, held: Held) -> Step {
+        match held {
+            Held::Stays => return Step::Blocked,
             Held::Withdrawn if self.held_runs() => self.stand_in_for_held(),
             Held::Withdrawn | Held::Released => {
                 if let Some((_, expectation)) = self.gate.held.take() {
                     self.queue.push_back(expectation);
                     self.up.clear();
                 }
+                self.gate.withdrawn |= held == Held::Withdrawn && self.statement_waits();
             }
         }
-        Ok(Step::Done)
+        Step::Done
     }
 
-    /// A Parse waits where its analysis may run code, and yet it is no statement that runs: a cancel request passes it by, as
-    /// it does on the server between two statements.
+    /// A Parse waits where its analysis may run code, and yet it is no statement that runs: a cancel request is for what
+    /// stands behind it in its batch, or passes it by.
     fn held_runs(&self) -> bool {
         self.gate.held.as_ref().is_some_and(|(_, expectation)| expectation.run().is_some())
     }
 
-    /// A cancel request has come for it.
-    pub(super) fn withdraw_held(&mut self) {
+    /// A cancel request has come for the statement that waits.
+    pub(super) fn withdraw(&mut self) {
         self.control.forget_held();
         if self.held_runs() {
             self.stand_in_for_held();
+        } else {
+            self.gate.withdrawn = self.statement_waits();
         }
     }
 
     /// The server skips to the next Sync: the held frame goes nowhere.
     pub(super) fn drop_held(&mut self) -> Option<Expectation> {
-        let (_, expectation) = self.gate.held.take()?;
-        // A cancel request that came for it is answered by the error that the batch has failed with.
+        // A cancel request that came for it, or for what waits behind it, is answered by the error that the batch has failed
+        // with.
         self.control.forget_held();
+        self.gate.withdrawn = false;
+        let (_, expectation) = self.gate.held.take()?;
         self.up.drop_scanned();
         Some(expectation)
     }

@@ -20,7 +20,7 @@ use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::policy::{self, Action, Fields, Labelled};
 use pgturnstile_rules::statement::Unparsable;
-use pgturnstile_rules::statement::facts::{NamedUse, StatementFacts, TextFacts, TransactionControl};
+use pgturnstile_rules::statement::facts::{NameUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
 
 use super::decisions::ShardMemory;
 use super::denial::{self, Refusal};
@@ -39,6 +39,8 @@ pub const PARSED_HERE_BYTES_MAX: usize = 4_096;
 
 /// How long a Parse waits for the reading of the catalog that holds its session's own DDL; then it stands as a barrier.
 const OWN_DDL_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Tables of one transaction's own that are remembered; behind further ones the barrier is full.
+const OWN_TABLES_MAX: usize = 1_000;
 /// Between two looks whether it came.
 const OWN_DDL_WAIT_STEP: Duration = Duration::from_millis(2);
 
@@ -92,6 +94,10 @@ pub struct Decision {
     pub changes_catalog: bool,
     /// Such a change may bring code to a relation.
     pub brings_code: bool,
+    /// A table that it makes, behind which no code can stand ([`pgturnstile_rules::resolve::makes_plain_table`]).
+    pub makes_table: Option<NameUse>,
+    /// It may bring code to a table that this transaction has made, or take it away.
+    pub unsettles_tables: bool,
     /// It makes temporary objects, which names then mean first.
     pub makes_temporary: bool,
     /// It runs code that may make such.
@@ -197,6 +203,8 @@ impl Decision {
             makes_temporary: false,
             may_make_temporary: false,
             brings_code: false,
+            makes_table: None,
+            unsettles_tables: false,
             uses_names: false,
             fields: Box::default(),
             labelled: Arc::default(),
@@ -230,6 +238,8 @@ pub struct Judge {
     pub(super) private_code: bool,
     /// Names of the relations that it made or altered.
     pub(super) made: Vec<Arc<str>>,
+    /// Tables that the open transaction has made, behind which no code stands.
+    pub(super) own_tables: Vec<NameUse>,
     pub(super) temp_possible: bool,
     /// Code may stand behind its temporary objects: they were not all made by plain definitions of its own.
     pub(super) temp_code: bool,
@@ -264,6 +274,7 @@ impl Judge {
             private_ddl: None,
             private_code: false,
             made: Vec::new(),
+            own_tables: Vec::new(),
             temp_possible: false,
             temp_code: false,
             ran_code: false,
@@ -395,6 +406,13 @@ impl Judge {
         self.private_code |= decision.brings_code;
         self.temp_possible |= decision.makes_temporary;
         self.temp_code |= self.temp_possible && decision.brings_code;
+        if let Some(table) = &decision.makes_table
+            && !decision.unsettles_tables
+            && !self.private_code
+            && self.own_tables.len() < OWN_TABLES_MAX
+        {
+            self.own_tables.push(table.clone());
+        }
     }
 
     /// A text goes to the server, and runs there, or is analysed with code that runs. What it changes counts from here on, also
@@ -406,6 +424,9 @@ impl Judge {
         // Names of SQL are seen when they are made, so that it is known when another stands there.
         self.temp_unread |= decision.may_make_temporary || decision.makes_names();
         self.ran_code |= decision.runs_code;
+        if decision.unsettles_tables {
+            self.own_tables.clear();
+        }
     }
 
     /// The catalog has changed since the guarded settings were read: a statement that was judged by the old one may have met
@@ -431,6 +452,7 @@ impl Judge {
     /// its way (`quiet`: nothing is).
     pub fn transaction_ended(&mut self, quiet: bool) {
         self.held_cursor = false;
+        self.own_tables.clear();
         if self.private_ddl == Some(u64::MAX) && quiet {
             self.private_ddl = Some(self.world.look());
         }
@@ -498,6 +520,8 @@ impl Judge {
             makes_temporary: false,
             may_make_temporary: false,
             brings_code: false,
+            makes_table: None,
+            unsettles_tables: true,
             uses_names: true,
             facts: Arc::new(facts),
             fields: Box::new([of.fields(index).cloned()]),

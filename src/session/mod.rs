@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`greeting`] | the bytes before the client is known |
 //! | [`relay`] | the loop, back-pressure, last words |
-//! | [`gate`], `held`, `copy_in`, `copy_probe`, `fence`, `refuse` | what a client's frame does, and when it may go on |
+//! | [`gate`], `held`, `waiting`, `copy_in`, `copy_probe`, `fence`, `refuse` | what a client's frame does, and when it may go on |
 //! | [`flow`], `reading` | what a backend's frame closes, and when it may go on |
 //! | `portals` | whether a portal still gives what its Bind was judged by |
 //! | `rows` | rows, COPY data, texts that quote data |
@@ -55,6 +55,7 @@ pub mod relay;
 mod rows;
 pub mod summary;
 pub mod tally;
+mod waiting;
 mod work;
 pub mod world;
 

@@ -58,6 +58,9 @@ impl Relay {
         refusal: Refusal,
         decision: Option<Arc<Decision>>,
     ) -> Result<Step, End> {
+        // A cancel request that came for it is answered by the refusal.
+        self.control.forget_held();
+        self.gate.withdrawn = false;
         let idle = self.queue.is_empty()
             && !self.gate.batch_open
             && !self.gate.copy_syncs.may_be_answered()

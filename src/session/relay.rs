@@ -171,11 +171,8 @@ impl Relay {
         // The last answer may be what a drain has waited for.
         self.obey()?;
         self.closed()?;
-        // Our own reading of the guards is none of the client's business: a cancel would end the session.
-        let running = !self.queue.iter().all(Expectation::is_ours);
-        let held = self.gate.held.is_some() && !self.queue.iter().any(Expectation::ends_with_ready);
-        if !self.control.set_work(running, held) {
-            self.withdraw_held();
+        if !self.show_to_cancels() {
+            self.withdraw();
             return Ok(());
         }
         let wait = self.waits_for()?;
@@ -255,7 +252,7 @@ impl Relay {
     /// something, which goes nowhere, or sends nothing.
     fn drained(&mut self) -> bool {
         // A frame that is recorded and waits for its sync will still be sent.
-        let owes = !self.queue.is_empty() || self.gate.batch_open || self.gate.waits_for().is_some();
+        let owes = !self.queue.is_empty() || self.gate.batch_open || self.gate.held.is_some();
         if owes || self.status != TransactionStatus::Idle {
             self.drained_at = None;
             return false;

@@ -12,10 +12,12 @@ use pgturnstile_rules::class::Class;
 use pgturnstile_rules::mask::value::redacted;
 use pgturnstile_rules::policy::{self, Fields};
 use pgturnstile_rules::resolve::{
-    Code, Resolution, SessionView, is_unmistakable, may_come_again, plainly_defines, resolve,
-    resolve_carrying,
+    Code, Resolution, SessionView, is_unmistakable, makes_plain_table, may_come_again, plainly_defines,
+    resolve, resolve_carrying,
 };
-use pgturnstile_rules::statement::facts::{CopyUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
+use pgturnstile_rules::statement::facts::{
+    CopyUse, NameUse, NamedUse, StatementFacts, TextFacts, TransactionControl,
+};
 
 use super::denial::{self, Refusal};
 use super::judge::{Decision, Fence, Judge};
@@ -48,6 +50,10 @@ pub(super) struct Work<'w> {
     ddl_before: bool,
     /// That may have brought code to a relation.
     brings_code: bool,
+    /// The table that a statement makes, where no code can stand behind it.
+    makes_table: Option<NameUse>,
+    /// Something of it may bring code to a table that this transaction has made, or take it away.
+    unsettles_tables: bool,
     repeatable: bool,
     runs_at_analysis: bool,
     runs_code: bool,
@@ -83,6 +89,8 @@ impl<'w> Work<'w> {
             made: judge.made.clone(),
             ddl_before: false,
             brings_code: false,
+            makes_table: None,
+            unsettles_tables: false,
             repeatable: true,
             runs_at_analysis: false,
             runs_code: false,
@@ -104,16 +112,8 @@ impl<'w> Work<'w> {
         let carried = self.carried(statement)?;
         self.check_order(statement)?;
         let ground = &self.judge.ground;
-        let view = SessionView {
-            temp_possible: self.judge.temp_possible || self.makes_temporary,
-            temp_code: self.judge.temp_code || self.brings_code,
-            private_catalog: self.judge.private_ddl.is_some() || self.ddl_before,
-            private_code: self.judge.private_code || self.brings_code,
-            made: &self.made.clone(),
-            made_more: self.made.len() >= MADE_NAMES_MAX,
-            held_cursor: self.judge.held_cursor,
-            parameter_types: self.types,
-        };
+        let made = self.made.clone();
+        let view = self.view(&made);
         let mut judgement: Option<policy::Judgement> = None;
         let mut fields = None;
         match &carried {
@@ -154,6 +154,25 @@ impl<'w> Work<'w> {
         self.copies_out |= statement.copy == Some(CopyUse::Out);
         // A prepared text that holds no statement runs nothing.
         judgement.ok_or_else(|| Stop::Refuse(empty_prepared()))
+    }
+
+    /// What the session may see that the snapshot does not show, as it is by this statement.
+    fn view<'v>(&self, made: &'v [Arc<str>]) -> SessionView<'v>
+    where
+        'w: 'v,
+    {
+        let judge = self.judge;
+        SessionView {
+            temp_possible: judge.temp_possible || self.makes_temporary,
+            temp_code: judge.temp_code || self.brings_code,
+            private_catalog: judge.private_ddl.is_some() || self.ddl_before,
+            private_code: judge.private_code || self.brings_code,
+            made,
+            made_more: made.len() >= MADE_NAMES_MAX,
+            own_tables: if self.unsettles_tables { &[] } else { &judge.own_tables },
+            held_cursor: judge.held_cursor,
+            parameter_types: self.types,
+        }
     }
 
     /// SQL shares its names with the protocol's: what the gateway keeps for itself there, it keeps for itself here, and
@@ -272,8 +291,8 @@ impl<'w> Work<'w> {
             || ddl && !plainly_defines(statement, resolution, snapshot);
         self.runs_at_analysis |= resolution.runs_at_analysis;
         self.runs_code |= resolution.runs_code;
-        self.repeatable &=
-            fence == Fence::Relaxed && may_come_again(statement, resolution, &self.judge.ground.snapshot);
+        self.repeatable &= fence == Fence::Relaxed
+            && may_come_again(statement, resolution, snapshot, &self.view(&self.made));
         let temporary = statement.class == Class::DdlTemp
             || statement.acts.iter().any(|act| act.class == Class::DdlTemp)
             || statement.relations.iter().any(|relation| relation.class == Class::DdlTemp);
@@ -283,7 +302,12 @@ impl<'w> Work<'w> {
         self.may_make_temporary |= (resolution.code != Code::Free && statement.class != Class::SessionSet)
             || !resolution.functions.is_empty()
             || statement.flags.dynamic
-            || ddl && self.judge.ground.snapshot.event_trigger().is_some();
+            || ddl && snapshot.event_trigger().is_some();
+        let begins = matches!(statement.transaction, Some(TransactionControl::Begin { .. }));
+        self.makes_table = makes_plain_table(statement, resolution, snapshot).cloned();
+        self.unsettles_tables |= (ddl || opaque) && self.makes_table.is_none()
+            || resolution.runs_code
+            || statement.transaction.is_some() && !begins;
         // DDL alone moves no names but its own, which need permits in every schema of the path either way.
         self.code_before |= resolution.runs_code || statement.flags.dynamic;
         match statement.transaction {
@@ -299,6 +323,7 @@ impl<'w> Work<'w> {
         let ground = &self.judge.ground;
         let near = self.fields.iter().any(Option::is_some);
         let detectors = *ground.subject.detectors();
+        let makes_table = self.makes_table.filter(|_| facts.statements.len() == 1);
         let mut summary = self.summary;
         summary.iter_mut().for_each(|facts| summary::redact(facts, &detectors));
         Decision {
@@ -317,6 +342,8 @@ impl<'w> Work<'w> {
             runs_at_analysis: self.runs_at_analysis,
             runs_code: self.runs_code,
             brings_code: self.brings_code,
+            makes_table,
+            unsettles_tables: self.unsettles_tables,
             copies_in: self.copies_in,
             copies_out: self.copies_out,
             changes_catalog: self.changes_catalog,

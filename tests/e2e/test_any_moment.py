@@ -297,6 +297,15 @@ def test_a_parse_that_runs_code_waits_for_its_record(slow, database):
             slow.order.write_text("none")
             assert tags(client.until_ready()) == "1Z"
         assert slow.behind(database, "analysed") == 1
+        # Where a statement stands behind it in the batch, the request is for that one, and the batch fails.
+        with Client(slow.gate, "power") as client:
+            slow.held(client, "analysed", parse("INSERT INTO shop.of_writing VALUES ('{withdrawn}')"), bind(), execute(), SYNC)
+            wire.cancel(slow.gate, client.key)
+            slow.order.write_text("none")
+            out = client.until_ready()
+            assert tags(out) == "1EZ", out
+            cancelled(out)
+        assert slow.behind(database, "withdrawn") == 0
     finally:
         with database.superuser() as db:
             db.execute("DROP TABLE shop.of_writing; DROP DOMAIN shop.writing; DROP FUNCTION shop.writes_in_a_check(text)")

@@ -143,3 +143,113 @@ def test_names_between_code_that_runs_at_analysis(gate, text, frames):
     with Client(gate, "power") as client:
         (refused,) = errors(client.ask(*frames(text)))
         assert refused["C"] == "42501" and "while the statement is analysed" in refused["M"], refused
+
+
+# --- a table of the open transaction's own ----------------------------------------------------------------------------
+
+OWN = "CREATE TABLE shop.own9 (id int PRIMARY KEY, v text NOT NULL DEFAULT 'x' CHECK (v <> ''))"
+FILL = "INSERT INTO shop.own9 (id, v) VALUES ($1, $2)"
+TWO_ROWS = [bind("1", "a"), execute(), bind("2", "b"), execute()]
+
+
+def filled(client, *before, fill=FILL, rows=TWO_ROWS):
+    """The errors of a batch of rows behind these in one transaction, which stays open."""
+    for sql in ("BEGIN", *before):
+        assert not errors(client.ask(query(sql))), sql
+    return errors(client.ask(parse(fill), *rows, SYNC))
+
+
+@pytest.mark.parametrize(
+    "definition, fill",
+    [(OWN, FILL), (OWN, FILL.replace("$1", "$1::integer").replace("$2", "$2::VARCHAR") + " RETURNING own9.id"),
+     (OWN, FILL + " ON CONFLICT (id) DO UPDATE SET v = excluded.v"),
+     ("CREATE UNLOGGED TABLE own9 (id serial, v varchar(20), at timestamptz DEFAULT now(), UNIQUE (id))", FILL.replace("shop.", ""))],
+    ids=["plain", "casts", "upsert", "without a schema"],
+)
+def test_a_batch_fills_a_table_of_its_own_transaction(gate, definition, fill):
+    """Nobody else sees it, and no code stands behind it: Alembic's bulk_insert, JDBC's batches."""
+    with Client(gate, "power") as client:
+        assert not filled(client, definition, fill=fill)
+        again = [frame for values in (("3", "c"), ("4", "d")) for frame in (parse(fill), bind(*values), execute())]
+        assert not errors(client.ask(*again, SYNC))
+        assert client.rows("SELECT count(*) FROM own9") == [(b"4",)]
+        client.ask(query("ROLLBACK"))
+
+
+def test_rows_of_several_lengths_fill_it(gate):
+    """As pgjdbc's reWriteBatchedInserts spells a batch; the end of the transaction may stand behind it."""
+    with Client(gate, "power") as client:
+        more = [parse(FILL + ", ($3, $4)"), bind("3", "c", "4", "d"), execute(), parse("ROLLBACK"), bind(), execute()]
+        assert not filled(client, OWN, rows=[*TWO_ROWS, *more])
+
+
+@pytest.mark.parametrize(
+    "before",
+    [("CREATE TABLE IF NOT EXISTS shop.own9 (id int, v text)",),
+     ("CREATE TABLE shop.own9 (LIKE shop.kept INCLUDING ALL)",),
+     ("CREATE TABLE shop.own9 () INHERITS (shop.kept)",),
+     ("CREATE TABLE shop.own9 (id int, v text) PARTITION BY LIST (id)", "CREATE TABLE shop.own9_1 PARTITION OF shop.own9 DEFAULT"),
+     ("CREATE TABLE shop.own9 (id int, v shop.moving_domain)",),
+     ("CREATE TABLE shop.own9 (id int, v text CHECK (shop.moves_in_a_check(v)))",),
+     (OWN, "CREATE TRIGGER let_it BEFORE INSERT ON shop.own9 FOR EACH ROW EXECUTE FUNCTION shop.let_it()"),
+     (OWN, "ALTER TABLE shop.own9 ADD COLUMN w text"),
+     (OWN, "CREATE INDEX ON shop.own9 (md5(v))"),
+     (OWN, "ALTER TABLE shop.own9 ENABLE ROW LEVEL SECURITY"),
+     (OWN, "INSERT INTO shop.kept VALUES (1, 'x')"),
+     (OWN, "SAVEPOINT s"),
+     (OWN, "DROP TABLE shop.own9", "CREATE TABLE IF NOT EXISTS shop.own9 (id int, v text)"),
+     (OWN, "ALTER TABLE shop.own9 RENAME TO own8", "ALTER TABLE shop.own8 RENAME TO own9"),
+     ("CREATE TABLE shop.own8 (id int); " + OWN,)],
+)
+def test_one_that_code_could_stand_behind_is_not_filled_so(gate, before):
+    with Client(gate, "power") as client:
+        (refused,) = filled(client, *before)
+        assert refused["C"] == "42501" and "sent behind" in refused["M"], refused
+        client.ask(query("ROLLBACK"))
+
+
+@pytest.mark.parametrize(
+    "fill, rows",
+    [("INSERT INTO own9 (id, v) VALUES ($1, $2)", TWO_ROWS),
+     ("INSERT INTO shop.own9 (id, v) VALUES ($1, initcap($2))", TWO_ROWS),
+     ("INSERT INTO shop.own9 (id, v) VALUES ($1::int + 1, $2)", TWO_ROWS),
+     ("INSERT INTO shop.own9 (id, v) SELECT $1::int, $2 FROM shop.kept", TWO_ROWS),
+     (FILL, [*TWO_ROWS, parse("SELECT 1 FROM shop.kept"), bind(), execute()]),
+     (FILL, [*TWO_ROWS, parse("INSERT INTO shop.kept VALUES ($1, $2)"), bind("1", "x"), execute()]),
+     (FILL, [*TWO_ROWS, parse("SELECT 1 FROM shop.own9"), bind(), execute()])],
+    ids=["spelled otherwise", "a function", "an operator", "it reads", "another behind it", "another write", "a read of it"],
+)
+def test_nothing_but_rows_of_values_fills_it_so(gate, fill, rows):
+    with Client(gate, "power") as client:
+        (refused,) = filled(client, OWN, fill=fill, rows=rows)
+        assert refused["C"] == "42501" and "sent behind" in refused["M"], refused
+        client.ask(query("ROLLBACK"))
+
+
+def test_a_table_that_a_savepoint_took_away_is_nobodys_own(attack, database):
+    """Between its end and the batch somebody else makes one of that name, with code behind it."""
+    client = attack.client
+    for sql in ("BEGIN", "SAVEPOINT s", OWN, "ROLLBACK TO s"):
+        assert not errors(client.ask(query(sql)))
+    with database.superuser() as db:
+        db.execute("""CREATE TABLE shop.own9 (id int, v text); CREATE TRIGGER move_by_trigger BEFORE INSERT ON shop.own9
+            FOR EACH ROW EXECUTE FUNCTION shop.let_it()""")
+    try:
+        (refused,) = errors(client.ask(parse(FILL), *TWO_ROWS, SYNC))
+        assert refused["C"] == "42501" and "sent behind" in refused["M"], refused
+        client.ask(query("ROLLBACK"))
+        client.sock.close()
+    finally:
+        with database.superuser() as db:
+            db.execute("DROP TABLE shop.own9")
+
+
+def test_what_a_failed_definition_would_have_made_is_nobodys_own(gate, database):
+    with Client(gate, "power") as client:
+        for sql in ("BEGIN", "SAVEPOINT s"):
+            client.ask(query(sql))
+        (failed,) = errors(client.ask(query("CREATE TABLE shop.own9 (id int, id int)")))
+        assert failed["C"] == "42701"
+        client.ask(query("ROLLBACK TO s"))
+        assert errors(client.ask(parse(FILL), *TWO_ROWS, SYNC))
+        client.ask(query("ROLLBACK"))

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 import wire
+from harness import wait_until
 from wire import (
     AUTH_OK, GREETING, HONEST, KEY_DATA, READY, Client, Closed, HostileServer, Refused, bind, complete, copy_data,
     data_row, describe, error, execute, frame, guards_answer, honest_login, parse, query, row_description, status, tags, text,
@@ -301,23 +302,75 @@ def logged_in(gate, script, *guards):
     return client
 
 
-def test_a_cancel_that_comes_while_the_guards_are_read_goes_nowhere(hostile):
-    gate, script = hostile
-    asked, go_on = threading.Event(), threading.Event()
+class SlowReading:
+    """Holds an answer of the server back, and what the gateway says of a cancel request meanwhile."""
 
-    def slow(body):
-        asked.set()
-        assert go_on.wait(wire.TIMEOUT_S)
+    def __init__(self, gate):
+        self.gate, self.asked, self.go_on = gate, threading.Event(), threading.Event()
+
+    def __call__(self, body):
+        self.asked.set()
+        assert self.go_on.wait(wire.TIMEOUT_S)
         return guards_answer(body)
 
+    def cancel(self, client, outcome):
+        """A request that comes while the server is asked; then it answers."""
+        assert self.asked.wait(wire.TIMEOUT_S)
+        said = lambda: sum(r["kind"] == "cancel-requested" and outcome in r["payload"]["outcome"] for r in self.gate.records())
+        before = said()
+        wire.cancel(self.gate, client.key)
+        wait_until(f"a cancel request that is {outcome}", lambda: said() > before)
+        self.go_on.set()
+
+
+def test_a_cancel_that_comes_while_the_guards_are_read_and_nothing_waits_goes_nowhere(hostile):
+    gate, script = hostile
+    slow = SlowReading(gate)
     with logged_in(gate, script, slow) as client:
         assert tags(client.ask(BARRIER)) == "TDCZ"
-        client.send(query("SELECT 1"))
-        assert asked.wait(wire.TIMEOUT_S)
-        wire.cancel(gate, client.key)
-        gate.wait_record("the cancel", lambda r: r["kind"] == "cancel-requested" and "idle" in r["payload"]["outcome"])
-        go_on.set()
+        slow.cancel(client, "idle")
+        assert tags(client.ask(query("SELECT 1"))) == "TDCZ" and not script.cancelled
+
+
+ASKED = {
+    "a query": [query("SELECT 1")],
+    "a batch": [parse("SELECT 1"), bind(), describe(), execute(), wire.SYNC],
+    "a batch of what stands": [bind(statement="stands"), execute(), wire.SYNC],
+    "a batch that begins with Close and Flush": [wire.close("S", "none"), wire.FLUSH, bind(statement="stands"), execute(), wire.SYNC],
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_a_cancel_while_a_statement_waits_for_the_reading_of_the_guards(hostile, what):
+    """A server would have the statement by then. It is withdrawn; what stands behind it is served."""
+    gate, script = hostile
+    slow = SlowReading(gate)
+    with logged_in(gate, script, slow) as client:
+        script.at_query = frame("1", b"") + READY
+        client.ask(parse("SELECT 1", "stands"), wire.SYNC)
+        script.at_query = HONEST
+        assert tags(client.ask(BARRIER)) == "TDCZ"
+        client.send(*ASKED[what], query("SELECT 1"))
+        slow.cancel(client, "withdrawn before it was sent")
+        out = client.until_ready()
+        assert [one["C"] for one in wire.errors(out)] == ["57014"] and tags(out)[-2:] == "EZ", out
+        assert wire.errors(out)[0]["M"].startswith("canceling statement due to user request"), out
         assert tags(client.until_ready()) == "TDCZ" and not script.cancelled
+
+
+@pytest.mark.parametrize("frames", [[parse("SELECT 1"), wire.SYNC], [wire.SYNC], [wire.close("S", "none"), wire.SYNC]])
+def test_a_cancel_while_what_runs_nothing_waits_goes_nowhere(hostile, frames):
+    gate, script = hostile
+    slow = SlowReading(gate)
+    with logged_in(gate, script, slow) as client:
+        assert tags(client.ask(BARRIER)) == "TDCZ"
+        script.at_query = {"P": frame("1", b""), "C": frame("3", b"")}.get(frames[0][:1].decode(), b"") + READY
+        client.send(*frames)
+        slow.cancel(client, "idle")
+        out = client.until_ready()
+        assert not wire.errors(out), out
+        script.at_query = HONEST
+        assert tags(client.ask(query("SELECT 1"))) == "TDCZ"
 
 
 def test_a_late_cancel_that_hits_the_reading_has_it_read_again(hostile):

@@ -97,6 +97,12 @@ impl Snapshot {
         self.relations.0.values().filter(|names| names.contains_key(name)).nth(1).is_some()
     }
 
+    /// Whether any schema has a relation of that name.
+    #[must_use]
+    pub fn has_relation_named(&self, name: &str) -> bool {
+        self.relations.0.values().any(|names| names.contains_key(name))
+    }
+
     /// The relation of that oid.
     #[must_use]
     pub fn relation_by_oid(&self, oid: u32) -> Option<&Relation> {

@@ -4,7 +4,8 @@
 //! moved the search path, the role or row security by the second time, and may move them back before anybody reads them.
 //! May not: judge. Fails closed: what is no plain write of one table, whose every name is unmistakable, does not come again.
 
-use super::{Reach, Resolution};
+use super::own::fills_own_table;
+use super::{Reach, Resolution, SessionView};
 use crate::catalog::{Snapshot, system};
 use crate::class::Class;
 use crate::statement::facts::{NameUse, StatementFacts};
@@ -13,10 +14,19 @@ use crate::statement::facts::{NameUse, StatementFacts};
 /// table and reads no other, and each name without a schema is that of one object in all schemas. What it may do to that
 /// table, it was let do the first time; row security alone would look at each row by who the session is by then.
 #[must_use]
-pub fn may_come_again(facts: &StatementFacts, resolution: &Resolution, snapshot: &Snapshot) -> bool {
+pub fn may_come_again(
+    facts: &StatementFacts,
+    resolution: &Resolution,
+    snapshot: &Snapshot,
+    session: &SessionView<'_>,
+) -> bool {
     let writes = |class| matches!(class, Class::WriteInsert | Class::WriteUpdate | Class::WriteDelete);
     let target = facts.relations.first().map(|used| &used.name);
-    let plain = |reach: &Reach| matches!(reach, Reach::Table | Reach::Temporary);
+    // A table of this transaction's own is in no snapshot, and nobody else can touch it.
+    let own = fills_own_table(facts, snapshot, session);
+    let plain = |reach: &Reach| {
+        matches!(reach, Reach::Table | Reach::Temporary) || own && *reach == Reach::Unresolved
+    };
     writes(facts.class)
         && facts.prepared.is_none()
         && facts.relations.iter().all(|used| {

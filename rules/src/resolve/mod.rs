@@ -16,6 +16,7 @@ mod again;
 mod calls;
 mod define;
 mod names;
+mod own;
 mod statement;
 
 use std::fmt;
@@ -24,10 +25,11 @@ use std::sync::Arc;
 pub use self::again::{is_unmistakable, may_come_again, same_rows};
 pub use self::define::plainly_defines;
 pub(crate) use self::names::event;
+pub use self::own::makes_plain_table;
 use crate::catalog::Snapshot;
 use crate::catalog::builtins::Category;
 use crate::class::Class;
-use crate::statement::facts::{Predicate, StatementFacts};
+use crate::statement::facts::{NameUse, Predicate, StatementFacts};
 
 /// What one statement reaches.
 #[derive(Clone, Debug)]
@@ -220,6 +222,9 @@ pub struct SessionView<'s> {
     pub made: &'s [Arc<str>],
     /// There are more of them than are listed.
     pub made_more: bool,
+    /// Tables that this transaction has made, behind which no code stands ([`makes_plain_table`]), as their definitions spelled
+    /// them. None where anything has run since that could have changed that.
+    pub own_tables: &'s [NameUse],
     /// A WITH HOLD cursor is open in this transaction whose statement is not code-free: COMMIT runs the rest of it.
     pub held_cursor: bool,
     /// Oids of parameter types that Parse declares (0 is unspecified).

@@ -243,6 +243,9 @@ impl Resolver<'_> {
             }
         }
         let reason = format!("the catalog snapshot knows no relation {}", used.name.name);
+        if self.fills_own {
+            return self.reaches(reason);
+        }
         if self.session.private_catalog || used.class.covered_by("ddl") {
             // One that the session has made itself, or that takes its name now; whether that brought code there is for
             // `SessionView::private_code` to say.
@@ -303,7 +306,8 @@ impl Resolver<'_> {
 }
 
 /// Names that stand for a type and a sequence in a column's definition, and nowhere else (parse_utilcmd.c).
-const SERIAL_TYPES: [&str; 6] = ["bigserial", "serial", "serial2", "serial4", "serial8", "smallserial"];
+pub(super) const SERIAL_TYPES: [&str; 6] =
+    ["bigserial", "serial", "serial2", "serial4", "serial8", "smallserial"];
 
 /// The domains of `information_schema`; their checks are built-in.
 const INFORMATION_TYPES: [&str; 5] =

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::calls::Reached;
+use super::own::fills_own_table;
 use super::{Code, Reach, Resolution, ResolvedFunction, ResolvedRelation, SearchPath, SessionView};
 use crate::catalog::Snapshot;
 use crate::class::Class;
@@ -16,6 +17,8 @@ pub(super) struct Resolver<'r> {
     pub(super) snapshot: &'r Snapshot,
     pub(super) path: &'r SearchPath,
     pub(super) session: &'r SessionView<'r>,
+    /// It only fills a table that this transaction has made.
+    pub(super) fills_own: bool,
     pub(super) reached: Reached,
     pub(super) relations: Vec<ResolvedRelation>,
     pub(super) functions: Vec<ResolvedFunction>,
@@ -36,6 +39,7 @@ pub(super) fn resolve(
         snapshot,
         path,
         session,
+        fills_own: fills_own_table(facts, snapshot, session),
         reached: Reached::default(),
         relations: Vec::new(),
         functions: Vec::new(),
@@ -166,6 +170,8 @@ impl Resolver<'_> {
                 let reason = "the session may see a catalog that the snapshot does not show yet";
                 if self.session.private_code && touches_rows(self.facts) {
                     self.runs(reason);
+                } else if self.fills_own {
+                    self.reaches(reason);
                 } else {
                     self.bars(reason);
                 }

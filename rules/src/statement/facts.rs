@@ -308,4 +308,7 @@ pub struct Flags {
     pub operator_class: bool,
     /// DECLARE … WITH HOLD.
     pub holds_cursor: bool,
+    /// A CREATE TABLE that fails where the name is taken, and takes nothing from another relation or type: columns, their
+    /// defaults and checks, and keys of its own alone.
+    pub plain_table: bool,
 }

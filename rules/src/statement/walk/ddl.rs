@@ -45,11 +45,18 @@ impl<'t> Walker<'t> {
             options,
             oncommit: _,
             tablespacename: _,
-            access_method: _,
-            if_not_exists: _,
+            access_method,
+            if_not_exists,
         } = n;
         self.creates(relation.as_ref());
         self.facts.flags.in_place = self.facts.tag == "CREATE TABLE" && inh_relations.is_empty();
+        self.facts.flags.plain_table = !*if_not_exists
+            && inh_relations.is_empty()
+            && partbound.is_none()
+            && partspec.is_none()
+            && of_typename.is_none()
+            && access_method.is_empty()
+            && table_elts.iter().chain(constraints).chain(nnconstraints).all(of_its_own);
         self.altering(|w| {
             for list in [table_elts, inh_relations, constraints, nnconstraints, options] {
                 w.nodes(list);
@@ -460,6 +467,25 @@ const OPERATOR_CLASSES: [&str; 24] = [
 
 fn is_check(node: &pb::Node) -> bool {
     matches!(kind(Some(node)), Some(N::Constraint(c)) if pb::ConstrType::try_from(c.contype) == Ok(pb::ConstrType::ConstrCheck))
+}
+
+/// Whether a part of CREATE TABLE names no other relation, and compares by no operator of its own choice.
+fn of_its_own(part: &pb::Node) -> bool {
+    match kind(Some(part)) {
+        Some(N::ColumnDef(column)) => column.constraints.iter().all(of_its_own),
+        Some(N::Constraint(constraint)) => matches!(
+            pb::ConstrType::try_from(constraint.contype),
+            Ok(pb::ConstrType::ConstrNull
+                | pb::ConstrType::ConstrNotnull
+                | pb::ConstrType::ConstrDefault
+                | pb::ConstrType::ConstrIdentity
+                | pb::ConstrType::ConstrGenerated
+                | pb::ConstrType::ConstrCheck
+                | pb::ConstrType::ConstrPrimary
+                | pb::ConstrType::ConstrUnique)
+        ),
+        _ => false,
+    }
 }
 
 /// Whether a part of ALTER TABLE changes nothing but the table's own columns, constraints and storage.
