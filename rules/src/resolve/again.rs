@@ -25,7 +25,8 @@ pub fn may_come_again(
     // A table of this transaction's own is in no snapshot, and nobody else can touch it.
     let own = fills_own_table(facts, snapshot, session);
     let plain = |reach: &Reach| {
-        matches!(reach, Reach::Table | Reach::Temporary) || own && *reach == Reach::Unresolved
+        matches!(reach, Reach::Table | Reach::Temporary)
+            || own && matches!(reach, Reach::Unresolved | Reach::New)
     };
     writes(facts.class)
         && facts.prepared.is_none()

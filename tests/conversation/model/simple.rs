@@ -121,9 +121,18 @@ impl Server {
             _ => inner.columns(),
         };
         if inner.is_select() {
+            let items = self.data.select(&inner, &values);
+            // EXECUTE is run to its end before its rows are described (`FillPortalStore`, src/backend/tcop/pquery.c).
+            let fails = items.iter().find_map(|item| match item {
+                Item::Error(code) => Some(*code),
+                Item::Row(_) => None,
+            });
+            if let (Sql::Execute(..), Some(code)) = (sql, fails) {
+                return Err(code);
+            }
             replies.push(columns(shown.as_ref(), false));
             let mut count = 0;
-            for item in self.data.select(&inner, &values) {
+            for item in items {
                 match item {
                     Item::Row(row) => {
                         replies.push(encoded(&row, shown.as_ref(), false));
@@ -134,16 +143,10 @@ impl Server {
             }
             return Ok(format!("SELECT {count}"));
         }
-        // RETURNING is run to its end before its rows are described.
-        let fetches = matches!(sql, Sql::Fetch(..));
-        if fetches && shown.is_some() {
-            replies.push(columns(shown.as_ref(), false));
-        }
+        // RETURNING and FETCH are run to their end before their rows are described.
         let outcome = self.utility(&inner, &values, replies)?;
         if let Some(shown) = &shown {
-            if !fetches {
-                replies.push(columns(Some(shown), false));
-            }
+            replies.push(columns(Some(shown), false));
             replies.extend(outcome.rows.iter().map(|row| encoded(row, Some(shown), false)));
         }
         Ok(outcome.tag())
