@@ -418,7 +418,8 @@ fn temporary_objects_come_first() {
     server.execute("temporary", ORDINARY);
     let session = server.session("temporary");
     session.run(queries::GREET);
-    let before = session.query(queries::FINGERPRINT);
+    let print = || session.query(queries::FINGERPRINT)[0][0].clone();
+    let before = print();
     let other = server.session("temporary");
     other.run("SET search_path TO crm");
     other.run("CREATE TEMP TABLE below () INHERITS (crm.orders)");
@@ -427,7 +428,7 @@ fn temporary_objects_come_first() {
         other.try_query("SELECT 'long'::text").is_err(),
         "a temporary domain catches the name of a built-in type"
     );
-    assert_ne!(session.query(queries::FINGERPRINT), before, "a temporary child of a permanent table");
+    assert_ne!(print(), before, "a temporary child of a permanent table");
     let snapshot = snapshot(&server, "temporary");
     assert_eq!(
         grade(&resolution(&snapshot, &PATH, &SessionView::default(), "SELECT * FROM crm.orders")),
@@ -579,7 +580,7 @@ fn the_fingerprint_moves_with_the_catalog_and_with_nothing_else() {
     server.execute("moving", HOSTILE);
     let session = server.session("moving");
     session.run(queries::GREET);
-    let print = || session.query(queries::FINGERPRINT);
+    let print = || session.query(queries::FINGERPRINT)[0][0].clone();
     let mut last = print();
     let other = server.session("moving");
     for quiet in [

@@ -118,24 +118,44 @@ where
     ask(stream, "greeting", queries::GREET, deadline).await.map(drop)
 }
 
+/// What the catalog was at a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Print {
+    /// Differs once the catalog does.
+    pub fingerprint: String,
+    /// The moment that it is of: at an equal one it is the same. `None` where the server does not tell.
+    pub moment: Option<String>,
+}
+
 /// The fingerprint of the catalog as it is now.
 ///
 /// # Errors
 /// A query that fails.
-pub async fn fingerprint<S>(stream: &mut S, deadline: Instant) -> Result<String, CatalogError>
+pub async fn fingerprint<S>(stream: &mut S, deadline: Instant) -> Result<Print, CatalogError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut rows = ask(stream, "fingerprint", queries::FINGERPRINT, deadline).await?;
-    let cell = rows.pop().and_then(|mut row| row.pop()).flatten();
+    let mut cells = rows.pop().unwrap_or_default().into_iter();
     // An answer without a value would equal another such answer: it is none.
-    cell.ok_or(CatalogError::Query {
+    let fingerprint = cells.next().flatten().ok_or(CatalogError::Query {
         query: "fingerprint",
         failure: Failure::Nonsense {
             step: crate::backend::error::Step::Query,
             what: "a fingerprint without a value",
         },
-    })
+    })?;
+    Ok(Print { fingerprint, moment: cells.next().flatten() })
+}
+
+/// Whether nothing at all was committed since that look: then no row of the catalog is another.
+async fn is_at_rest<S>(stream: &mut S, known: &Print) -> Result<bool, CatalogError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(then) = known.moment.as_deref() else { return Ok(false) };
+    let mut rows = ask(stream, "moment", queries::MOMENT, in_s(CATALOG_FINGERPRINT_LIMIT_S)).await?;
+    Ok(rows.pop().and_then(|mut row| row.pop()).flatten().as_deref() == Some(then))
 }
 
 /// Runs one of the gateway's own queries by the name that errors give it.
@@ -163,7 +183,7 @@ pub struct Catalog {
     /// How often a fresh look was asked for.
     asked: AtomicU64,
     /// Of those, how many the snapshot answers.
-    covered: AtomicU64,
+    covered: watch::Sender<u64>,
     nudge: Notify,
     /// The first try to read it has come to an end, good or bad.
     settled: watch::Sender<bool>,
@@ -179,7 +199,7 @@ impl Catalog {
             started: Instant::now(),
             confirmed_ms: AtomicU64::new(0),
             asked: AtomicU64::new(0),
-            covered: AtomicU64::new(0),
+            covered: watch::Sender::new(0),
             nudge: Notify::new(),
             settled: watch::Sender::new(false),
         }
@@ -218,18 +238,24 @@ impl Catalog {
     }
 
     /// Asks for a look at the catalog now: DDL, or code that may have done some, has been committed (the server's
-    /// ReadyForQuery behind it has been read). Returns the number under which [`Catalog::covers`] tells that it is seen.
+    /// ReadyForQuery behind it has been read). Returns the number under which [`Catalog::covered`] tells that it is seen.
     pub fn look(&self) -> u64 {
         let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.nudge.notify_one();
         number
     }
 
-    /// Whether the snapshot was read, or confirmed, after that look was asked for. A session that changed the catalog sees
-    /// more than the snapshot until then (`SessionView::private_catalog`).
+    /// The last look after whose asking the snapshot was read, or confirmed. A session that changed the catalog sees more than
+    /// the snapshot until it covers that look (`SessionView::private_catalog`).
+    #[must_use]
+    pub fn covered(&self) -> watch::Receiver<u64> {
+        self.covered.subscribe()
+    }
+
+    /// Whether it covers that look.
     #[must_use]
     pub fn covers(&self, look: u64) -> bool {
-        self.covered.load(Ordering::Acquire) >= look
+        *self.covered.borrow() >= look
     }
 
     /// Keeps the catalog, for ever: to be run as a task and dropped to end it. `connect` opens a session of the target's
@@ -273,14 +299,17 @@ impl Catalog {
 
     /// One look: the fingerprint, and a load where it is another than `known`. The fingerprint is taken before the load,
     /// so a change between the two makes the next look load again.
-    async fn look_once<S>(&self, stream: &mut S, known: Option<String>) -> Result<String, CatalogError>
+    async fn look_once<S>(&self, stream: &mut S, known: Option<Print>) -> Result<Print, CatalogError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let asked = self.asked.load(Ordering::Acquire);
         let begun_ms = self.now_ms();
-        let print = fingerprint(stream, in_s(CATALOG_FINGERPRINT_LIMIT_S)).await?;
-        if known.as_ref() != Some(&print) {
+        let print = match &known {
+            Some(known) if is_at_rest(stream, known).await? => known.clone(),
+            Some(_) | None => fingerprint(stream, in_s(CATALOG_FINGERPRINT_LIMIT_S)).await?,
+        };
+        if known.is_none_or(|known| known.fingerprint != print.fingerprint) {
             let earlier = self.snapshot.load_full();
             let epoch = earlier.as_ref().map_or(1, |snapshot| snapshot.epoch + 1);
             let snapshot = load(stream, epoch, in_s(CATALOG_LOAD_LIMIT_S)).await?.behind(earlier.as_deref());
@@ -288,7 +317,7 @@ impl Catalog {
             self.snapshot.store(Some(Arc::new(snapshot)));
         }
         self.confirmed_ms.store(begun_ms, Ordering::Release);
-        self.covered.fetch_max(asked, Ordering::AcqRel);
+        self.covered.send_if_modified(|covered| std::mem::replace(covered, asked.max(*covered)) < asked);
         self.settle();
         Ok(print)
     }

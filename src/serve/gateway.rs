@@ -17,6 +17,7 @@ use pgturnstile_rules::mask::style::TokenKey;
 use pgturnstile_rules::policy::Policy;
 use pgturnstile_rules::statement::{Done, Parser, Unparsable};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::accept::Connections;
@@ -319,8 +320,8 @@ impl crate::session::Source for TargetSource {
         self.state.catalog.look()
     }
 
-    fn covers(&self, look: u64) -> bool {
-        self.state.catalog.covers(look)
+    fn covered(&self) -> watch::Receiver<u64> {
+        self.state.catalog.covered()
     }
 
     fn login_user(&self, credential: &str) -> String {

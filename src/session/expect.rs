@@ -37,6 +37,7 @@ use pgturnstile_rules::policy::Fields;
 
 use super::copy_probe::Probe;
 use super::denial::Refusal;
+use super::drift::Stamp;
 use super::judge::Decision;
 use super::names::{Batch, Portal, Undo};
 use crate::evidence::Mark;
@@ -75,6 +76,8 @@ pub struct Run {
     pub plan: Option<Plan>,
     /// The portal that it executes.
     pub portal: Option<Arc<Portal>>,
+    /// Whether the catalog was looked at since it was planned.
+    pub stamp: Stamp,
 }
 
 impl Run {
@@ -98,6 +101,7 @@ impl Run {
         self.statement += 1;
         self.described = false;
         self.plan = None;
+        self.stamp = Stamp::Due;
         self.rows = 0;
         self.bytes = 0;
         self.first_row_ns = 0;

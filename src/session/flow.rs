@@ -70,6 +70,9 @@ impl Relay {
             }
             front.release();
         }
+        if !self.is_stamped().await? {
+            return Ok(Step::Blocked);
+        }
         if matches!(header.tag, BackendTag::DataRow | BackendTag::CopyData) {
             self.gate.copy_syncs.answered(header.tag);
             return self.on_rows(header.tag, header.len).await;

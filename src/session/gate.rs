@@ -26,6 +26,7 @@ use super::account::Unrecorded;
 use super::control::Held;
 use super::copy_in::{CopyPhase, CopySyncs};
 use super::denial::PROTOCOL_VIOLATION;
+use super::drift::Stamp;
 use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
 use super::fence::{Fence, behind_code, behind_the_fence, fence_admits_text, owed};
@@ -538,6 +539,7 @@ impl Relay {
             detectors: self.judge.detectors(),
             plan: None,
             portal: None,
+            stamp: Stamp::Due,
         })
     }
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgturnstile_proto::backend::TransactionStatus;
+use pgturnstile_rules::catalog::Stamps;
 use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::policy::{self, Action, Fields, Labelled};
 use pgturnstile_rules::statement::Unparsable;
@@ -108,6 +109,8 @@ pub struct Decision {
     pub fields: Box<[Option<Arc<Fields>>]>,
     /// The labels that it was judged by.
     pub labelled: Arc<Labelled>,
+    /// What it reaches, as it was; `None` where answers do not wait for the catalog.
+    pub stamps: Option<Arc<Stamps>>,
 }
 
 impl Decision {
@@ -208,6 +211,7 @@ impl Decision {
             uses_names: false,
             fields: Box::default(),
             labelled: Arc::default(),
+            stamps: None,
         }
     }
 }
@@ -306,6 +310,7 @@ impl Judge {
         status: Option<TransactionStatus>,
         in_batch: bool,
     ) -> Result<Verdict, End> {
+        self.own_ddl_first().await;
         if let Some(refusal) = self.renew()? {
             return Ok(Verdict::Refuse(refusal, None));
         }
@@ -353,6 +358,13 @@ impl Judge {
         decision.fence == Fence::Full && self.private_ddl.is_some_and(|look| look != u64::MAX)
     }
 
+    /// Where answers wait for the catalog that their statement was judged by, the session's own finished DDL is read first.
+    async fn own_ddl_first(&self) {
+        if self.ground.stamped && self.private_ddl.is_some_and(|look| look != u64::MAX) {
+            self.own_ddl_was_read().await;
+        }
+    }
+
     /// Waits for that reading, within its limit: drivers go on behind a Parse without Sync (asyncpg looks up types
     /// there), and behind a full barrier that is refused. Whether it came.
     async fn own_ddl_was_read(&self) -> bool {
@@ -379,6 +391,7 @@ impl Judge {
         batch: Batch,
         status: Option<TransactionStatus>,
     ) -> Result<Verdict, End> {
+        self.own_ddl_first().await;
         if let Some(refusal) = self.renew()? {
             return Ok(Verdict::Refuse(refusal, None));
         }
@@ -392,6 +405,11 @@ impl Judge {
             return Ok(Verdict::Allow(Arc::clone(decision)));
         }
         Ok(self.decide(Arc::clone(&decision.facts), &decision.types, names, batch, status))
+    }
+
+    /// What it stands on.
+    pub(super) fn world(&self) -> &World {
+        &self.world
     }
 
     /// What looks at everything that leaves for the client.
@@ -526,6 +544,7 @@ impl Judge {
             facts: Arc::new(facts),
             fields: Box::new([of.fields(index).cloned()]),
             labelled: Arc::clone(&of.labelled),
+            stamps: None,
         };
         names.prepared(Arc::new(decision), record)
     }

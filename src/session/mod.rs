@@ -15,6 +15,7 @@
 //! | [`gate`], `held`, `waiting`, `copy_in`, `copy_probe`, `fence`, `refuse` | what a client's frame does, and when it may go on |
 //! | [`flow`], `reading` | what a backend's frame closes, and when it may go on |
 //! | `portals` | whether a portal still gives what its Bind was judged by |
+//! | `drift` | whether the catalog is still the one that a statement was judged by |
 //! | `rows` | rows, COPY data, texts that quote data |
 //! | `masking`, `large` | which plan holds for which rows; what is masked beside the shard |
 //! | [`expect`] | what the backend owes |
@@ -32,6 +33,7 @@ mod copy_probe;
 pub mod decisions;
 pub mod denial;
 mod digest;
+mod drift;
 mod encoding;
 pub mod end;
 pub mod expect;

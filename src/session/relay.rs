@@ -23,7 +23,7 @@ use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_proto::{Limits, encode};
 use pgturnstile_rules::mask::style::TokenKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::account::Account;
 use super::control::{Control, Order, Phase};
@@ -43,6 +43,8 @@ use crate::net::stream::Stream;
 
 /// How long the last words may take to reach the client, milliseconds.
 const LAST_WORDS_MS: u64 = 2_000;
+/// An answer that waits for the catalog looks this often whether it can still come.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The tag of Terminate.
 const TERMINATE: u8 = b'X';
 /// How long a session that is to be drained waits, idle, for its client's next frame, milliseconds. A FATAL that stands
@@ -92,6 +94,8 @@ enum Wait {
     Sockets,
     /// A record that is not durable yet, beside them.
     Durable(Mark),
+    /// A look at the catalog, beside them.
+    Catalog(u64),
     /// Nothing: there is work.
     Over,
 }
@@ -194,6 +198,17 @@ impl Relay {
                 })
                 .await
             }
+            Wait::Catalog(look) => {
+                let mut covered = self.judge.world().covered();
+                let came = timeout(LOOK_AGAIN, covered.wait_for(|covered| *covered >= look));
+                let mut came = std::pin::pin!(came);
+                poll_fn(|context| match came.as_mut().poll(context) {
+                    // Whether it came is seen where it is asked for.
+                    Poll::Ready(_) => Poll::Ready(Ok(())),
+                    Poll::Pending => self.poll(context),
+                })
+                .await
+            }
         }
     }
 
@@ -204,7 +219,7 @@ impl Relay {
             Wait::Durable(_) => Waits::Evidence,
             Wait::Sockets | Wait::Over if self.queue.is_empty() => Waits::Client,
             Wait::Sockets | Wait::Over if self.blocked && !self.up.unscanned().is_empty() => Waits::Barrier,
-            Wait::Sockets | Wait::Over => Waits::Target,
+            Wait::Sockets | Wait::Catalog(_) | Wait::Over => Waits::Target,
         };
         let turn = Turn {
             phase: self.phase(wait),
@@ -218,7 +233,7 @@ impl Relay {
     fn phase(&self, wait: &Wait) -> Phase {
         match (wait, self.status) {
             (Wait::Durable(_), _) => Phase::AwaitingEvidence,
-            (Wait::Over, _) => Phase::Active,
+            (Wait::Over | Wait::Catalog(_), _) => Phase::Active,
             (Wait::Sockets, _) if !self.queue.is_empty() => Phase::Active,
             (Wait::Sockets, TransactionStatus::Idle) => Phase::Idle,
             (Wait::Sockets, TransactionStatus::InTransaction) => Phase::IdleInTransaction,
@@ -352,7 +367,13 @@ impl Relay {
             }
             return Ok(if self.account.durable(mark)? { Wait::Over } else { Wait::Durable(mark) });
         }
-        let Some(mark) = self.queue.front().and_then(Expectation::mark) else { return Ok(Wait::Sockets) };
+        let Some(mark) = self.queue.front().and_then(Expectation::mark) else {
+            return Ok(match self.awaited_look() {
+                None => Wait::Sockets,
+                Some((look, false)) => Wait::Catalog(look),
+                Some((_, true)) => Wait::Over,
+            });
+        };
         if !self.account.durable(mark)? {
             return Ok(Wait::Durable(mark));
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgturnstile_proto::backend::TransactionStatus;
-use pgturnstile_rules::catalog::Snapshot;
+use pgturnstile_rules::catalog::{Snapshot, Stamps};
 use pgturnstile_rules::class::Class;
 use pgturnstile_rules::mask::value::redacted;
 use pgturnstile_rules::policy::{self, Fields};
@@ -67,6 +67,7 @@ pub(super) struct Work<'w> {
     may_make_temporary: bool,
     uses_names: bool,
     fields: Vec<Option<Arc<Fields>>>,
+    stamps: Stamps,
 }
 
 impl<'w> Work<'w> {
@@ -104,6 +105,7 @@ impl<'w> Work<'w> {
             may_make_temporary: false,
             uses_names: false,
             fields: Vec::new(),
+            stamps: Stamps::new(),
         }
     }
 
@@ -235,6 +237,11 @@ impl<'w> Work<'w> {
 
     fn judged(&mut self, statement: &StatementFacts, resolution: &Resolution) -> policy::Judgement {
         let ground = &self.judge.ground;
+        if ground.stamped {
+            for relation in &resolution.relations {
+                ground.snapshot.stamp(&relation.schema, &relation.name, &mut self.stamps);
+            }
+        }
         let sight = policy::Sight {
             labelled: &ground.labelled,
             snapshot: &ground.snapshot,
@@ -352,6 +359,7 @@ impl<'w> Work<'w> {
             uses_names: self.uses_names,
             fields: if near { self.fields.into() } else { Box::default() },
             labelled: Arc::clone(&ground.labelled),
+            stamps: ground.stamped.then(|| Arc::new(self.stamps)),
         }
     }
 }

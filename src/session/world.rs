@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::policy::condition::Condition;
+use pgturnstile_rules::policy::model::Drift;
 use pgturnstile_rules::policy::principal::Principal;
 use pgturnstile_rules::policy::{Labelled, Policy, Subject};
 use pgturnstile_rules::resolve::SearchPath;
 use pgturnstile_rules::statement::facts::TextFacts;
 use pgturnstile_rules::statement::{Done, Unparsable};
+
+use tokio::sync::watch;
 
 use super::end::End;
 use crate::backend::catalog::Unavailable;
@@ -35,6 +38,8 @@ pub struct Ground {
     pub generation: u64,
     /// The search path of the session.
     pub path: SearchPath,
+    /// Answers wait for a look at the catalog: the policy says so, and something is labelled.
+    pub stamped: bool,
     /// Some rule asks whether a transaction is open, or what day it is: verdicts are not remembered.
     pub moves_by_itself: bool,
 }
@@ -73,10 +78,10 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// None yet, or none that is fresh enough.
     fn catalog(&self) -> Result<Arc<Snapshot>, Unavailable>;
-    /// Asks for a look at the catalog now; the number by which [`Source::covers`] knows it.
+    /// Asks for a look at the catalog now; the number by which [`Source::covered`] knows it.
     fn look(&self) -> u64;
-    /// Whether the catalog is of a later moment than that call of [`Source::look`].
-    fn covers(&self, look: u64) -> bool;
+    /// The last look that the catalog is of a later moment than; see [`Source::look`].
+    fn covered(&self) -> watch::Receiver<u64>;
     /// The database role of a `[credential.NAME]`: what `$user` in a search path means.
     fn login_user(&self, credential: &str) -> String;
     /// Parses a long text on a thread of its own; `done` hears of it.
@@ -141,6 +146,7 @@ impl World {
         for finding in labelled.findings_once() {
             tracing::warn!(target_name = %self.target, rule = %finding.rule.id, place = %finding.rule.place, "{}", finding.message);
         }
+        let stamped = policy.model().defaults.catalog_drift == Drift::Stamped && !labelled.facts().is_empty();
         let hears_in_clear = subject.hears_in_clear(&policy, &labelled);
         Ok(Ground {
             number,
@@ -151,6 +157,7 @@ impl World {
             hears_in_clear,
             generation,
             path,
+            stamped,
             moves_by_itself,
         })
     }
@@ -188,9 +195,22 @@ impl World {
         self.source.look()
     }
 
-    /// See [`Source::covers`].
+    /// See [`Source::covered`].
+    pub fn covered(&self) -> watch::Receiver<u64> {
+        self.source.covered()
+    }
+
+    /// Whether the catalog is of a later moment than that look.
     pub fn covers(&self, look: u64) -> bool {
-        self.source.covers(look)
+        *self.source.covered().borrow() >= look
+    }
+
+    /// The newest catalog.
+    ///
+    /// # Errors
+    /// It is no longer fresh enough.
+    pub fn catalog(&self) -> Result<Arc<Snapshot>, Unavailable> {
+        self.source.catalog()
     }
 
     /// Parses a long text elsewhere.

@@ -153,7 +153,8 @@ def environment(port: int, suite: Path) -> dict[str, str]:
 class World:
     """Everything of one command, under one folder that the server's user can read."""
 
-    def __init__(self, cache: Path, say):
+    def __init__(self, cache: Path | None, say):
+        """`cache` keeps the fetched suite; without one there is none."""
         self.say = say
         # Told to end, it ends what it started first.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -162,15 +163,18 @@ class World:
         self.folder.chmod(0o755)
         self.idp = harness.Idp(self.folder)
         self.started: list = []
-        fetched = sources.fetch(cache, self.bin)
         self.suite = self.folder / "suite"
-        shutil.copytree(fetched, self.suite)
+        self.tests = self._fetched(cache) if cache else []
+        harness.certificates(self.folder)
+
+    def _fetched(self, cache: Path) -> list[str]:
+        """The suite, in this folder; its tests in their order."""
+        shutil.copytree(sources.fetch(cache, self.bin), self.suite)
         build = self.suite / "build"
         for made in (build, build / "results", build / "testtablespace"):
             made.mkdir()
             made.chmod(0o777)
-        self.tests = sources.schedule(self.suite)
-        harness.certificates(self.folder)
+        return sources.schedule(self.suite)
 
     def cluster(self, name: str) -> Cluster:
         made = Cluster(self.folder / name, self.bin)

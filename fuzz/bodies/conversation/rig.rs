@@ -20,6 +20,7 @@ use pgturnstile_rules::policy::principal::Principal;
 use pgturnstile_rules::statement::{Done, Unparsable};
 use tempfile::TempDir;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
 use super::target::GUARDED;
 
@@ -50,6 +51,7 @@ const REPORTED: [(&str, &str); 5] = [
 struct Fixed {
     policy: Arc<Policy>,
     snapshot: Arc<Snapshot>,
+    covered: watch::Sender<u64>,
 }
 
 impl Source for Fixed {
@@ -69,8 +71,8 @@ impl Source for Fixed {
         1
     }
 
-    fn covers(&self, _look: u64) -> bool {
-        true
+    fn covered(&self) -> watch::Receiver<u64> {
+        self.covered.subscribe()
     }
 
     fn login_user(&self, _credential: &str) -> String {
@@ -126,7 +128,11 @@ impl Rig {
             evidence::Run { version: "fuzz".into(), configuration_hash: [0; 32], policy_hash: policy.hash() };
         let (evidence, mut lanes) = evidence::open(&settings, &run, &[7; 32], 1).expect("evidence");
         let catalog = Definitions::from_text(SCHEMA, Path::new("schema.sql")).expect("a catalog");
-        let source = Fixed { policy: Arc::new(policy), snapshot: Arc::new(catalog.snapshot) };
+        let source = Fixed {
+            policy: Arc::new(policy),
+            snapshot: Arc::new(catalog.snapshot),
+            covered: watch::Sender::new(u64::MAX),
+        };
         let principal = Principal {
             issuer: "dev".into(),
             issuer_url: "https://id.example.com".into(),

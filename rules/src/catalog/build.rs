@@ -23,7 +23,7 @@ use super::builtins::{self, Category};
 use super::load::{LoadError, Named, Raw, RawEverywhere, RawExpression, RawLink, RawType};
 use super::parts::{Event, FunctionName, Relation, Relations, Routine, Type, TypeId};
 use super::tree::View;
-use super::{FIRST_USER_OID, Snapshot, kin};
+use super::{FIRST_USER_OID, Snapshot, keys, kin};
 
 /// The bit of a mask that says: also at COMMIT.
 pub(super) const AT_COMMIT: u8 = 64;
@@ -117,6 +117,8 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         views,
         remarks: std::mem::take(&mut raw.remarks),
         marks: Arc::default(),
+        keys: keys::by_relation(std::mem::take(&mut raw.keys)),
+        stamps: std::mem::take(&mut raw.stamps),
         relations: graph.relations()?,
         type_names: types.names(),
         type_oids: types.places,

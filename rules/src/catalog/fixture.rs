@@ -8,6 +8,7 @@
 
 mod code;
 mod columns;
+mod keys;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -171,6 +172,8 @@ impl Reader {
                 columns: HashMap::new(),
                 views: HashMap::new(),
                 remarks: Vec::new(),
+                stamps: HashMap::new(),
+                keys: Vec::new(),
             },
             next_oid: FIRST_USER_OID,
             relations: HashMap::new(),
@@ -243,6 +246,7 @@ impl Reader {
             N::AlterTableStmt(n) => {
                 let relation = self.known(n.relation.as_ref())?;
                 self.altered_columns(relation, n);
+                self.altered_keys(relation, n);
                 self.expressions(relation, "a constraint, default or the like", facts);
                 self.columns(relation, facts);
                 self.keys(relation, facts);
@@ -312,6 +316,7 @@ impl Reader {
         let kind = if n.partspec.is_some() { Kind::Partitioned } else { kind };
         let oid = self.relation(n.relation.as_ref(), kind)?;
         self.table_columns(oid, n);
+        self.table_keys(oid, n);
         self.expressions(oid, "a default, constraint or the like", facts);
         self.columns(oid, facts);
         let mut parents = Vec::new();
@@ -485,6 +490,7 @@ impl Reader {
     fn index(&mut self, n: &pb::IndexStmt, facts: &StatementFacts) -> Result<(), String> {
         let relation = self.known(n.relation.as_ref())?;
         self.expressions(relation, &format!("index {}", n.idxname), facts);
+        self.index_key(relation, n);
         if let (false, Some(table)) = (n.idxname.is_empty(), &n.relation) {
             self.named_relation(&of_range(table).0, &n.idxname, Kind::Index)?;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::build;
 use super::builtins;
+use super::keys::{Key, KeyRule, RawKey};
 use super::parts::{Column, Kind, Operator, Remark, Routine};
 use super::queries::{QUERIES, at};
 use super::tree::{self, View};
@@ -153,6 +154,8 @@ pub(super) struct Raw {
     pub(super) columns: HashMap<u32, Vec<Column>>,
     pub(super) views: HashMap<u32, View>,
     pub(super) remarks: Vec<Remark>,
+    pub(super) stamps: HashMap<u32, u64>,
+    pub(super) keys: Vec<RawKey>,
 }
 
 impl Snapshot {
@@ -343,6 +346,10 @@ fn read(rows: &Rows) -> Result<Raw, LoadError> {
         })?,
         columns: columns(rows, names)?,
         views: views(rows)?,
+        stamps: each(rows, at::STAMPS, |row| Ok((row.number(0)?, row.number::<i64>(1)?.cast_unsigned())))?
+            .into_iter()
+            .collect(),
+        keys: each(rows, at::KEYS, key)?,
         remarks: each(rows, at::REMARKS, |row| {
             Ok(Remark {
                 relation: row.number(0)?,
@@ -510,6 +517,25 @@ fn link(row: &Row<'_>) -> Result<RawLink, LoadError> {
         }),
         other => Err(row.bad(0, format_args!("{other:?} is neither child nor key"))),
     }
+}
+
+fn key(row: &Row<'_>) -> Result<RawKey, LoadError> {
+    let numbers = |column: usize| -> Result<Box<[i16]>, LoadError> {
+        let text = row.text(column)?;
+        let read = |number: &str| {
+            number.parse().map_err(|_| row.bad(column, format_args!("{text:?} is no list of columns")))
+        };
+        text.split_whitespace().map(read).collect()
+    };
+    let rule = match row.text(2)? {
+        "u" => KeyRule::Unique,
+        "x" => KeyRule::Exclusion,
+        "c" => KeyRule::Check,
+        "p" => KeyRule::Partition,
+        "f" => KeyRule::References { relation: row.number(4)?, columns: numbers(5)? },
+        other => return Err(row.bad(2, format_args!("{other:?} is no known kind of key"))),
+    };
+    Ok((row.number(0)?, Key { name: row.text(1)?.into(), columns: numbers(3)?, rule }, row.text(6)?.into()))
 }
 
 fn everywhere(row: &Row<'_>) -> Result<RawEverywhere, LoadError> {

@@ -12,11 +12,13 @@
 mod build;
 pub mod builtins;
 mod fixture;
+mod keys;
 mod kin;
 mod load;
 mod marks;
 mod parts;
 pub mod queries;
+mod stamps;
 pub mod system;
 mod tree;
 
@@ -24,10 +26,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use fixture::{Definitions, FIXTURE_BYTES_MAX, FixtureError};
+pub use keys::{Key, KeyRule};
 pub use load::{LoadError, Rows};
 pub use marks::Marks;
 use parts::Relations;
 pub use parts::{Column, Event, FunctionName, Kin, Kind, Operator, Relation, Remark, Routine, Type, TypeId};
+pub use stamps::Stamps;
 pub use tree::View;
 
 /// The first oid of an object that no `initdb` made (src/include/access/transam.h).
@@ -52,6 +56,8 @@ pub struct Snapshot {
     views: HashMap<u32, View>,
     remarks: Vec<Remark>,
     marks: Arc<Marks>,
+    keys: HashMap<u32, Vec<Key>>,
+    stamps: HashMap<u32, u64>,
     routines: HashMap<Arc<str>, Vec<Routine>>,
     operators: HashMap<Arc<str>, Vec<Operator>>,
     types: Vec<Type>,
@@ -126,6 +132,12 @@ impl Snapshot {
     #[must_use]
     pub fn marks(&self) -> &Marks {
         &self.marks
+    }
+
+    /// Keys and checks of a relation, and foreign keys that reference it.
+    #[must_use]
+    pub fn keys(&self, oid: u32) -> &[Key] {
+        self.keys.get(&oid).map_or(&[], Vec::as_slice)
     }
 
     /// The same snapshot, as the next one of a target: what was marked on `earlier` stays marked.

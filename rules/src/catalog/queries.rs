@@ -52,7 +52,9 @@ pub(super) mod at {
     pub(in crate::catalog) const VIEWS: usize = 17;
     pub(in crate::catalog) const VIEW_READS: usize = 18;
     pub(in crate::catalog) const REMARKS: usize = 19;
-    pub(in crate::catalog) const COUNT: usize = 20;
+    pub(in crate::catalog) const STAMPS: usize = 20;
+    pub(in crate::catalog) const KEYS: usize = 21;
+    pub(in crate::catalog) const COUNT: usize = 22;
 }
 
 /// Every query of a load, in order.
@@ -210,7 +212,53 @@ SELECT d.objoid, d.objsubid, 'comment', pg_catalog.left(d.description, 4096) FRO
 WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid > 0 AND d.objoid >= 16384
   AND pg_catalog.strpos(d.description, 'pgturnstile:') > 0",
     },
+    Query { name: "stamps of relations", columns: 2, sql: STAMPS },
+    Query { name: "keys and checks", columns: 7, sql: KEYS },
 ];
+
+/// (relation, hash over the rows that make it what it is): rows are known by oid and xmin, as in [`FINGERPRINT`], save that of
+/// `pg_class`, which GRANT, TRUNCATE and the like write anew.
+const STAMPS: &str = r"SELECT s.relation, pg_catalog.bit_xor(s.hash) FROM (
+SELECT c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', c.relnamespace, c.reltype, c.relkind, c.relrowsecurity, c.relispartition, c.relname), 1) FROM pg_catalog.pg_class c
+UNION ALL SELECT a.attrelid, pg_catalog.hashint8extended(a.attrelid::pg_catalog.int8 << 32 | a.xmin::pg_catalog.text::pg_catalog.int8, a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attnum > 0
+UNION ALL SELECT r.ev_class, pg_catalog.hashint8extended(r.oid::pg_catalog.int8 << 32 | r.xmin::pg_catalog.text::pg_catalog.int8, 2) FROM pg_catalog.pg_rewrite r
+UNION ALL SELECT i.inhparent, pg_catalog.hashint8extended(i.inhrelid::pg_catalog.int8 << 32 | i.xmin::pg_catalog.text::pg_catalog.int8, 3) FROM pg_catalog.pg_inherits i
+UNION ALL SELECT i.inhrelid, pg_catalog.hashint8extended(i.inhparent::pg_catalog.int8 << 32 | i.xmin::pg_catalog.text::pg_catalog.int8, 4) FROM pg_catalog.pg_inherits i
+UNION ALL SELECT y.polrelid, pg_catalog.hashint8extended(y.oid::pg_catalog.int8 << 32 | y.xmin::pg_catalog.text::pg_catalog.int8, 5) FROM pg_catalog.pg_policy y
+UNION ALL SELECT t.tgrelid, pg_catalog.hashint8extended(t.oid::pg_catalog.int8 << 32 | t.xmin::pg_catalog.text::pg_catalog.int8, 6) FROM pg_catalog.pg_trigger t
+UNION ALL SELECT k.conrelid, pg_catalog.hashint8extended(k.oid::pg_catalog.int8 << 32 | k.xmin::pg_catalog.text::pg_catalog.int8, 7) FROM pg_catalog.pg_constraint k
+) s(relation, hash) WHERE s.relation >= 16384 GROUP BY s.relation";
+
+/// (relation, name, kind, its columns, the relation that a foreign key references, that one's columns, ON DELETE and ON UPDATE):
+/// what answers a writer. Kinds are `u` unique, `x` exclusion, `c` check, `f` foreign key, `p` partition key. The columns of an index are those of
+/// its key and those that its expressions and predicate read.
+const KEYS: &str = r"SELECT i.indrelid, c.relname, CASE WHEN i.indisexclusion THEN 'x' ELSE 'u' END,
+  pg_catalog.array_to_string(ARRAY(
+    SELECT k.number::pg_catalog.int4 FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(number, at)
+    WHERE k.number > 0 AND k.at <= i.indnkeyatts
+    UNION
+    SELECT d.refobjsubid FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid
+      AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjsubid > 0 AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+  ), ' '), 0, '', ''
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+WHERE (i.indisunique OR i.indisexclusion) AND i.indrelid >= 16384 AND c.relpersistence <> 't'
+UNION ALL
+SELECT k.conrelid, k.conname, k.contype::pg_catalog.text, pg_catalog.array_to_string(k.conkey, ' '), k.confrelid,
+  coalesce(pg_catalog.array_to_string(k.confkey, ' '), ''), pg_catalog.concat(k.confdeltype, k.confupdtype)
+FROM pg_catalog.pg_constraint k
+WHERE k.contype IN ('c', 'f') AND k.conrelid >= 16384 AND k.conkey IS NOT NULL
+UNION ALL
+SELECT p.partrelid, c.relname, 'p', pg_catalog.array_to_string(ARRAY(
+    SELECT DISTINCT d.refobjsubid FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = p.partrelid AND d.objsubid = 0 AND d.refobjid = p.partrelid
+      AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjsubid > 0
+  ), ' '), 0, '', ''
+FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_class c ON c.oid = p.partrelid WHERE p.partrelid >= 16384";
+
+/// The moment that the session sees: two equal ones see the same commits, so that nothing has changed between them.
+/// NULL on a standby, whose list of running transactions stands elsewhere (`GetSnapshotData`, src/backend/storage/ipc/procarray.c).
+pub const MOMENT: &str = "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_snapshot()::pg_catalog.text END";
 
 /// (relation, generated column, column that it is computed from). The dependency is the column's before version 15, and
 /// its expression's from there on.
@@ -313,11 +361,13 @@ FROM trees t, LATERAL (
 WHERE x.value ~ '^[1-9][0-9]*$'
   AND (x.value::pg_catalog.int8 >= 16384 OR x.key IN ('funcid', 'aggfnoid', 'winfnoid', 'tsmhandler', 'relid'))";
 
-/// One row of one text: it differs once the catalog differs in anything that a snapshot holds. Rows are known by oid and
+/// One row of two texts: the first differs once the catalog differs in anything that a snapshot holds. Rows are known by oid and
 /// xmin (lineage.md 4.4): ANALYZE does not disturb it, and temporary
-/// objects are left out, save temporary children of permanent tables: what they hold is reached through their parents. Asked every two seconds.
+/// objects are left out, save temporary children of permanent tables: what they hold is reached through their parents. The second is the
+/// [`MOMENT`] that it is of.
 pub const FINGERPRINT: &str = r"SELECT pg_catalog.current_setting('server_version_num') OPERATOR(pg_catalog.||) ':' OPERATOR(pg_catalog.||)
-  pg_catalog.string_agg(s.name OPERATOR(pg_catalog.||) s.rows OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) coalesce(s.hash, 0), ':' ORDER BY s.name)
+  pg_catalog.string_agg(s.name OPERATOR(pg_catalog.||) s.rows OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) coalesce(s.hash, 0), ':' ORDER BY s.name),
+  min(CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_snapshot()::pg_catalog.text END)
 FROM (
 SELECT 'n' AS name, count(*) AS rows, bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 0)) AS hash FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_(toast|temp_)'
 UNION ALL SELECT 'c', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 1)) FROM pg_catalog.pg_class WHERE oid >= 16384 AND relpersistence <> 't' AND relkind <> 't'
@@ -352,7 +402,9 @@ mod tests {
     fn every_query_is_ascii() {
         let queries = super::QUERIES.iter().map(|query| query.sql);
         assert!(
-            queries.chain([super::OPEN, super::GREET, super::CLOSE, super::FINGERPRINT]).all(str::is_ascii)
+            queries
+                .chain([super::OPEN, super::GREET, super::CLOSE, super::FINGERPRINT, super::MOMENT])
+                .all(str::is_ascii)
         );
     }
 }

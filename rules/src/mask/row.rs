@@ -242,10 +242,20 @@ pub(super) struct Positions<'r> {
 impl<'r> Positions<'r> {
     pub(super) fn new(run: &'r [u8]) -> Self {
         let anchors = Anchors::get();
-        let mut positions =
-            Self { run, numbers: Candidates::new(run), anchors, number: None, anchor: anchors.next(run, 0) };
+        let mut positions = Self { run, numbers: Candidates::new(run), anchors, number: None, anchor: None };
         positions.number = positions.next_number();
+        positions.anchor = positions.next_anchor(0);
         positions
+    }
+
+    fn next_anchor(&self, mut from: usize) -> Option<usize> {
+        loop {
+            let at = self.anchors.next(self.run, from)?;
+            if detect::plausible_anchor(self.run, at) {
+                return Some(at);
+            }
+            from = at + 1;
+        }
     }
 
     fn next_number(&mut self) -> Option<usize> {
@@ -275,7 +285,7 @@ impl Iterator for Positions<'_> {
                 Some(number)
             }
             (_, Some(anchor)) => {
-                self.anchor = self.anchors.next(self.run, anchor + 1);
+                self.anchor = self.next_anchor(anchor + 1);
                 Some(anchor)
             }
             (Some(number), None) => {

@@ -102,7 +102,8 @@ impl Near<'_> {
         if self.sight.labelled.is_empty() {
             return Outcome::Far;
         }
-        if let Some(reached) = self.code().or_else(|| self.relations()).or_else(|| self.named_objects()) {
+        let reached = self.code().or_else(|| self.relations()).or_else(|| self.named_objects());
+        if let Some(reached) = reached.or_else(|| self.asked()) {
             return Outcome::Refused(reached);
         }
         let Some(first) = self.first_label() else {
@@ -140,7 +141,7 @@ impl Near<'_> {
     }
 
     /// The tier up to which some permit lets the atom see in clear.
-    fn clear_up_to(&self, class: Class, object: &Object<'_>) -> Option<Tier> {
+    pub(crate) fn clear_up_to(&self, class: Class, object: &Object<'_>) -> Option<Tier> {
         let covering = self.subject.permits.all_covering(self.permits, class, object);
         let tiers = covering.into_iter().filter_map(|at| match self.permits.get(at)?.disclose {
             Disclose::ClearUpTo(tier) => Some(tier),
@@ -150,7 +151,7 @@ impl Near<'_> {
     }
 
     /// Whether a label on a relation leaves in clear: every atom on the relation must say so.
-    fn cleared(&self, relation: u32, hit: Hit) -> bool {
+    pub(crate) fn cleared(&self, relation: u32, hit: Hit) -> bool {
         let Some(fact) = self.sight.labelled.fact(hit) else { return false };
         self.least_generous(relation, |atom| {
             u8::from(self.clear_up_to(atom.class, &atom.object).is_none_or(|tier| tier < fact.tier))
@@ -470,7 +471,7 @@ impl Near<'_> {
     }
 
     /// A label's rule, and "crm.customers.ssn is labelled restricted".
-    fn words(&self, column: Column) -> (Rule, String) {
+    pub(crate) fn words(&self, column: Column) -> (Rule, String) {
         let name = column_name(self.sight, column.relation, column.number);
         let unknown = || Rule { id: RULE_LABELS.into(), place: RulePlace::built_in() };
         let fact: Option<&LabelFact> = self.sight.labelled.fact(column.hit);

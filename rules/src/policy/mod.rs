@@ -32,6 +32,7 @@ pub mod packs;
 pub mod pattern;
 pub mod place;
 pub mod principal;
+mod probes;
 mod read;
 pub mod reference;
 pub mod settings;

@@ -45,11 +45,22 @@ pub struct Defaults {
     pub record: Record,
     /// Bytes of rows kept for one result, once `record = "rows"` is built.
     pub record_rows_bytes_max: u64,
+    /// How changes of the catalog behind the gateway are met.
+    pub catalog_drift: Drift,
+}
+
+/// How changes of the catalog behind the gateway are met, where something is labelled (lineage.md 4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// The catalog is compared every two seconds: what was changed since is not known.
+    Bounded,
+    /// Nothing of an answer leaves before a look at the catalog, begun when the statement was planned, has confirmed it.
+    Stamped,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { record: Record::Digest, record_rows_bytes_max: 1_048_576 }
+        Self { record: Record::Digest, record_rows_bytes_max: 1_048_576, catalog_drift: Drift::Bounded }
     }
 }
 

@@ -13,8 +13,8 @@ use crate::mask::plan::Style;
 use crate::policy::condition;
 use crate::policy::group::Group;
 use crate::policy::model::{
-    Access, Canonical, DETECTOR_STYLES, Defaults, Detection, Durability, Groups, Hold, Label, Mask, Mode,
-    Model, Permit, Record, Restrict, Rule, Test, Then, Vouch,
+    Access, Canonical, DETECTOR_STYLES, Defaults, Detection, Drift, Durability, Groups, Hold, Label, Mask,
+    Mode, Model, Permit, Record, Restrict, Rule, Test, Then, Vouch,
 };
 use crate::policy::object::Tier;
 use crate::policy::packs::Pack;
@@ -202,7 +202,17 @@ impl<'d> Reader<'d> {
         // None of these moves anything yet, and what this version does stands first: the rest is not built.
         built_choice(&table, "unknown_lineage", "refuse", &["hold", "mask_text"]);
         built_choice(&table, "derived_mask", "null", &["constant"]);
-        built_choice(&table, "catalog_drift", "bounded", &["stamped", "frozen"]);
+        let drift = match table.choice(
+            "catalog_drift",
+            &[("bounded", Some(Drift::Bounded)), ("stamped", Some(Drift::Stamped)), ("frozen", None)],
+        ) {
+            Some(None) => {
+                table.error("catalog_drift", "is not built into this version (nobody proves that only the gateway's roles may change the schema); write \"stamped\"");
+                None
+            }
+            Some(drift) => drift,
+            None => None,
+        };
         let record = match table
             .choice("record", &[("digest", Some(Record::Digest)), ("text", None), ("rows", None)])
         {
@@ -219,6 +229,7 @@ impl<'d> Reader<'d> {
             record_rows_bytes_max: table
                 .integer("record_rows_bytes_max", 1..=1 << 40)
                 .unwrap_or(defaults.record_rows_bytes_max),
+            catalog_drift: drift.unwrap_or(defaults.catalog_drift),
         };
     }
 

@@ -124,9 +124,9 @@ pub const SECTIONS: &[Section] = &[
             ),
             optional(
                 "catalog_drift",
+                "\"bounded\" or \"stamped\"",
                 "\"bounded\"",
-                "\"bounded\"",
-                "how changes of the catalog are met; other words are not built",
+                "how changes of the schema behind the gateway are met where something is labelled: the catalog is compared every two seconds, or before each answer leaves",
             ),
         ],
     },

@@ -251,6 +251,7 @@ const TRIALS: &[Trial] = &[
         near: &[
             ("11 random digits", |r| r.from(DIGITS, 11)),
             ("ddd ddd dddd", |r| in_groups(&r.from(DIGITS, 10), &[3, 3, 4], " ")),
+            ("dddd dddd dddd", |r| in_groups(&r.from(DIGITS, 12), &[4, 4, 4], " ")),
             ("13 random digits", |r| r.from(DIGITS, 13)),
             ("dddddd-dddd", |r| format!("{}-{}", r.from(DIGITS, 6), r.from(DIGITS, 4))),
         ],

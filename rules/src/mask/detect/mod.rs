@@ -302,6 +302,12 @@ impl Anchors {
     }
 }
 
+/// Whether a secret can stand where an anchor does. False only where none can: most that do are addresses of pages.
+pub fn plausible_anchor(bytes: &[u8], at: usize) -> bool {
+    let address = bytes.get(at..).and_then(|rest| rest.strip_prefix(b"://"));
+    address.is_none_or(secret::may_name_a_user)
+}
+
 /// Whether a stretch of number bytes that begins at `start` can hold what a detector looks for. False only where none can.
 ///
 /// Most stretches in real rows are timestamps and amounts: a date in front is passed over (no detector's number has one),

@@ -141,6 +141,18 @@ fn is_uri(byte: u8) -> bool {
         )
 }
 
+/// What no user and password holds. Of what RFC 3986 allows in a password, only what parts the elements of arrays and composites
+/// ends the search.
+fn ends_user_info(byte: u8) -> bool {
+    !is_uri(byte) && !matches!(byte, b';' | b'\'') || matches!(byte, b'@' | b'/' | b'?' | b'#')
+}
+
+/// Whether what stands behind `://` may begin with a user and a password; behind a backslash anything may be spelled.
+pub(super) fn may_name_a_user(authority: &[u8]) -> bool {
+    let end = authority.iter().find(|byte| ends_user_info(**byte));
+    end.is_some_and(|byte| matches!(byte, b'@' | b'\\'))
+}
+
 /// `scheme://user:password@…` to its end, or `password=…`.
 pub(super) fn connection_string(value: &[u8], start: usize) -> Option<usize> {
     if !open_left(value, start) || !value.get(start)?.is_ascii_alphabetic() {
@@ -166,10 +178,7 @@ pub(super) fn connection_string(value: &[u8], start: usize) -> Option<usize> {
     let scheme =
         stretch(value, start, 32, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'.' | b'-'));
     let authority = rest.get(scheme..)?.strip_prefix(b"://")?;
-    // Of what RFC 3986 allows in a password, only what parts the elements of arrays and composites ends the search.
-    let user_info = authority.iter().position(|byte| {
-        !is_uri(*byte) && !matches!(byte, b';' | b'\'') || matches!(byte, b'@' | b'/' | b'?' | b'#')
-    })?;
+    let user_info = authority.iter().position(|byte| ends_user_info(*byte))?;
     if authority.get(user_info) != Some(&b'@') || !authority.get(..user_info)?.contains(&b':') {
         return None;
     }
@@ -179,8 +188,32 @@ pub(super) fn connection_string(value: &[u8], start: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ANCHORS;
+    use super::super::{ANCHORS, Anchors, plausible_anchor};
     use super::*;
+
+    #[test]
+    fn addresses_without_a_password_are_not_looked_at() {
+        for address in [
+            "https://www.example.org/a?b=c@d",
+            "see http://example.org",
+            "ftp://example.org, x@y.org",
+            "a://\"@",
+        ] {
+            let at = memchr::memmem::find(address.as_bytes(), b"://").expect("an anchor");
+            assert!(!plausible_anchor(address.as_bytes(), at), "{address}");
+        }
+        for secret in [
+            "postgres://u:p;w@h/d",
+            "postgres://u:p;'w@h",
+            "x://u:p@",
+            r"postgres://u:p\u0040h/d",
+            "AKIA",
+            "word=",
+        ] {
+            let at = Anchors::get().next(secret.as_bytes(), 0).expect("an anchor");
+            assert!(plausible_anchor(secret.as_bytes(), at), "{secret}");
+        }
+    }
 
     #[test]
     fn every_prefix_holds_an_anchor() {

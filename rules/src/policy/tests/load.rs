@@ -177,7 +177,9 @@ fn defaults_that_are_not_built_say_so() {
         let said = found(&format!("{HEAD}[defaults]\n{line}\n"));
         assert!(said.iter().any(|said| said.contains(expected)), "{line}: {said:#?}");
     }
-    assert!(found(&format!("{HEAD}[defaults]\nrecord = \"digest\"\n")).is_empty());
+    for line in ["record = \"digest\"", "catalog_drift = \"bounded\"", "catalog_drift = \"stamped\""] {
+        assert!(found(&format!("{HEAD}[defaults]\n{line}\n")).is_empty(), "{line}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod labels;
 mod load;
 mod offline;
+mod probes;
 mod properties;
 mod reference;
 mod settings;

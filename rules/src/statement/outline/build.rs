@@ -8,6 +8,7 @@ use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::node::Node as N;
 
 use super::names::{alias_of, cast_to_text, kind, named, path_of, strings};
+use super::writes;
 use super::{Gives, Inner, Item, Level, Outline, Output, Place, Query, Source, Use, With};
 use crate::statement::generated::{self, Visitor};
 
@@ -51,6 +52,8 @@ fn copy(n: &pb::CopyStmt) -> Outline {
                 return Outline::CopyTable { relation: named(relation), columns };
             }
             let mut builder = Builder::new(0);
+            let columns: Vec<String> = columns.into_iter().map(str::to_owned).collect();
+            builder.level.writes = writes::of_copy(relation, &columns);
             builder.level.items.push(target(relation));
             builder.uses(n.where_clause.as_deref(), Place::Where);
             Outline::CopyIn(Box::new(builder.finish()))
@@ -162,6 +165,7 @@ fn insert(n: &pb::InsertStmt, depth: usize) -> Query {
         r#override: _,
     } = n;
     let mut builder = Builder::new(depth);
+    builder.level.writes = writes::of_insert(n);
     builder.with(with_clause.as_ref());
     // Names of the target's columns; a subscript among them is an expression.
     builder.all(cols, Place::Assigned);
@@ -172,11 +176,9 @@ fn insert(n: &pb::InsertStmt, depth: usize) -> Query {
     if let Some(pb::OnConflictClause { action: _, infer, target_list, where_clause, location: _ }) =
         on_conflict_clause.as_deref()
     {
-        match infer {
-            Some(infer) if infer.conname.is_empty() => {
-                builder.collect(Place::Conflict, false, |visitor| visitor.infer_clause(infer));
-            }
-            Some(_) | None => builder.opaque("ON CONFLICT that names no columns"),
+        // Without columns the keys of the relation say what is asked.
+        if let Some(infer) = infer {
+            builder.collect(Place::Conflict, false, |visitor| visitor.infer_clause(infer));
         }
         builder.level.items.push(Item {
             source: Source::Excluded,
@@ -194,6 +196,7 @@ fn update(n: &pb::UpdateStmt, depth: usize) -> Query {
     let pb::UpdateStmt { relation, target_list, where_clause, from_clause, returning_clause, with_clause } =
         n;
     let mut builder = Builder::new(depth);
+    builder.level.writes = writes::of_update(n);
     builder.with(with_clause.as_ref());
     builder.written(relation.as_ref());
     for node in from_clause {
@@ -209,6 +212,7 @@ fn update(n: &pb::UpdateStmt, depth: usize) -> Query {
 fn delete(n: &pb::DeleteStmt, depth: usize) -> Query {
     let pb::DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } = n;
     let mut builder = Builder::new(depth);
+    builder.level.writes = writes::of_delete(n);
     builder.with(with_clause.as_ref());
     builder.written(relation.as_ref());
     for node in using_clause {
@@ -230,6 +234,7 @@ fn merge(n: &pb::MergeStmt, depth: usize) -> Query {
         with_clause,
     } = n;
     let mut builder = Builder::new(depth);
+    builder.level.writes = writes::of_merge(n);
     builder.with(with_clause.as_ref());
     builder.written(relation.as_ref());
     if let Some(source) = source_relation {

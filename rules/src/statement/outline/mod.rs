@@ -6,8 +6,11 @@
 
 pub(super) mod build;
 mod names;
+mod writes;
 
 use super::facts::NameUse;
+pub(crate) use names::columns_in;
+pub use writes::{Act, Conflict, Write};
 
 /// What a statement does with the rows that it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct Level {
     pub queries: Vec<Inner>,
     /// What an INSERT stores.
     pub stores: Option<Box<Query>>,
+    /// What it writes.
+    pub writes: Vec<Write>,
     /// DISTINCT: outputs are compared.
     pub distinct: bool,
     /// Outputs used by their number, from 1.
@@ -277,6 +282,7 @@ impl Level {
             + self.uses.iter().map(used).sum::<usize>()
             + self.queries.iter().map(|inner| inner.query.footprint()).sum::<usize>()
             + self.stores.as_ref().map_or(0, |query| query.footprint())
+            + self.writes.iter().map(Write::footprint).sum::<usize>()
             + self.positions.len() * 16
     }
 }

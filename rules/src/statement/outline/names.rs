@@ -6,6 +6,7 @@ use pg_query::protobuf as pb;
 use pg_query::protobuf::node::Node as N;
 
 use crate::statement::facts::NameUse;
+use crate::statement::generated::{self, Visitor};
 
 /// The node's content, if there is one.
 pub(super) fn kind(node: Option<&pb::Node>) -> Option<&N> {
@@ -65,5 +66,33 @@ pub(super) fn cast_to_text(node: Option<&pb::Node>) -> Option<&pb::ColumnRef> {
     match (kind(arg.as_deref()), strings(names)?.as_slice()) {
         (Some(N::ColumnRef(column)), ["text"] | ["pg_catalog", "text"]) if plain => Some(column),
         _ => None,
+    }
+}
+
+/// The last part of every name of a column in some expressions and keys of indexes; a whole row is named by an empty one.
+pub(crate) fn columns_in<'t>(nodes: impl IntoIterator<Item = &'t pb::Node>) -> Vec<String> {
+    let mut columns = Columns(Vec::new());
+    nodes.into_iter().for_each(|node| columns.node(node));
+    columns.0
+}
+
+struct Columns(Vec<String>);
+
+impl<'t> Visitor<'t> for Columns {
+    fn refused(&mut self, _: &'static str) {
+        // What it holds is not known: the whole row.
+        self.0.push(String::new());
+    }
+
+    fn column_ref(&mut self, n: &'t pb::ColumnRef) {
+        let last = path_of(n).and_then(|(mut path, star)| path.pop().filter(|_| !star));
+        self.0.push(last.unwrap_or_default());
+    }
+
+    fn index_elem(&mut self, n: &'t pb::IndexElem) {
+        if !n.name.is_empty() {
+            self.0.push(n.name.clone());
+        }
+        generated::walk_index_elem(self, n);
     }
 }

@@ -1,0 +1,122 @@
+//! Drift of the catalog while a statement runs, where the policy says `catalog_drift = "stamped"`.
+//!
+//! Owns: the wait of an answer for a look at the target's catalog that began when the server had planned the statement. May not:
+//! read the catalog itself. Fails closed: nothing of an answer leaves before that look has found what the statement was judged by;
+//! where it finds anything else, or does not come, the session ends. What a write did by then stands, and is recorded.
+//!
+//! ```text
+//!  Due ─ the answer's first frame is here ─► Asked ─ the look came ─┬► the same catalog ─────────────────────► Told: it leaves
+//!                                              │                    ├► other objects changed alone ──────────► Told
+//!                                              │                    └► what it reaches is another, or judged otherwise ─► end
+//!                                              └ the catalog is no longer confirmed ─────────────────────────► end
+//! ```
+//!
+//! The look is the control session's: inside the client's own transaction a query sees the catalog of the transaction's snapshot,
+//! where planning sees the newest (REPEATABLE READ). What is made and dropped again before the look leaves no trace in the catalog,
+//! and none here. The server holds a plan's relations locked to the end of its transaction.
+
+use std::sync::Arc;
+
+use pgturnstile_rules::statement::facts::{NamedUse, StatementFacts};
+use pgturnstile_rules::statement::outline::Outline;
+
+use super::end::{End, Fault};
+use super::expect::Expectation;
+use super::judge::{Decision, Verdict};
+use super::masking::give_the_same;
+use super::relay::Relay;
+use super::world::NoGround;
+
+/// How far the answer to a statement has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// Nobody has asked.
+    Due,
+    /// It waits for this look.
+    Asked(u64),
+    /// It may leave.
+    Told,
+}
+
+/// Whether an answer to it can hold what is stored: rows, COPY data, their counts, errors that quote them.
+fn tells(statement: &StatementFacts) -> bool {
+    let carries = !matches!(statement.named, Some(NamedUse::Prepare(_)));
+    match statement.outline {
+        Outline::Rows(_)
+        | Outline::CopyQuery(_)
+        | Outline::CopyTable { .. }
+        | Outline::CopyIn(_)
+        | Outline::Stores(_)
+        | Outline::Explains => true,
+        Outline::Carries => carries,
+        Outline::NoValues | Outline::Opaque => false,
+    }
+}
+
+impl Relay {
+    /// Whether the answer at the front may be looked at; asks for the look that it waits for.
+    pub(super) async fn is_stamped(&mut self) -> Result<bool, End> {
+        let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front_mut() else {
+            return Ok(true);
+        };
+        if run.decision.stamps.is_none() {
+            return Ok(true);
+        }
+        match run.stamp {
+            Stamp::Told => return Ok(true),
+            Stamp::Due => {
+                let tells = run.decision.facts.statements.get(run.statement).is_some_and(tells);
+                run.stamp = if tells { Stamp::Asked(self.judge.world().look()) } else { Stamp::Told };
+                return Ok(!tells);
+            }
+            Stamp::Asked(look) => {
+                let newest =
+                    self.judge.world().catalog().map_err(|none| End::from(NoGround::Catalog(none)))?;
+                if !self.judge.world().covers(look) {
+                    return Ok(false);
+                }
+                let decision = Arc::clone(&run.decision);
+                let same = newest.epoch == decision.epoch;
+                if !same && decision.stamps.as_deref().is_some_and(|stamps| !newest.holds(stamps)) {
+                    return Err(drifted());
+                }
+                if !same {
+                    self.is_judged_alike(&decision).await?;
+                }
+            }
+        }
+        if let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front_mut() {
+            run.stamp = Stamp::Told;
+        }
+        Ok(true)
+    }
+
+    /// The look that the answer at the front waits for, and whether it came.
+    pub(super) fn awaited_look(&self) -> Option<(u64, bool)> {
+        match self.queue.front().and_then(Expectation::run)?.stamp {
+            Stamp::Asked(look) => Some((look, self.judge.world().covers(look))),
+            Stamp::Due | Stamp::Told => None,
+        }
+    }
+
+    /// By the catalog of now it passes as well, and gives the same labels in the same fields.
+    async fn is_judged_alike(&mut self, then: &Arc<Decision>) -> Result<(), End> {
+        let transaction = self.transaction();
+        let verdict = self.judge.again(then, &self.names, self.batch, transaction).await?;
+        let Verdict::Allow(now) = verdict else { return Err(drifted()) };
+        let statements = 0..then.facts.statements.len();
+        let mut fields = statements.map(|at| give_the_same(then.fields(at), now.fields(at)));
+        if fields.all(|same| same) { Ok(()) } else { Err(drifted()) }
+    }
+}
+
+fn drifted() -> End {
+    End::Fatal {
+        fault: Fault::Operator,
+        sqlstate: "57P01",
+        message: "pgturnstile ended the session: the target's schema was changed behind the gateway while a statement ran, in what it \
+                  reaches; nothing of its result was released, and what it wrote outside a transaction stands. Next: reconnect, \
+                  look what was written, and run it again"
+            .into(),
+    }
+}
