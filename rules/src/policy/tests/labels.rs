@@ -251,7 +251,6 @@ const REFUSED: &[&str] = &[
     "delete from customers where email like 'a%'",
     "delete from orders using customers c where c.email = orders.name",
     "insert into customers (id, email) values (1, 'x') on conflict (email) do nothing",
-    "insert into customers (id, email) values (1, 'x') on conflict do nothing",
     "insert into customers (id) values (1) on conflict (id) do update set name = customers.email",
     "merge into orders o using customers c on o.name = c.ssn when matched then delete",
     "merge into orders o using customers c on o.id = c.id when matched then update set name = c.ssn",
