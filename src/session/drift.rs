@@ -16,16 +16,22 @@
 //! and none here. The server holds a plan's relations locked to the end of its transaction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgturnstile_rules::statement::facts::{NamedUse, StatementFacts};
 use pgturnstile_rules::statement::outline::Outline;
 
 use super::end::{End, Fault};
 use super::expect::Expectation;
-use super::judge::{Decision, Verdict};
+use super::judge::{Decision, Judge, Verdict};
 use super::masking::give_the_same;
 use super::relay::Relay;
 use super::world::NoGround;
+
+/// How long a Parse waits for the reading of the catalog that holds its session's own DDL; then it stands as a barrier.
+const OWN_DDL_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Between two looks whether it came.
+const OWN_DDL_WAIT_STEP: Duration = Duration::from_millis(2);
 
 /// How far the answer to a statement has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +113,30 @@ impl Relay {
         let statements = 0..then.facts.statements.len();
         let mut fields = statements.map(|at| give_the_same(then.fields(at), now.fields(at)));
         if fields.all(|same| same) { Ok(()) } else { Err(drifted()) }
+    }
+}
+
+impl Judge {
+    /// Where answers wait for the catalog that their statement was judged by, the session's own finished DDL is read first.
+    pub(super) async fn own_ddl_first(&self) {
+        if self.ground.stamped && self.private_ddl.is_some_and(|look| look != u64::MAX) {
+            self.own_ddl_was_read().await;
+        }
+    }
+
+    /// Waits for that reading, within its limit: drivers go on behind a Parse without Sync (asyncpg looks up types
+    /// there), and behind a full barrier that is refused. Whether it came.
+    pub(super) async fn own_ddl_was_read(&self) -> bool {
+        let began = tokio::time::Instant::now();
+        loop {
+            if self.private_ddl.is_some_and(|look| self.world().covers(look)) {
+                return true;
+            }
+            if began.elapsed() > OWN_DDL_WAIT_MAX {
+                return false;
+            }
+            tokio::time::sleep(OWN_DDL_WAIT_STEP).await;
+        }
     }
 }
 

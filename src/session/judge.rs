@@ -14,7 +14,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_rules::catalog::Stamps;
@@ -38,12 +37,8 @@ use crate::evidence::record::v1;
 /// Texts up to this long are parsed on the shard; longer ones in the pool, where they stall nobody else.
 pub const PARSED_HERE_BYTES_MAX: usize = 4_096;
 
-/// How long a Parse waits for the reading of the catalog that holds its session's own DDL; then it stands as a barrier.
-const OWN_DDL_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Tables of one transaction's own that are remembered; behind further ones the barrier is full.
 const OWN_TABLES_MAX: usize = 1_000;
-/// Between two looks whether it came.
-const OWN_DDL_WAIT_STEP: Duration = Duration::from_millis(2);
 
 /// How a statement closes the way behind it (README decision 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -356,28 +351,6 @@ impl Judge {
     fn own_ddl_fences(&self, verdict: &Verdict) -> bool {
         let Verdict::Allow(decision) = verdict else { return false };
         decision.fence == Fence::Full && self.private_ddl.is_some_and(|look| look != u64::MAX)
-    }
-
-    /// Where answers wait for the catalog that their statement was judged by, the session's own finished DDL is read first.
-    async fn own_ddl_first(&self) {
-        if self.ground.stamped && self.private_ddl.is_some_and(|look| look != u64::MAX) {
-            self.own_ddl_was_read().await;
-        }
-    }
-
-    /// Waits for that reading, within its limit: drivers go on behind a Parse without Sync (asyncpg looks up types
-    /// there), and behind a full barrier that is refused. Whether it came.
-    async fn own_ddl_was_read(&self) -> bool {
-        let began = tokio::time::Instant::now();
-        loop {
-            if self.private_ddl.is_some_and(|look| self.world.covers(look)) {
-                return true;
-            }
-            if began.elapsed() > OWN_DDL_WAIT_MAX {
-                return false;
-            }
-            tokio::time::sleep(OWN_DDL_WAIT_STEP).await;
-        }
     }
 
     /// Judges again what was judged at Parse, where policy or catalog have changed since.
