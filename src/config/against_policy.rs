@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use pgturnstile_rules::document::{Diagnostic, Severity, nearest};
-use pgturnstile_rules::policy::model::{Groups, Model, Targets};
-use pgturnstile_rules::policy::{Place, Policy};
+use pgturnstile_rules::policy::model::{Groups, Model, Record, Targets};
+use pgturnstile_rules::policy::{Place, Policy, recording};
 
 use super::model::{Config, TargetTls};
 
@@ -45,6 +45,7 @@ pub fn against_policy(config: &Config, model: &Model) -> Vec<Diagnostic> {
         }
     }
     found.extend(masked_nowhere(config, model));
+    found.extend(recorded_unmasked(config, model));
     found.extend(certificates_without_tls(config, model));
     found.extend(unreachable(config, model));
     found.extend(unheard(config, model));
@@ -73,6 +74,31 @@ fn masked_nowhere(config: &Config, model: &Model) -> Vec<Diagnostic> {
             let severity = if glob.literal().is_some() { Severity::Error } else { Severity::Warning };
             let key = format!("detector[{}].targets", detection.rule.id);
             found.push(Diagnostic { severity, ..at(&detection.rule.place, key, message) });
+        }
+    }
+    found
+}
+
+/// Rows kept of targets where nothing masks them (README decision 13).
+fn recorded_unmasked(config: &Config, model: &Model) -> Vec<Diagnostic> {
+    if !model.labels.is_empty() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for access in &model.accesses {
+        if access.record.or(model.defaults.record) != Some(Record::Rows) {
+            continue;
+        }
+        let bare = config.targets.iter().map(|target| target.name.as_str()).filter(|target| {
+            access.targets.contain(target) && recording::detectors_of_target(model, target).is_empty()
+        });
+        for target in bare {
+            let message = format!(
+                "is \"rows\" for target {target}, where neither a [[label]] nor a [[detector]] is active: values would stand in the \
+                 evidence in clear. Next: add a label or a detector for it, write \"text\" or \"digest\", or leave `record` out: \
+                 rows are then kept wherever labels are active, those on the target itself included"
+            );
+            found.push(at(&access.place, format!("access[{}].record", access.id), message));
         }
     }
     found

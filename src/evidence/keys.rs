@@ -82,6 +82,11 @@ impl SessionKeys {
         *blake3::keyed_hash(&self.parameters, bytes).as_bytes()
     }
 
+    /// A running digest of the same use: over the CopyData frames of one copy, as received.
+    pub fn parameters_hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.parameters)
+    }
+
     /// A running digest over the frames of one result, as sent.
     pub fn result(&self) -> blake3::Hasher {
         blake3::Hasher::new_keyed(&self.result)

@@ -13,7 +13,9 @@ use super::chain::{Chain, Hash};
 use super::checkpoint::Point;
 use super::disk::{Claim, Disk, DiskFile, write_all_at};
 use super::format::{self, SEAL_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, TRAILER_BYTES, Trailer};
-use super::limits::{BATCH_BYTES_MAX, BLOCK_BYTES_MAX, RUNWAY_BYTES, RUNWAY_SYNC_BYTES_MAX};
+use super::limits::{
+    BATCH_BYTES_MAX, BLOCK_BYTES_MAX, LARGE_RECORD_BYTES, RUNWAY_BYTES, RUNWAY_SYNC_BYTES_MAX,
+};
 use super::read::segment_name;
 
 /// Name of the segment that is claimed but not begun.
@@ -50,8 +52,11 @@ pub(crate) struct Log {
     offset: u64,
     /// Where zeros that were written ahead of the records end; at or below `offset` where there are none.
     runway: u64,
-    /// What was not written yet; stands at `offset`.
+    /// What was not written yet; stands at `offset`, with `large` among it.
     buffer: Vec<u8>,
+    /// Long records on their way, each behind so many bytes of `buffer`: they are written from where their session put them.
+    large: Vec<(usize, Vec<u8>)>,
+    large_bytes: usize,
     chain: Chain,
     open_bytes: usize,
     durable_sequence: u64,
@@ -88,6 +93,8 @@ impl Log {
             offset: SEGMENT_HEADER_BYTES as u64,
             runway: 0,
             buffer: Vec::with_capacity(BATCH_BYTES_MAX + BLOCK_BYTES_MAX),
+            large: Vec::new(),
+            large_bytes: 0,
             chain,
             open_bytes: 0,
             durable_sequence: first_sequence,
@@ -120,6 +127,8 @@ impl Log {
             offset: at.offset,
             runway: 0,
             buffer: Vec::with_capacity(BATCH_BYTES_MAX + BLOCK_BYTES_MAX),
+            large: Vec::new(),
+            large_bytes: 0,
             chain: at.chain,
             open_bytes: at.open_bytes,
             durable_sequence,
@@ -164,25 +173,51 @@ impl Log {
 
     /// Takes a finished record: gives it its sequence, its place in the block and in the buffer.
     pub(crate) fn append(&mut self, record: &mut [u8]) -> io::Result<()> {
+        self.begin_record(record)?;
+        self.buffer.extend_from_slice(record);
+        self.end_record(record.len())
+    }
+
+    /// The same for a record that it may keep: a long one is not copied again.
+    pub(crate) fn take(&mut self, mut record: Vec<u8>) -> io::Result<()> {
+        if record.len() < LARGE_RECORD_BYTES {
+            return self.append(&mut record);
+        }
+        self.begin_record(&mut record)?;
+        let bytes = record.len();
+        self.large_bytes += bytes;
+        self.large.push((self.buffer.len(), record));
+        self.end_record(bytes)
+    }
+
+    fn begin_record(&mut self, record: &mut [u8]) -> io::Result<()> {
         if record.len() as u64 > self.room() {
             self.rotate()?;
         }
         format::set_sequence(record, self.chain.next_sequence());
         self.chain.push(&format::carried_hash(record));
-        self.buffer.extend_from_slice(record);
-        self.open_bytes += record.len();
+        Ok(())
+    }
+
+    fn end_record(&mut self, bytes: usize) -> io::Result<()> {
+        self.open_bytes += bytes;
         if self.open_bytes >= BLOCK_BYTES_MAX {
             self.seal();
         }
-        if self.buffer.len() >= BATCH_BYTES_MAX {
+        if self.waiting_bytes() >= BATCH_BYTES_MAX {
             self.write()?;
         }
         Ok(())
     }
 
+    /// Bytes that were not written yet.
+    fn waiting_bytes(&self) -> usize {
+        self.buffer.len() + self.large_bytes
+    }
+
     /// Bytes that a record may have to fit, with its seal and the trailer behind it.
     fn room(&self) -> u64 {
-        let used = self.offset + self.buffer.len() as u64 + (SEAL_BYTES + TRAILER_BYTES) as u64;
+        let used = self.offset + self.waiting_bytes() as u64 + (SEAL_BYTES + TRAILER_BYTES) as u64;
         self.capacity.saturating_sub(used)
     }
 
@@ -194,11 +229,30 @@ impl Log {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        write_all_at(self.file.as_ref(), &self.buffer, self.offset)?;
-        self.offset += self.buffer.len() as u64;
-        self.unsynced_bytes += self.buffer.len() as u64;
+        let mut from = 0;
+        for (behind, record) in std::mem::take(&mut self.large) {
+            self.write_piece(from..behind)?;
+            from = behind;
+            write_all_at(self.file.as_ref(), &record, self.offset)?;
+            self.wrote(record.len());
+        }
+        self.write_piece(from..self.buffer.len())?;
+        self.large_bytes = 0;
         self.buffer.clear();
         Ok(())
+    }
+
+    fn write_piece(&mut self, piece: std::ops::Range<usize>) -> io::Result<()> {
+        let bytes = &self.buffer[piece];
+        write_all_at(self.file.as_ref(), bytes, self.offset)?;
+        let written = bytes.len();
+        self.wrote(written);
+        Ok(())
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.offset += bytes as u64;
+        self.unsynced_bytes += bytes as u64;
     }
 
     /// Seals the open block and writes everything.
@@ -206,7 +260,7 @@ impl Log {
         if self.chain.open_records() > 0 {
             self.seal();
         }
-        if self.buffer.is_empty() { Ok(()) } else { self.write() }
+        if self.waiting_bytes() == 0 { Ok(()) } else { self.write() }
     }
 
     /// Flushes and makes everything durable.

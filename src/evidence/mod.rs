@@ -2,8 +2,8 @@
 //!
 //! Owns: the record format (README.md of this folder), the lanes from sessions to the one writer, segments, recovery, and
 //! the reader behind `pgturnstile verify`. May not: know sockets, frames or policies. Invariants: nothing is dropped; a mark
-//! says durable only behind an `fdatasync` that succeeded; nothing sensitive is written (texts with literals lifted, keyed
-//! digests of the rest). Fails closed: a write or sync that fails stops evidence for everybody, for good.
+//! says durable only behind an `fdatasync` that succeeded; nothing that is masked is written (the session hands in lifted texts
+//! and keyed digests, and what is captured behind the masker). Fails closed: a write or sync that fails stops evidence for everybody, for good.
 //!
 //! Two halves. `ahead`, `chain`, `checkpoint`, `delivered`, `describe`, `diagnose`, `format`, `note`, `read`, `record`, `signed`,
 //! `streams`, `value`, `verify` compile with std, blake3, rkyv and pure code for signatures alone (README decision 17). `anchor`, `clock`, `head`,

@@ -434,7 +434,7 @@ impl Lane {
     }
 
     /// Longest record that a segment takes, bytes.
-    pub(crate) fn record_bytes_max(&self) -> u64 {
+    pub fn record_bytes_max(&self) -> u64 {
         self.hub.record_bytes_max
     }
 

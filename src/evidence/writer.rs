@@ -207,10 +207,10 @@ impl Writer {
             self.hub.written().batch(self.batch.len(), self.batch_bytes);
         }
         self.batch_bytes = 0;
-        for (lane, mut queued) in self.batch.drain(..) {
-            self.log.append(&mut queued.record)?;
+        for (lane, queued) in self.batch.drain(..) {
             gated |= queued.gated;
             self.lanes[lane].took(&queued);
+            self.log.take(queued.record)?;
         }
         if records {
             self.log.flush()?;

@@ -32,10 +32,21 @@ const QUIET_EXCHANGES: u8 = 16;
 /// Slices handed to one vectored write.
 pub const SLICES_MAX: usize = 8;
 
+/// A place in the order of what leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// Absolute stream offset.
+    at: u64,
+    /// Splices before it.
+    splices: u64,
+}
+
 #[derive(Debug)]
 struct Splice {
     /// Absolute stream offset at which it stands.
     at: u64,
+    /// How many were made before it.
+    number: u64,
     insert: Vec<u8>,
     written: usize,
     skip: usize,
@@ -56,6 +67,10 @@ pub struct Conduit {
     inserted_bytes: usize,
     /// Received bytes below `cleared` that splices skip.
     skipped_bytes: usize,
+    /// From here on nothing may leave yet, whatever is cleared.
+    stays: Option<Position>,
+    /// Splices made so far.
+    spliced: u64,
     /// Exchanges in a row that the small capacity would have held.
     quiet: u8,
 }
@@ -79,6 +94,8 @@ impl Conduit {
             splices: VecDeque::new(),
             inserted_bytes: 0,
             skipped_bytes: 0,
+            stays: None,
+            spliced: 0,
             quiet: 0,
         }
     }
@@ -96,6 +113,47 @@ impl Conduit {
     /// Whether nothing waits to be written.
     pub fn drained(&self) -> bool {
         self.sent == self.cleared && self.splices.is_empty()
+    }
+
+    /// Where the next bytes to be framed, or to be spliced in, will stand: for [`Self::stay`].
+    pub fn position(&self) -> Position {
+        Position { at: self.base + self.scanned as u64, splices: self.spliced }
+    }
+
+    /// From `position` on, an earlier [`Self::position`], nothing leaves until this is called again, with a later one or none.
+    pub fn stay(&mut self, position: Option<Position>) {
+        self.stays = position;
+    }
+
+    /// What stays is forgotten, and all behind it; whether there was anything.
+    pub fn drop_staying(&mut self) -> bool {
+        let Some(stays) = self.stays.take() else { return false };
+        let end = self.index(stays.at).max(self.sent).min(self.cleared);
+        while self.splices.back().is_some_and(|splice| splice.number >= stays.splices) {
+            if let Some(splice) = self.splices.pop_back() {
+                self.inserted_bytes -= splice.insert.len() - splice.written;
+                self.skipped_bytes -= splice.skip;
+            }
+        }
+        (self.cleared, self.scanned, self.filled) = (end, end, end);
+        true
+    }
+
+    /// Whether something may be written now.
+    pub fn leaves(&self) -> bool {
+        self.sent < self.leaving_end() || self.splices.front().is_some_and(|splice| self.may_leave(splice))
+    }
+
+    fn may_leave(&self, splice: &Splice) -> bool {
+        self.stays.is_none_or(|stays| splice.number < stays.splices)
+    }
+
+    /// Behind the last byte that may leave.
+    fn leaving_end(&self) -> usize {
+        match self.stays {
+            None => self.cleared,
+            Some(stays) => self.index(stays.at).min(self.cleared).max(self.sent),
+        }
     }
 
     /// Bytes that wait to be written.
@@ -163,7 +221,7 @@ impl Conduit {
     pub fn replace(&mut self, count: usize, insert: Vec<u8>) {
         debug_assert!(self.cleared == self.scanned);
         let count = count.min(self.filled - self.scanned);
-        if insert.is_empty() && self.drained() {
+        if insert.is_empty() && self.drained() && self.stays.is_none() {
             self.scanned += count;
             self.cleared = self.scanned;
             self.sent = self.scanned;
@@ -173,10 +231,12 @@ impl Conduit {
         self.skipped_bytes += count;
         self.splices.push_back(Splice {
             at: self.base + self.scanned as u64,
+            number: self.spliced,
             insert,
             written: 0,
             skip: count,
         });
+        self.spliced += 1;
         self.scanned += count;
         self.cleared = self.scanned;
     }
@@ -195,7 +255,7 @@ impl Conduit {
     pub fn slices<'a>(&'a self, out: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
         let mut count = 0;
         let mut position = self.sent;
-        for splice in &self.splices {
+        for splice in self.splices.iter().take_while(|splice| self.may_leave(splice)) {
             let at = self.index(splice.at);
             if position < at && !push(out, &mut count, self.buffer.get(position..at)) {
                 return count;
@@ -205,15 +265,18 @@ impl Conduit {
             }
             position = at + splice.skip;
         }
-        push(out, &mut count, self.buffer.get(position..self.cleared));
+        push(out, &mut count, self.buffer.get(position..self.leaving_end()));
         count
     }
 
     /// `count` bytes of what [`Self::slices`] gave were written.
     pub fn advance(&mut self, mut count: usize) {
+        let (stays, end) = (self.stays, self.leaving_end());
         loop {
-            let Some(splice) = self.splices.front_mut() else {
-                self.sent = (self.sent + count).min(self.cleared);
+            let front = self.splices.front_mut();
+            let Some(splice) = front.filter(|splice| stays.is_none_or(|stays| splice.number < stays.splices))
+            else {
+                self.sent = (self.sent + count).min(end);
                 break;
             };
             let at = usize::try_from(splice.at - self.base).unwrap_or(self.cleared);
@@ -250,6 +313,7 @@ impl Conduit {
         self.splices.clear();
         self.inserted_bytes = 0;
         self.skipped_bytes = 0;
+        self.stays = None;
         (self.sent, self.cleared, self.scanned, self.filled) = (0, 0, 0, 0);
     }
 
@@ -271,7 +335,7 @@ impl Conduit {
     }
 
     fn index(&self, absolute: u64) -> usize {
-        usize::try_from(absolute - self.base).unwrap_or(usize::MAX).min(self.filled)
+        usize::try_from(absolute.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.filled)
     }
 
     /// Starts at the front again when nothing is held: costs nothing and keeps reads contiguous. After a while of small
@@ -399,6 +463,8 @@ mod tests {
         Receive(Vec<u8>),
         Pass(usize),
         Replace(usize, Vec<u8>),
+        Stay,
+        Go,
         Write(usize),
     }
 
@@ -408,6 +474,8 @@ mod tests {
             (0usize..6000).prop_map(Step::Pass),
             (0usize..200, proptest::collection::vec(any::<u8>(), 0..50))
                 .prop_map(|(n, b)| Step::Replace(n, b)),
+            Just(Step::Stay),
+            Just(Step::Go),
             (0usize..20000).prop_map(Step::Write),
         ]
     }
@@ -420,8 +488,19 @@ mod tests {
             let mut received: VecDeque<u8> = VecDeque::new();
             let mut expected = Vec::new();
             let mut written = Vec::new();
+            // How much of what is expected may leave.
+            let mut stays: Option<usize> = None;
             for step in steps {
                 match step {
+                    Step::Stay if stays.is_none() => {
+                        stays = Some(expected.len());
+                        conduit.stay(Some(conduit.position()));
+                    }
+                    Step::Stay => {}
+                    Step::Go => {
+                        stays = None;
+                        conduit.stay(None);
+                    }
                     Step::Receive(bytes) => {
                         let count = receive(&mut conduit, &bytes);
                         received.extend(&bytes[..count]);
@@ -442,11 +521,20 @@ mod tests {
                 prop_assert_eq!(conduit.unscanned(), received.make_contiguous());
                 prop_assert_eq!(conduit.outgoing_bytes(), expected.len() - written.len());
                 prop_assert!(expected.starts_with(&written));
+                prop_assert!(stays.is_none_or(|stays| written.len() <= stays), "more left than may");
             }
+            while conduit.leaves() {
+                write(&mut conduit, 777, &mut written);
+            }
+            let all = stays.unwrap_or(expected.len());
+            prop_assert_eq!(&written, &expected[..all]);
+            // What stays goes nowhere, and what is said instead leaves.
+            prop_assert_eq!(conduit.drop_staying(), stays.is_some());
+            conduit.insert(b"end".to_vec());
             while !conduit.drained() {
                 write(&mut conduit, 777, &mut written);
             }
-            prop_assert_eq!(written, expected);
+            prop_assert_eq!(written, [&expected[..all], b"end"].concat());
         }
     }
 

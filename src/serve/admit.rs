@@ -57,6 +57,8 @@ struct Admitted {
     state: Arc<TargetState>,
     pinned: Pinned,
     durability: Durability,
+    /// What the client calls itself.
+    application_name: String,
     control: Arc<Control>,
     registered: Registered,
     slot: tokio::sync::OwnedSemaphorePermit,
@@ -161,8 +163,19 @@ impl Admission {
         let registered = registered.map_err(|error| at(Login::Priming)(gone(&error)))?;
         self.shard.gateway.enrol(&control, self.who(log, &world, &ground));
         let durability = durability(&ground);
-        let admitted =
-            Admitted { connected, world, ground, state, pinned, durability, control, registered, slot };
+        let application_name = client.application_name();
+        let admitted = Admitted {
+            connected,
+            world,
+            ground,
+            state,
+            pinned,
+            durability,
+            control,
+            registered,
+            slot,
+            application_name,
+        };
         self.tell_admitted(log, &admitted);
         Ok(admitted)
     }
@@ -482,8 +495,18 @@ impl Admission {
     }
 
     async fn relay(self, stream: Stream, log: SessionLog, admitted: Admitted) {
-        let Admitted { connected, world, ground, state, pinned, durability, control, registered, slot } =
-            admitted;
+        let Admitted {
+            connected,
+            world,
+            ground,
+            state,
+            pinned,
+            durability,
+            control,
+            registered,
+            slot,
+            application_name,
+        } = admitted;
         let limits = Limits {
             statement_bytes_max: state.origin.statement_bytes_max,
             // The largest frame that is held whole while its verdict or its record is awaited.
@@ -518,6 +541,7 @@ impl Admission {
             account: Account::new(log, durability, Arc::clone(self.shard.memory.tally())),
             token_key: self.shard.gateway.token_key.clone(),
             control,
+            application_name,
         });
         // What only login needs goes before the session, which may last for days.
         drop(self);

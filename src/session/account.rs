@@ -1,7 +1,8 @@
 //! The session's evidence: what is recorded, when, and which bytes wait for it.
 //!
 //! Owns: the session's log, the running digests, totals, and which statements still lack a result. May not: judge, frame,
-//! or hold a value: texts are lifted, digests keyed. Fails closed: where a record cannot be taken, the caller refuses the
+//! or hold a value: texts are lifted, digests keyed; what is kept beyond that, and when, is [`super::kept`] and
+//! [`super::capture`]. Fails closed: where a record cannot be taken, the caller refuses the
 //! statement ([`Unrecorded::Refused`]) or ends the session ([`Unrecorded::Ended`]).
 
 use std::borrow::Cow;
@@ -18,6 +19,8 @@ use super::end::End;
 use super::expect::{Expectation, Run};
 use super::flow::Outcome;
 use super::judge::Decision;
+use super::names::Prepared;
+use super::recorder::Recorder;
 use super::tally::Tally;
 use crate::evidence::describe::hex;
 use crate::evidence::record::v1::{self, Action, Protocol, SessionClosed, StatementResult, TextHeld, Totals};
@@ -61,7 +64,7 @@ impl From<AppendError> for Unrecorded {
     }
 }
 
-fn ended(error: &AppendError) -> End {
+pub(super) fn ended(error: &AppendError) -> End {
     End::Fatal {
         fault: super::end::Fault::Gateway,
         sqlstate: error.sqlstate(),
@@ -77,7 +80,9 @@ fn named<'n>(decision: &Decision, name: &'n [u8]) -> Cow<'n, str> {
 
 /// See the module.
 pub struct Account {
-    log: SessionLog,
+    pub(super) log: SessionLog,
+    /// What is kept beyond digests.
+    pub(super) recorder: Recorder,
     durability: Durability,
     /// What the shard counts.
     tally: Arc<Tally>,
@@ -104,6 +109,7 @@ impl Account {
     pub fn new(log: SessionLog, durability: Durability, tally: Arc<Tally>) -> Self {
         Self {
             log,
+            recorder: Recorder::new(),
             durability,
             tally,
             totals: Totals::default(),
@@ -144,14 +150,24 @@ impl Account {
         Ok(self.log.lane().durable(mark))
     }
 
-    fn how(&self) -> How {
+    /// Whether the session waits for its records.
+    pub(super) fn waits(&self) -> bool {
+        self.durability == Durability::Gated
+    }
+
+    /// The last statement's record.
+    pub(super) fn last_record(&self) -> Option<u64> {
+        self.last_record
+    }
+
+    pub(super) fn how(&self) -> How {
         match self.durability {
             Durability::Gated => How::GATED,
             Durability::Queued => How::QUEUED,
         }
     }
 
-    fn gate(&self, mark: Mark) -> Option<Mark> {
+    pub(super) fn gate(&self, mark: Mark) -> Option<Mark> {
         match self.durability {
             Durability::Gated => Some(mark),
             Durability::Queued => None,
@@ -165,10 +181,31 @@ impl Account {
         text: &[u8],
     ) -> Result<(u64, Option<Mark>), Unrecorded> {
         let statement = self.allowed(decision, Protocol::Simple, "", "", text);
-        let how = self.how();
-        let mark = self.append(statement, how).await?;
+        let how = self.how_of(decision);
+        let mark = self.append(statement, self.led(how)).await?;
+        let kept = self.keep_text(mark, how, Some(decision), text).await;
+        let kept = self.kept(mark, kept).await?;
         self.may_run(decision);
-        Ok((mark.stream_sequence, self.gate(mark)))
+        Ok((mark.stream_sequence, self.gate(kept)))
+    }
+
+    /// A statement that goes on before its record is durable asks for no sync where its rows will.
+    fn how_of(&self, decision: &Decision) -> How {
+        if decision.proven && self.stays() { self.how().followed() } else { self.how() }
+    }
+
+    /// The same for the first of two records that stand together.
+    fn led(&self, how: How) -> How {
+        if self.recorder.keeps_texts() { how.followed() } else { how }
+    }
+
+    /// Where what belongs to a statement was not taken, the statement goes nowhere.
+    async fn kept(&mut self, statement: Mark, kept: Result<Mark, AppendError>) -> Result<Mark, Unrecorded> {
+        if let Err(error) = &kept {
+            let settled = self.settle(statement.stream_sequence, v1::Outcome::Skipped, None).await;
+            tracing::debug!(%error, settled = settled.is_ok(), "a statement's text could not be recorded");
+        }
+        Ok(kept?)
     }
 
     /// A text counts when it may run: at its Query, or at each of its Binds.
@@ -187,19 +224,21 @@ impl Account {
         let statement = self.allowed(decision, Protocol::Parse, &name, "", text);
         // Its Bind is what waits for the disk, unless analysis alone may run code.
         let how = if decision.runs_at_analysis { self.how() } else { How::QUEUED };
-        let mark = self.append(statement, how).await?;
-        Ok((mark.stream_sequence, self.gate(mark).filter(|_| decision.runs_at_analysis)))
+        let mark = self.append(statement, self.led(how)).await?;
+        let kept = self.keep_text(mark, how, Some(decision), text).await;
+        let kept = self.kept(mark, kept).await?;
+        Ok((mark.stream_sequence, self.gate(kept).filter(|_| decision.runs_at_analysis)))
     }
 
     /// Records a Bind that passes: from here on the statement may run.
     pub async fn bind(
         &mut self,
         decision: &Decision,
-        parse: u64,
-        portal: &[u8],
-        (parameters, parameter_digest): (u16, Option<[u8; 32]>),
+        prepared: &Prepared,
+        bind: &Bind<'_>,
     ) -> Result<(u64, Option<Mark>), Unrecorded> {
-        let portal = named(decision, portal);
+        let portal = named(decision, bind.portal());
+        let (parameters, parameter_digest) = self.parameters(bind);
         let statement = v1::Statement {
             protocol: Protocol::Execute,
             name: "",
@@ -216,11 +255,14 @@ impl Account {
             policy_hash: decision.policy_hash,
             catalog_epoch: decision.epoch,
         };
-        let how = self.how().belonging_to(parse);
-        let mark = self.append(statement, how).await?;
+        let how = self.how_of(decision);
+        let first = if parameters > 0 { self.led(how) } else { how };
+        let mark = self.append(statement, first.belonging_to(prepared.record)).await?;
+        let kept = self.keep_parameters(mark, how, decision, bind, &prepared.types().list()).await;
+        let kept = self.kept(mark, kept).await?;
         self.may_run(decision);
         self.open_binds.push(mark.stream_sequence);
-        Ok((mark.stream_sequence, self.gate(mark)))
+        Ok((mark.stream_sequence, self.gate(kept)))
     }
 
     fn allowed<'a>(
@@ -256,7 +298,7 @@ impl Account {
     }
 
     /// Number of parameters and their keyed digest, over formats, lengths and bytes.
-    pub fn parameters(&self, bind: &Bind<'_>) -> (u16, Option<[u8; 32]>) {
+    fn parameters(&self, bind: &Bind<'_>) -> (u16, Option<[u8; 32]>) {
         let values = bind.parameters();
         if values.is_empty() {
             return (0, None);
@@ -337,6 +379,7 @@ impl Account {
                 catalog_epoch: decision.map_or(0, |decision| decision.epoch),
             };
             let mark = self.log.append(Entry::Statement(statement), How::QUEUED).await?;
+            self.keep_text(mark, How::QUEUED, decision, text).await?;
             refers = Some(mark.stream_sequence);
             settles = true;
         }
@@ -378,6 +421,8 @@ impl Account {
         };
         let tag = String::from_utf8_lossy(tag);
         let sqlstate = sqlstate.map(String::from_utf8_lossy);
+        self.copied_in_ended(run.record, self.copied_in_bytes).await?;
+        self.recorder.result_ended();
         let entry = Entry::StatementResult(StatementResult {
             outcome: kind,
             tag: &tag,

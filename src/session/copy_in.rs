@@ -189,7 +189,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn on_copy_data(&mut self, len: usize) -> Result<Step, End> {
+    pub(super) async fn on_copy_data(&mut self, len: usize) -> Result<Step, End> {
         let here = self.up.unscanned().len().min(len);
         match self.gate.copy {
             // In a batch that failed, the server would skip it (`ignore_till_sync`).
@@ -201,6 +201,7 @@ impl Relay {
             }
             CopyPhase::Active => {
                 self.account.copied_in(len);
+                self.capture_copied_in(here, 1, len - here).await?;
                 self.up.pass(here);
                 self.gate.stream_left = len - here;
                 self.gate.stream_passes = true;
@@ -221,13 +222,15 @@ impl Relay {
     }
 
     /// The rest of a frame whose beginning went on, or was dropped.
-    pub(super) fn stream_rest(&mut self) -> Result<Step, End> {
+    pub(super) async fn stream_rest(&mut self) -> Result<Step, End> {
         let bytes = self.up.unscanned();
         let here = bytes.len().min(self.gate.stream_left);
         if here == 0 {
             return Ok(Step::NeedBytes);
         }
         if self.gate.stream_passes {
+            let rest = self.gate.stream_left - here;
+            self.capture_copied_in(here, 0, rest).await?;
             self.up.pass(here);
         } else {
             self.up.swallow(here);
@@ -241,6 +244,9 @@ impl Relay {
     }
 
     pub(super) fn on_copy_end(&mut self, len: usize) -> Result<Step, End> {
+        if self.gate.copy == CopyPhase::Active && self.copy_end_waits()? {
+            return Ok(Step::Blocked);
+        }
         match self.gate.copy {
             CopyPhase::Active => {
                 self.on_plain(len)?;

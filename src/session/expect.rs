@@ -39,7 +39,7 @@ use super::copy_probe::Probe;
 use super::denial::Refusal;
 use super::drift::Stamp;
 use super::judge::Decision;
-use super::names::{Batch, Portal, Undo};
+use super::names::{Batch, Portal, Prepared, Undo};
 use crate::evidence::Mark;
 
 /// Requests that may be in flight at once in one session; beyond it the client is not read.
@@ -78,6 +78,8 @@ pub struct Run {
     pub portal: Option<Arc<Portal>>,
     /// Whether the catalog was looked at since it was planned.
     pub stamp: Stamp,
+    /// The record that describes the rows of its current result, where rows are kept.
+    pub row_description: Option<u64>,
 }
 
 impl Run {
@@ -102,6 +104,7 @@ impl Run {
         self.described = false;
         self.plan = None;
         self.stamp = Stamp::Due;
+        self.row_description = None;
         self.rows = 0;
         self.bytes = 0;
         self.first_row_ns = 0;
@@ -140,6 +143,8 @@ pub enum Expectation {
     DescribeStatement {
         /// Whether it came.
         parameters_seen: bool,
+        /// The statement.
+        statement: Option<Arc<Prepared>>,
     },
     /// Describe of a portal.
     DescribePortal {

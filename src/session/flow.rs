@@ -6,10 +6,11 @@
 //! session.
 
 use pgturnstile_proto::backend::{self, Message, TransactionStatus};
-use pgturnstile_proto::{BackendTag, encode};
+use pgturnstile_proto::{BackendTag, Format, encode};
 use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::mask::side::Report;
 
+use super::capture::{Of, Piece};
 use super::copy_in::CopyPhase;
 use super::denial::{self, SYNTAX_ERROR};
 use super::end::End;
@@ -54,7 +55,7 @@ impl Relay {
 
     async fn backend_frame(&mut self) -> Result<Step, End> {
         if self.rows_left > 0 {
-            return Ok(self.stream_row());
+            return self.stream_row(0).await;
         }
         let Some(header) = backend::Header::peek(self.down.unscanned(), &self.limits)
             .map_err(|fault| End::backend_fault(&fault))?
@@ -65,10 +66,15 @@ impl Relay {
         if let Some(front) = self.queue.front_mut()
             && let Some(mark) = front.mark()
         {
-            if !self.account.durable(mark)? {
+            let durable = self.account.durable(mark)?;
+            if !durable && !self.account.stays() {
                 return Ok(Step::Blocked);
             }
             front.release();
+            if !durable {
+                // It is dealt with, and stays here: one sync then covers the statement and its rows.
+                self.stay(Some(mark), false);
+            }
         }
         if !self.is_stamped().await? {
             return Ok(Step::Blocked);
@@ -92,23 +98,22 @@ impl Relay {
             BackendTag::CommandComplete => self.on_complete(len).await,
             BackendTag::ErrorResponse => self.on_error(len).await,
             BackendTag::RowDescription | BackendTag::NoData | BackendTag::ParameterDescription => {
-                self.on_description(tag, len)
+                self.on_description(tag, len).await
             }
             BackendTag::ParseComplete | BackendTag::BindComplete | BackendTag::CloseComplete => {
                 self.on_acknowledged(tag, len)
             }
             BackendTag::EmptyQueryResponse | BackendTag::PortalSuspended => self.on_other_end(tag, len).await,
             BackendTag::CopyInResponse | BackendTag::CopyOutResponse | BackendTag::CopyDone => {
-                self.on_copy(tag, len)
+                self.on_copy(tag, len).await
             }
             BackendTag::ParameterStatus => self.on_parameter(len).await,
             BackendTag::NoticeResponse => {
                 self.checked(len)?;
                 let masked = self.masked_report(Report::Notice, len)?;
-                self.say_or_pass(len, masked);
-                Ok(())
+                self.tell(len, Report::Notice, masked).await
             }
-            BackendTag::NotificationResponse => self.on_notification(len),
+            BackendTag::NotificationResponse => self.on_notification(len).await,
             BackendTag::DataRow | BackendTag::CopyData => Err(End::gateway("rows outside their path")),
             BackendTag::Authentication
             | BackendTag::BackendKeyData
@@ -124,7 +129,8 @@ impl Relay {
         Message::parse(frame).map_err(|fault| End::backend_fault(&fault))
     }
 
-    fn on_description(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+    async fn on_description(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+        let recorded = self.describe_rows(tag, len).await?;
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
         let message = Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?;
         let rows = if let Message::RowDescription(rows) = &message { Some(rows) } else { None };
@@ -132,6 +138,7 @@ impl Relay {
         match (self.queue.front_mut(), tag) {
             (Some(Expectation::Query(run)), BackendTag::RowDescription) if !run.described => {
                 run.described = true;
+                run.row_description = recorded;
                 let told = Told::of(&run.decision, run.statement, ground);
                 run.plan = match rows {
                     Some(rows) if run.is_looked_at() || told.has_labels() => {
@@ -142,14 +149,20 @@ impl Relay {
                 self.down.pass(len);
             }
             (Some(Expectation::GuardRead { .. }), BackendTag::RowDescription) => self.down.swallow(len),
-            (Some(Expectation::DescribeStatement { parameters_seen }), BackendTag::ParameterDescription)
-                if !*parameters_seen =>
-            {
+            (
+                Some(Expectation::DescribeStatement { parameters_seen, statement }),
+                BackendTag::ParameterDescription,
+            ) if !*parameters_seen => {
                 *parameters_seen = true;
+                if let (Some(statement), Message::ParameterDescription(parameters)) = (statement, &message)
+                    && self.account.recorder.keeps_texts()
+                {
+                    statement.types().set(parameters.types());
+                }
                 self.down.pass(len);
             }
             (
-                Some(Expectation::DescribeStatement { parameters_seen: true }),
+                Some(Expectation::DescribeStatement { parameters_seen: true, .. }),
                 BackendTag::RowDescription | BackendTag::NoData,
             ) => {
                 self.queue.pop_front();
@@ -164,7 +177,7 @@ impl Relay {
                     if let (Some(rows), true) = (rows, told.has_labels()) {
                         self.masking.plan(rows.iter().map(Seen::of), &told, Detectors::NONE)?;
                     }
-                    portal.described.answered(rows);
+                    portal.described.answered(rows, recorded);
                 }
                 let ours = *ours;
                 self.queue.pop_front();
@@ -268,20 +281,23 @@ impl Relay {
         Ok(())
     }
 
-    fn on_copy(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+    async fn on_copy(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
         let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front() else {
             self.checked(len)?;
             return Err(unasked(tag, self.queue.front()));
         };
         let mut masker = None;
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
-        if let Message::CopyOutResponse(response) =
-            Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?
+        let message = Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?;
+        if let Message::CopyOutResponse(response) | Message::CopyInResponse(response) = &message {
+            self.masking.copy_binary = response.overall() == Format::Binary;
+        }
+        if let Message::CopyOutResponse(response) = &message
             && run.is_looked_at()
         {
             let told = Told::of(&run.decision, run.statement, &self.judge.ground);
             let by_name = self.judge.temp_possible || self.judge.private_ddl.is_some();
-            masker = Some(self.masking.copy_of(&response, &told, by_name, run.detectors)?);
+            masker = Some(self.masking.copy_of(response, &told, by_name, run.detectors)?);
         }
         let awaited = run.decision.copies_in > 0 && self.gate.copy == CopyPhase::Awaited;
         if tag == BackendTag::CopyInResponse && awaited {
@@ -293,6 +309,9 @@ impl Relay {
             return Err(unasked(tag, self.queue.front()));
         } else if let Some(rest) = self.masking.copy_ended()? {
             self.account.delivered(&rest);
+            let of = Of::CopyToClient { binary: self.masking.copy_binary };
+            let mark = self.account.capture(run, of, Piece::whole(&rest, 1)).await?;
+            self.stay(mark, false);
             self.down.insert(rest);
         }
         self.down.pass(len);
@@ -350,16 +369,15 @@ impl Relay {
         }
         self.copy_out = false;
         match self.queue.front_mut() {
-            Some(Expectation::Query(run)) => {
-                run.failed = true;
-                self.account.masked(Some(run.record), self.masking.counted()).await?;
-                self.account.result(run, &Outcome::Error(&sqlstate)).await?;
+            Some(Expectation::Query(_)) => {
+                self.keep_report(len, Report::Error, masked.as_deref()).await?;
+                self.fail_front(&sqlstate).await?;
                 self.say_or_pass(len, masked);
             }
             Some(Expectation::Sync { .. }) => {
                 // Work at the end of the transaction failed: deferred constraints, serialization.
                 self.account.failed_aside(&sqlstate).await?;
-                self.say_or_pass(len, masked);
+                self.tell(len, Report::Error, masked).await?;
             }
             Some(Expectation::RefusedQuery { rewritten: true, .. } | Expectation::CopyProbe(_)) | None => {
                 return Err(unasked(BackendTag::ErrorResponse, self.queue.front()));
@@ -388,6 +406,9 @@ impl Relay {
         masked: Option<Vec<u8>>,
     ) -> Result<(), End> {
         let mut ours = None;
+        if !matches!(self.queue.front(), Some(Expectation::RefusedParse { .. })) {
+            self.keep_report(len, Report::Error, masked.as_deref()).await?;
+        }
         let Some(mut front) = self.queue.pop_front() else { return Ok(()) };
         match &mut front {
             Expectation::Bind { run, .. } | Expectation::Execute(run) => {
@@ -436,6 +457,18 @@ impl Relay {
         Ok(())
     }
 
+    /// The running statement has failed.
+    async fn fail_front(&mut self, sqlstate: &[u8]) -> Result<(), End> {
+        if let Some(Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. }) =
+            self.queue.front_mut()
+        {
+            run.failed = true;
+            self.account.masked(Some(run.record), self.masking.counted()).await?;
+            self.account.result(run, &Outcome::Error(sqlstate)).await?;
+        }
+        Ok(())
+    }
+
     pub(super) fn say_or_pass(&mut self, len: usize, ours: Option<Vec<u8>>) {
         match ours {
             Some(answer) => self.down.replace(len, answer),
@@ -444,13 +477,8 @@ impl Relay {
     }
 
     async fn on_fatal(&mut self, len: usize, sqlstate: &[u8], masked: Option<Vec<u8>>) -> Result<(), End> {
-        if let Some(Expectation::Query(run) | Expectation::Execute(run) | Expectation::Bind { run, .. }) =
-            self.queue.front_mut()
-        {
-            run.failed = true;
-            self.account.masked(Some(run.record), self.masking.counted()).await?;
-            self.account.result(run, &Outcome::Error(sqlstate)).await?;
-        }
+        self.keep_report(len, Report::Error, masked.as_deref()).await?;
+        self.fail_front(sqlstate).await?;
         if let Some(end) = self.broken_copy(sqlstate) {
             self.down.swallow(len);
             return Err(end);

@@ -32,8 +32,10 @@ use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
 use super::fence::{Fence, behind_code, behind_the_fence, fence_admits_text, owed};
 use super::judge::{Decision, Fence as FenceKind, Verdict};
 use super::masking::Described;
-use super::names::{Lookup, Portal};
-use super::refuse::{Skip, Stand, absent, bad_formats, bad_name, function_call, text_of, too_many_names};
+use super::names::{Lookup, Portal, Prepared};
+use super::refuse::{
+    Skip, Stand, absent, bad_formats, bad_name, function_call, parse_of, text_of, too_many_names,
+};
 use super::relay::Relay;
 use super::waiting::{Waiting, stand};
 use crate::evidence::Mark;
@@ -79,6 +81,8 @@ pub(super) struct Gate {
     pub(super) guard_read_owed: bool,
     /// Readings of the guards that were cancelled since the last that succeeded.
     pub(super) guard_reads_cancelled: usize,
+    /// The last record of what a client copies in: the copy's end waits for it.
+    pub(super) copy_recorded: Option<Mark>,
 }
 
 impl Gate {
@@ -97,6 +101,7 @@ impl Gate {
             batch_open: false,
             guard_read_owed: false,
             guard_reads_cancelled: 0,
+            copy_recorded: None,
         }
     }
 
@@ -140,7 +145,7 @@ impl Relay {
             return self.held_frame();
         }
         if self.gate.stream_left > 0 {
-            return self.stream_rest();
+            return self.stream_rest().await;
         }
         // Answers that are made here wait for the client to read them, and no longer list of them is kept.
         if self.down.outgoing_bytes() > ANSWERS_BYTES_MAX {
@@ -173,7 +178,7 @@ impl Relay {
             return Ok(Step::Blocked);
         }
         if header.tag == FrontendTag::CopyData {
-            return self.on_copy_data(header.len);
+            return self.on_copy_data(header.len).await;
         }
         if self.up.unscanned().len() < header.len {
             self.up.make_room(header.len);
@@ -273,6 +278,7 @@ impl Relay {
         if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             return self.refuse(len, Stand::Query, owed(), Some(decision)).await;
         }
+        self.account.follow(&self.judge.ground).await?;
         let frame = self.up.unscanned().get(..len).unwrap_or_default();
         let waiting =
             Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
@@ -301,9 +307,7 @@ impl Relay {
 
     async fn on_parse(&mut self, len: usize) -> Result<Step, End> {
         let frame = self.up.unscanned().get(..len).unwrap_or_default();
-        let Message::Parse(parse) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))? else {
-            return Err(End::gateway("a Parse frame that is none"));
-        };
+        let parse = parse_of(frame)?;
         if let Some(refusal) = bad_name(parse.name(), "statement") {
             return self.refuse(len, Stand::Extended, refusal, None).await;
         }
@@ -338,6 +342,9 @@ impl Relay {
             return self.refuse(len, Stand::Extended, too_many_names(), Some(decision)).await;
         }
         let name: Box<[u8]> = parse.name().into();
+        self.account.follow(&self.judge.ground).await?;
+        let keeps = self.account.recorder.keeps_texts();
+        let declared: Vec<u32> = if keeps { parse.types().collect() } else { Vec::new() };
         let waiting =
             Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
         let (record, mark) = match waiting.recorded(self.account.parse(&decision, &name, parse.text())).await
@@ -352,6 +359,9 @@ impl Relay {
         let fence =
             (runs && decision.fence != FenceKind::None).then(|| Fence::of_analysis(&decision, record));
         let prepared = Arc::new(self.names.prepared(decision, record));
+        if !declared.is_empty() {
+            prepared.types().set(declared.into_iter());
+        }
         // A server that still has the name denies the Parse, and the change is undone; code of the database's users may
         // have dropped it meanwhile, and then the server runs this text under it.
         let undo = Some(self.names.set_statement(&name, Some(Arc::clone(&prepared)), self.batch));
@@ -395,7 +405,6 @@ impl Relay {
         if !self.fence_admits_bind(&statement) {
             return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
         }
-        let parameters = self.account.parameters(&bind);
         let transaction = self.transaction();
         let decision =
             match self.judge.again(&statement.decision, &self.names, self.batch, transaction).await? {
@@ -411,9 +420,10 @@ impl Relay {
         if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
         }
+        self.account.follow(&self.judge.ground).await?;
         let waiting =
             Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
-        let recorded = self.account.bind(&decision, statement.record, &portal, parameters);
+        let recorded = self.account.bind(&decision, &statement, &bind);
         let (record, mark) = match waiting.recorded(recorded).await {
             Ok(taken) => taken,
             Err(Unrecorded::Refused(refusal)) => {
@@ -425,7 +435,15 @@ impl Relay {
         self.raise_fence(&decision, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
         self.names.forwarded(&decision);
-        let bound = Portal {
+        let bound = self.bound(&statement, decision, record);
+        // A cursor of this name may have gone with its transaction: the server then takes the portal, else it is undone.
+        let undo = Some(self.names.set_portal(&portal, Some(Arc::new(bound)), self.batch));
+        self.gate.batch_open = true;
+        self.release(len, mark, proven, Expectation::Bind { undo, run })
+    }
+
+    fn bound(&self, statement: &Prepared, decision: Arc<Decision>, record: u64) -> Portal {
+        Portal {
             by_name: decision.runs_by_name().then(AtomicU64::default),
             cursor: self.cursor_of(&decision),
             statement: Arc::new(statement.judged_again(decision)),
@@ -433,11 +451,7 @@ impl Relay {
             described: Described::default(),
             batch: Some(self.batch),
             held: false,
-        };
-        // A cursor of this name may have gone with its transaction: the server then takes the portal, else it is undone.
-        let undo = Some(self.names.set_portal(&portal, Some(Arc::new(bound)), self.batch));
-        self.gate.batch_open = true;
-        self.release(len, mark, proven, Expectation::Bind { undo, run })
+        }
     }
 
     async fn on_execute(&mut self, len: usize) -> Result<Step, End> {
@@ -540,6 +554,7 @@ impl Relay {
             plan: None,
             portal: None,
             stamp: Stamp::Due,
+            row_description: None,
         })
     }
 }

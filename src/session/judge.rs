@@ -106,6 +106,10 @@ pub struct Decision {
     pub labelled: Arc<Labelled>,
     /// What it reaches, as it was; `None` where answers do not wait for the catalog.
     pub stamps: Option<Arc<Stamps>>,
+    /// It reaches a relation with labels, or may by code: its values may be those of a labelled column.
+    pub reaches_labels: bool,
+    /// Its rows may show a labelled column in clear: a permit says so.
+    pub shows_in_clear: bool,
 }
 
 impl Decision {
@@ -207,6 +211,8 @@ impl Decision {
             fields: Box::default(),
             labelled: Arc::default(),
             stamps: None,
+            reaches_labels: false,
+            shows_in_clear: false,
         }
     }
 }
@@ -518,6 +524,8 @@ impl Judge {
             fields: Box::new([of.fields(index).cloned()]),
             labelled: Arc::clone(&of.labelled),
             stamps: None,
+            reaches_labels: of.reaches_labels,
+            shows_in_clear: of.shows_in_clear,
         };
         names.prepared(Arc::new(decision), record)
     }

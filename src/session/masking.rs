@@ -74,17 +74,30 @@ fn binary(format: Format) -> bool {
 /// What the server last said of a portal's rows. Right before each Execute it is asked again: a cursor may have been
 /// declared anew, under its name, by code that no text names.
 #[derive(Debug, Default)]
-pub struct Described(Mutex<Option<Box<[Seen]>>>);
+pub struct Described(Mutex<Answer>);
+
+#[derive(Debug, Default)]
+struct Answer {
+    fields: Option<Box<[Seen]>>,
+    /// The record that holds it, where rows are kept.
+    record: Option<u64>,
+}
 
 impl Described {
     /// A panic under the lock leaves a value that is whole: it is put in by one assignment.
-    fn fields(&self) -> MutexGuard<'_, Option<Box<[Seen]>>> {
+    fn answer(&self) -> MutexGuard<'_, Answer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the server answered; `None`: no rows.
-    pub(super) fn answered(&self, rows: Option<&RowDescription<'_>>) {
-        *self.fields() = rows.map(|rows| rows.iter().map(Seen::of).collect());
+    /// What the server answered, and the record that holds it; `None`: no rows.
+    pub(super) fn answered(&self, rows: Option<&RowDescription<'_>>, record: Option<u64>) {
+        let fields = rows.map(|rows| rows.iter().map(Seen::of).collect());
+        *self.answer() = Answer { fields, record };
+    }
+
+    /// The number of that record.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.answer().record
     }
 
     /// The plan for its rows.
@@ -97,7 +110,7 @@ impl Described {
         told: &Told<'_>,
         detectors: Detectors,
     ) -> Result<Plan, End> {
-        match self.fields().as_deref() {
+        match self.answer().fields.as_deref() {
             Some(fields) => masking.plan(fields.iter().copied(), told, detectors),
             None => Err(End::backend(
                 "pgturnstile ended the session: the target sent rows that it had not described, and the policy has rows \
@@ -262,6 +275,8 @@ pub(super) struct Masking {
     masker: Masker,
     /// Of the COPY that runs.
     pub(super) copy: Option<CopyMasker>,
+    /// It is spelled in binary.
+    pub(super) copy_binary: bool,
     /// Since the last record.
     tally: Tally,
     /// Names of the labels that were carried out in this session: a [`LabelId`] is a place in it.
@@ -276,6 +291,7 @@ impl Masking {
         Self {
             masker: Masker::new(key),
             copy: None,
+            copy_binary: false,
             tally: Tally::default(),
             labels: Vec::new(),
             near_until_the_end: false,
@@ -431,6 +447,19 @@ impl Masking {
         reach: Reach,
     ) -> Result<Option<Vec<u8>>, End> {
         self.masker.report(report, frame, detectors, reach, &mut self.tally).map_err(misfit)
+    }
+
+    /// The same for the evidence, which may tell less: `near`: it may quote a labelled value, whoever may see it.
+    pub(super) fn report_for_evidence(
+        &mut self,
+        report: Report,
+        told: &[u8],
+        detectors: &Detectors,
+        near: bool,
+    ) -> Result<Option<Vec<u8>>, End> {
+        let reach = if near { Reach::Labels } else { Reach::NoLabel };
+        // What the client was told is counted; this is told to nobody.
+        self.masker.report(report, told, detectors, reach, &mut Tally::default()).map_err(misfit)
     }
 
     /// What stands in for a text of the server.

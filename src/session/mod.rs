@@ -23,10 +23,12 @@
 //! | [`judge`], [`world`], [`decisions`] | the verdict on a text |
 //! | [`pinned`], [`denial`] | what may not move, and how it is said |
 //! | [`account`], [`summary`] | what is recorded |
+//! | `recorder`, `kept`, `capture`, `stated` | what of it beyond digests: how much, texts and parameters, rows, what the client says of itself |
 //! | [`tally`], `live` | what is counted, and what is shown of one session |
 
 pub mod account;
 pub mod by_sql;
+mod capture;
 pub mod control;
 mod copy_in;
 mod copy_probe;
@@ -43,6 +45,7 @@ pub mod gate;
 pub mod greeting;
 mod held;
 pub mod judge;
+mod kept;
 mod large;
 mod live;
 mod masking;
@@ -52,9 +55,11 @@ mod oversized;
 pub mod pinned;
 mod portals;
 mod reading;
+mod recorder;
 mod refuse;
 pub mod relay;
 mod rows;
+mod stated;
 pub mod summary;
 pub mod tally;
 mod waiting;

@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::by_sql::{Made, Told};
 
@@ -45,7 +45,30 @@ pub struct Prepared {
     share: Arc<Share>,
 }
 
+/// Oids of the types of a statement's parameters: those that its Parse declared, then those that the server described.
+/// Kept where parameters are recorded.
+#[derive(Debug, Default)]
+pub struct Types(Mutex<Box<[u32]>>);
+
+impl Types {
+    /// They are these.
+    pub fn set(&self, types: impl Iterator<Item = u32>) {
+        // A panic under the lock leaves a list that is whole: it is put in by one assignment.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = types.collect();
+    }
+
+    /// What is known; 0 for a type that is not.
+    pub fn list(&self) -> Box<[u32]> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Prepared {
+    /// Types of its parameters, as far as they are known.
+    pub fn types(&self) -> &Types {
+        &self.share.types
+    }
+
     /// The same statement, as it was decided anew at its Bind.
     pub fn judged_again(&self, decision: Arc<Decision>) -> Self {
         Self { decision, record: self.record, share: Arc::clone(&self.share) }
@@ -57,6 +80,8 @@ impl Prepared {
 struct Share {
     held: Arc<AtomicUsize>,
     bytes: usize,
+    /// Shared as well by all that are decided anew.
+    types: Types,
 }
 
 impl Drop for Share {
@@ -182,7 +207,7 @@ impl Names {
     pub fn prepared(&self, decision: Arc<Decision>, record: u64) -> Prepared {
         let bytes = decision.facts.text_bytes;
         self.text_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let share = Share { held: Arc::clone(&self.text_bytes), bytes };
+        let share = Share { held: Arc::clone(&self.text_bytes), bytes, types: Types::default() };
         Prepared { decision, record, share: Arc::new(share) }
     }
 

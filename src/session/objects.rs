@@ -28,6 +28,7 @@ impl Relay {
             return self.refuse(len, Stand::Extended, refusal, None).await;
         }
         let name: Box<[u8]> = describe.name().into();
+        let mut described = None;
         if statement {
             match self.names.statement(&name, self.batch) {
                 Lookup::Pending => return Ok(Step::Blocked),
@@ -35,6 +36,7 @@ impl Relay {
                     if !self.analysed_anew(&known).await? {
                         return Ok(Step::Blocked);
                     }
+                    described = Some(known);
                 }
                 Lookup::Absent => {
                     let refusal = absent("26000", "prepared statement", &name);
@@ -45,7 +47,7 @@ impl Relay {
         self.gate.batch_open = true;
         self.up.pass(len);
         self.queue.push_back(if statement {
-            Expectation::DescribeStatement { parameters_seen: false }
+            Expectation::DescribeStatement { parameters_seen: false, statement: described }
         } else {
             let portal = match self.names.portal(&name, self.batch) {
                 Lookup::Known(portal) => Some(portal),

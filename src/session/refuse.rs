@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use pgturnstile_proto::backend::TransactionStatus;
-use pgturnstile_proto::frontend::Message;
+use pgturnstile_proto::frontend::{Message, Parse};
 use pgturnstile_proto::{Malformed, Reason, encode};
 use pgturnstile_rules::statement::Unparsable;
 
@@ -61,6 +61,7 @@ impl Relay {
         // A cancel request that came for it is answered by the refusal.
         self.control.forget_held();
         self.gate.withdrawn = false;
+        self.account.follow(&self.judge.ground).await?;
         let idle = self.queue.is_empty()
             && !self.gate.batch_open
             && !self.gate.copy_syncs.may_be_answered()
@@ -210,5 +211,14 @@ pub(super) fn unparsable(reason: &Unparsable) -> Refusal {
         message: format!("pgturnstile refused a text that it cannot read: {reason}"),
         safe: format!("pgturnstile refused a text that it cannot read: {}", reason.reason()),
         rule: format!("built-in: unparsable ({})", reason.reason()),
+    }
+}
+
+/// A frame that must be a Parse.
+pub(super) fn parse_of(frame: &[u8]) -> Result<Parse<'_>, End> {
+    match Message::parse(frame) {
+        Ok(Message::Parse(parse)) => Ok(parse),
+        Ok(_) => Err(End::gateway("a Parse frame that is none")),
+        Err(fault) => Err(End::client_fault(&fault)),
     }
 }

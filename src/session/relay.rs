@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::account::Account;
+use super::capture::Staying;
 use super::control::{Control, Order, Phase};
 use super::denial;
 use super::end::{End, Fault};
@@ -84,6 +85,9 @@ pub struct Relay {
     pub(super) answers_wait: bool,
     /// A drain found the session idle: it ends at this moment, or with its client's next frame.
     drained_at: Option<Instant>,
+    /// Bytes for the client that stay until the records of them are durable, in order.
+    pub(super) staying: VecDeque<Staying>,
+    application_name: String,
     client_closed: bool,
     backend_closed: bool,
 }
@@ -122,6 +126,8 @@ pub struct Parts {
     pub token_key: TokenKey,
     /// Orders from outside.
     pub control: Arc<Control>,
+    /// What the client calls itself.
+    pub application_name: String,
 }
 
 impl Relay {
@@ -152,6 +158,8 @@ impl Relay {
             blocked: false,
             answers_wait: false,
             drained_at: None,
+            staying: VecDeque::new(),
+            application_name: parts.application_name,
             client_closed: false,
             backend_closed: false,
         }
@@ -159,13 +167,21 @@ impl Relay {
 
     /// Runs the session to its end, and records the end.
     pub async fn run(mut self) {
+        let mut ended = self.says_first().await.err();
         let end = loop {
-            match self.turn().await {
-                Ok(()) => {}
-                Err(end) => break end,
+            match ended {
+                None => ended = self.turn().await.err(),
+                Some(end) => break end,
             }
         };
         self.finish(end).await;
+    }
+
+    /// What the session's record says before its first statement.
+    async fn says_first(&mut self) -> Result<(), End> {
+        self.account.follow(&self.judge.ground).await?;
+        let name = std::mem::take(&mut self.application_name);
+        self.account.says(&name).await
     }
 
     async fn turn(&mut self) -> Result<(), End> {
@@ -361,6 +377,27 @@ impl Relay {
     /// What the session waits for beside its sockets. A record that became durable since the frames were looked at is no
     /// wait: they are looked at again.
     fn waits_for(&mut self) -> Result<Wait, End> {
+        let staying = self.let_go()?;
+        let wait = self.frames_wait_for()?;
+        // Records become durable in their order.
+        let first =
+            |mark: Mark, other: Mark| if mark.stream_sequence < other.stream_sequence { mark } else { other };
+        Ok(match (staying, wait) {
+            (Some(mark), Wait::Durable(other)) => Wait::Durable(first(mark, other)),
+            (Some(mark), Wait::Sockets) => Wait::Durable(mark),
+            (Some(_) | None, wait) => wait,
+        })
+    }
+
+    /// What its frames wait for.
+    fn frames_wait_for(&mut self) -> Result<Wait, End> {
+        if let Some(mark) = self.gate.copy_recorded.filter(|_| self.blocked) {
+            if !self.account.durable(mark)? {
+                return Ok(Wait::Durable(mark));
+            }
+            self.gate.copy_recorded = None;
+            return Ok(Wait::Over);
+        }
         if let Some(mark) = self.gate.waits_for() {
             if self.control.cancelling() {
                 return Ok(Wait::Sockets);
@@ -385,9 +422,10 @@ impl Relay {
 
     /// The last words, in the order that leaves nothing unsaid: what is released, ours, the record, the sockets.
     async fn finish(mut self, end: End) {
-        self.say_goodbye(&end);
-        let farewell = poll_fn(|context| self.poll_farewell(context));
         let limit = Duration::from_millis(LAST_WORDS_MS);
+        let inside_frame = self.let_go_at_the_end(limit).await;
+        self.say_goodbye(&end, inside_frame);
+        let farewell = poll_fn(|context| self.poll_farewell(context));
         if tokio::time::timeout(limit, farewell).await.is_err() {
             tracing::debug!("a peer did not take the last words in time");
         }
@@ -409,7 +447,8 @@ impl Relay {
         }
     }
 
-    fn say_goodbye(&mut self, end: &End) {
+    /// `inside_frame`: the client stands inside a frame whose rest does not leave.
+    fn say_goodbye(&mut self, end: &End, inside_frame: bool) {
         let released = self.up.drained() && self.gate.at_frame_boundary();
         match end {
             // The Terminate itself is released already.
@@ -430,6 +469,7 @@ impl Relay {
         self.down.cut();
         if let End::Fatal { sqlstate, message, .. } = end
             && self.rows_left == 0
+            && !inside_frame
         {
             self.down.insert(denial::fatal(sqlstate, message));
         }
@@ -448,7 +488,7 @@ impl Relay {
 /// Writes what may leave; ready when all of it is written or the socket failed.
 fn poll_write(stream: &mut Stream, conduit: &mut Conduit, context: &mut Context<'_>) -> Poll<io::Result<()>> {
     let mut wrote = false;
-    while !conduit.drained() {
+    while conduit.leaves() {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let used = conduit.slices(&mut slices);
         let count = match slices.get(..used).unwrap_or_default() {

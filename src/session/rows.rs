@@ -12,11 +12,13 @@ use pgturnstile_proto::{BackendTag, encode};
 use pgturnstile_rules::mask::plan::Reach;
 use pgturnstile_rules::mask::side::Report;
 
+use super::capture::{Of, Piece};
 use super::end::End;
 use super::expect::{Expectation, Run};
 use super::flow::unasked;
 use super::gate::Step;
 use super::judge::Decision;
+use super::kept::described_by;
 use super::masking::Told;
 use super::names::Portal;
 use super::relay::Relay;
@@ -26,7 +28,9 @@ use crate::net::conduit::CAPACITY_BULK_BYTES;
 impl Relay {
     /// Rows are masked by their description: unless the client asks for it right before, the gateway does.
     pub(super) fn describe_for_masking(&mut self, decision: &Decision, portal: &Arc<Portal>, name: &[u8]) {
-        if self.judge.detectors().is_empty() && !decision.near_labels() {
+        // Rows that are kept are read by it, too.
+        if self.judge.detectors().is_empty() && !decision.near_labels() && !self.account.recorder.keeps_rows()
+        {
             return;
         }
         let described = match self.queue.back() {
@@ -90,7 +94,7 @@ impl Relay {
             if run.first_row_ns == 0 {
                 run.first_row_ns = self.account.now_ns();
             }
-            return Ok(self.stream_row());
+            return self.stream_row(1).await;
         }
         if run.first_row_ns == 0 {
             run.first_row_ns = self.account.now_ns();
@@ -102,33 +106,37 @@ impl Relay {
             (Some(plan), BackendTag::DataRow) if masks => self.masking.rows(plan, frames).await?,
             (Some(_) | None, _) => None,
         };
-        match masked {
-            None => {
-                run.bytes += rows.bytes as u64;
-                self.account.delivered(frames);
-                self.down.pass(rows.bytes);
-            }
-            Some(masked) => {
-                run.bytes += masked.len() as u64;
-                self.account.delivered(&masked);
-                self.down.replace(rows.bytes, masked);
-            }
-        }
+        let leaving = masked.as_deref().unwrap_or(frames);
+        run.bytes += leaving.len() as u64;
+        self.account.delivered(leaving);
+        let of = captured_of(tag, run, self.masking.copy_binary);
+        let mark = self.account.capture(run, of, Piece::whole(leaving, rows.frames)).await?;
+        self.stay(mark, false);
+        self.say_or_pass(rows.bytes, masked);
         Ok(Step::Done)
     }
 
-    pub(super) fn stream_row(&mut self) -> Step {
-        let here = self.down.unscanned().len().min(self.rows_left);
+    /// A piece of a row, or of CopyData, that is larger than the buffer cares to hold; `begins`: 1 for its first.
+    pub(super) async fn stream_row(&mut self, begins: u64) -> Result<Step, End> {
+        let bytes = self.down.unscanned();
+        let here = bytes.len().min(self.rows_left);
         if here == 0 {
-            return Step::NeedBytes;
+            return Ok(Step::NeedBytes);
         }
+        let piece =
+            Piece { bytes: bytes.get(..here).unwrap_or_default(), begins, rest: self.rows_left - here };
+        self.account.delivered(piece.bytes);
+        let mut mark = None;
         if let Some(Expectation::Query(run) | Expectation::Execute(run)) = self.queue.front_mut() {
             run.bytes += here as u64;
+            let tag = if self.copy_out { BackendTag::CopyData } else { BackendTag::DataRow };
+            let of = captured_of(tag, run, self.masking.copy_binary);
+            mark = self.account.capture(run, of, piece).await?;
         }
-        self.account.delivered(self.down.unscanned().get(..here).unwrap_or_default());
+        self.stay(mark, begins == 0);
         self.rows_left -= here;
         self.down.pass(here);
-        Step::Done
+        Ok(Step::Done)
     }
 
     fn on_guard_row(&mut self, len: usize) -> Result<Step, End> {
@@ -195,7 +203,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn on_notification(&mut self, len: usize) -> Result<(), End> {
+    pub(super) async fn on_notification(&mut self, len: usize) -> Result<(), End> {
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
         let Message::NotificationResponse(note) =
             Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?
@@ -204,11 +212,16 @@ impl Relay {
         };
         let detectors = self.judge.detectors();
         // Sent by code that nobody may have read: a trigger that tells of a row's change, in another session.
-        let replaced = if self.judge.ground.hears_in_clear || note.payload().is_empty() {
+        let (clear, empty) = (self.judge.ground.hears_in_clear, note.payload().is_empty());
+        let replaced = if clear || empty {
             self.masking.text("notification", note.payload(), &detectors)
         } else {
             Some(self.masking.withheld_notification())
         };
+        // What a permit lets this session hear in clear may be a labelled value all the same.
+        let withheld = !empty && (!clear || self.account.recorder.labels);
+        let payload = replaced.as_deref().unwrap_or(note.payload());
+        let kept = self.account.keep_notification(&note, payload, withheld).await?;
         let masked = replaced.map(|payload| {
             let mut out = Vec::with_capacity(len);
             let encoded =
@@ -216,7 +229,17 @@ impl Relay {
             debug_assert!(encoded.is_ok());
             out
         });
+        self.stay(kept, false);
         self.say_or_pass(len, masked);
         Ok(())
+    }
+}
+
+/// As what the evidence keeps frames of this kind.
+fn captured_of(tag: BackendTag, run: &Run, binary: bool) -> Of {
+    if tag == BackendTag::CopyData {
+        Of::CopyToClient { binary }
+    } else {
+        Of::Rows { described: described_by(run) }
     }
 }

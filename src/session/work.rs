@@ -15,6 +15,7 @@ use pgturnstile_rules::resolve::{
     Code, Resolution, SessionView, is_unmistakable, makes_plain_table, may_come_again, plainly_defines,
     resolve, resolve_carrying,
 };
+use pgturnstile_rules::resolve::{Reach, ResolvedRelation};
 use pgturnstile_rules::statement::facts::{
     CopyUse, NameUse, NamedUse, StatementFacts, TextFacts, TransactionControl,
 };
@@ -68,6 +69,8 @@ pub(super) struct Work<'w> {
     uses_names: bool,
     fields: Vec<Option<Arc<Fields>>>,
     stamps: Stamps,
+    reaches_labels: bool,
+    runs_code_near_labels: bool,
 }
 
 impl<'w> Work<'w> {
@@ -106,6 +109,8 @@ impl<'w> Work<'w> {
             uses_names: false,
             fields: Vec::new(),
             stamps: Stamps::new(),
+            reaches_labels: false,
+            runs_code_near_labels: false,
         }
     }
 
@@ -268,7 +273,31 @@ impl<'w> Work<'w> {
         judgement
     }
 
+    /// Whether the values of a statement, and its rows, may be those of labelled columns, whoever may see them.
+    fn near_labels(&mut self, statement: &StatementFacts, resolution: &Resolution) {
+        let ground = &self.judge.ground;
+        if ground.labelled.is_empty() {
+            return;
+        }
+        let labelled = |relation: &ResolvedRelation| match relation.reach {
+            // Nothing labelled is copied to what the session makes itself.
+            Reach::Catalog | Reach::Sequence | Reach::Temporary | Reach::New => false,
+            Reach::DataBearingCatalog | Reach::Unresolved => true,
+            Reach::Table | Reach::View | Reach::MaterializedView | Reach::Foreign => {
+                let found = ground.snapshot.relation(&relation.schema, &relation.name);
+                found.is_none_or(|found| {
+                    ground.labelled.columns(found.oid).is_some_and(|columns| !columns.is_empty())
+                        || ground.labelled.closed(found.oid).is_some()
+                })
+            }
+        };
+        let code = resolution.runs_code || statement.flags.dynamic;
+        self.runs_code_near_labels |= code;
+        self.reaches_labels |= code || resolution.relations.iter().any(labelled);
+    }
+
     fn consequences(&mut self, statement: &StatementFacts, resolution: &Resolution) {
+        self.near_labels(statement, resolution);
         self.proven &= resolution.proven();
         let mut fence = match &resolution.code {
             Code::Free => Fence::None,
@@ -329,6 +358,10 @@ impl<'w> Work<'w> {
     pub(super) fn conclude(self, facts: Arc<TextFacts>, rule: String) -> Decision {
         let ground = &self.judge.ground;
         let near = self.fields.iter().any(Option::is_some);
+        let masked = |fields: &Fields| fields.near && fields.cleared.is_empty();
+        let all_masked = self.fields.iter().all(|fields| fields.as_ref().is_none_or(|fields| masked(fields)));
+        // What reaches labels and has nothing to mask is clear for the subject.
+        let shows_in_clear = self.reaches_labels && (self.runs_code_near_labels || !all_masked || !near);
         let detectors = *ground.subject.detectors();
         let makes_table = self.makes_table.filter(|_| facts.statements.len() == 1);
         let mut summary = self.summary;
@@ -360,6 +393,8 @@ impl<'w> Work<'w> {
             fields: if near { self.fields.into() } else { Box::default() },
             labelled: Arc::clone(&ground.labelled),
             stamps: ground.stamped.then(|| Arc::new(self.stamps)),
+            reaches_labels: self.reaches_labels,
+            shows_in_clear,
         }
     }
 }

@@ -90,6 +90,17 @@ def disk_shim(folder: Path) -> Path:
     return shim
 
 
+def spawn_on_shim(gateway, folder: Path) -> tuple[Path, Path]:
+    """Starts a gateway on the misbehaving disk: the file of its orders, and the folder of what a loss of power would leave."""
+    order, durable = gateway.folder / "order", gateway.folder / "durable"
+    order.write_text("none")
+    durable.mkdir()
+    gateway.spawn(env={"LD_PRELOAD": str(disk_shim(folder)), "DRILL_EVIDENCE": str(gateway.evidence),
+                       "DRILL_ORDER": str(order), "DRILL_DURABLE": str(durable)})
+    gateway.wait_ready()
+    return order, durable
+
+
 class SmallDisk:
     """A file system of its own that fills up, for root: `reason` says why there is none."""
 

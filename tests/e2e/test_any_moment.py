@@ -8,7 +8,7 @@ import time
 import pytest
 
 import wire
-from harness import disk_shim, wait_until
+from harness import spawn_on_shim, wait_until
 from test_same_as_server import Direct, Through
 from wire import COPY_DONE, FLUSH, SYNC, Client, bind, copy_data, errors, execute, frame, parse, query, row, tags
 
@@ -164,13 +164,7 @@ class SlowDisk:
 
     def __init__(self, world):
         self.gate = world.gateway()
-        self.order = self.gate.folder / "order"
-        self.order.write_text("none")
-        durable = self.gate.folder / "durable"
-        durable.mkdir()
-        self.gate.spawn(env={"LD_PRELOAD": str(disk_shim(world.folder)), "DRILL_EVIDENCE": str(self.gate.evidence),
-                             "DRILL_ORDER": str(self.order), "DRILL_DURABLE": str(durable)})
-        self.gate.wait_ready()
+        self.order, _ = spawn_on_shim(self.gate, world.folder)
 
     def held(self, client, mark, *frames):
         """Sends a write, or these frames, and waits until nothing but its record keeps it."""

@@ -34,6 +34,7 @@ pub mod place;
 pub mod principal;
 mod probes;
 mod read;
+pub mod recording;
 pub mod reference;
 pub mod settings;
 pub mod subject;
@@ -51,6 +52,7 @@ pub use labels::{Sight, origins};
 pub use model::{Access, Durability, Guards, Mode, Model, Record, Rule, Test, TestPrincipal};
 pub use place::Place;
 pub use principal::Principal;
+pub use recording::Recording;
 pub use subject::{NoAccess, Subject};
 pub use tree::StatementTree;
 

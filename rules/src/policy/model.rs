@@ -41,9 +41,10 @@ pub struct Model {
 /// `[defaults]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
-    /// How much of a statement and its result the evidence keeps.
-    pub record: Record,
-    /// Bytes of rows kept for one result, once `record = "rows"` is built.
+    /// How much of a statement and its result the evidence keeps; `None`: rows where labels or detectors are active, digests
+    /// elsewhere.
+    pub record: Option<Record>,
+    /// Bytes of rows, and of COPY data in each direction, kept of one result under `record = "rows"`.
     pub record_rows_bytes_max: u64,
     /// How changes of the catalog behind the gateway are met.
     pub catalog_drift: Drift,
@@ -60,7 +61,7 @@ pub enum Drift {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { record: Record::Digest, record_rows_bytes_max: 1_048_576, catalog_drift: Drift::Bounded }
+        Self { record: None, record_rows_bytes_max: 1_048_576, catalog_drift: Drift::Bounded }
     }
 }
 
@@ -69,6 +70,10 @@ impl Default for Defaults {
 pub enum Record {
     /// Digests of the result.
     Digest,
+    /// And exact texts, parameters, texts of the server.
+    Text,
+    /// And rows and COPY data as they left, masked.
+    Rows,
 }
 
 impl Record {
@@ -76,6 +81,8 @@ impl Record {
     pub const fn name(self) -> &'static str {
         match self {
             Record::Digest => "digest",
+            Record::Text => "text",
+            Record::Rows => "rows",
         }
     }
 }
@@ -176,6 +183,10 @@ pub struct Access {
     pub guards: Guards,
     /// When a statement may be forwarded.
     pub durability: Durability,
+    /// How much of a statement and its result the evidence keeps; `None`: as `[defaults]` says.
+    pub record: Option<Record>,
+    /// Bytes of rows kept of one result; `None`: as `[defaults]` says.
+    pub record_rows_bytes_max: Option<u64>,
 }
 
 /// Whether sessions may write (README decision 15).

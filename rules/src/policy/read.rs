@@ -14,7 +14,7 @@ use crate::policy::condition;
 use crate::policy::group::Group;
 use crate::policy::model::{
     Access, Canonical, DETECTOR_STYLES, Defaults, Detection, Drift, Durability, Groups, Hold, Label, Mask,
-    Mode, Model, Permit, Record, Restrict, Rule, Test, Then, Vouch,
+    Mode, Model, Permit, Restrict, Rule, Test, Then, Vouch,
 };
 use crate::policy::object::Tier;
 use crate::policy::packs::Pack;
@@ -22,7 +22,7 @@ use crate::policy::pattern::{Glob, Pattern, split_parts};
 use crate::policy::place::Place;
 use crate::policy::values::{
     built_choice, places, read_classes, read_conditions, read_disclose, read_expect, read_guards, read_match,
-    read_observe, read_on, read_targets, read_test_principal,
+    read_observe, read_on, read_record, read_targets, read_test_principal,
 };
 
 /// Longest life of a hold or ticket, seconds: a year.
@@ -213,22 +213,11 @@ impl<'d> Reader<'d> {
             Some(drift) => drift,
             None => None,
         };
-        let record = match table
-            .choice("record", &[("digest", Some(Record::Digest)), ("text", None), ("rows", None)])
-        {
-            Some(None) => {
-                table.error("record", "is not built into this version (it needs masking before anything is recorded); write \"digest\"");
-                None
-            }
-            Some(record) => record,
-            None => None,
-        };
+        let (record, rows_bytes_max) = read_record(&table);
         let defaults = Defaults::default();
         self.draft.model.defaults = Defaults {
-            record: record.unwrap_or(defaults.record),
-            record_rows_bytes_max: table
-                .integer("record_rows_bytes_max", 1..=1 << 40)
-                .unwrap_or(defaults.record_rows_bytes_max),
+            record,
+            record_rows_bytes_max: rows_bytes_max.unwrap_or(defaults.record_rows_bytes_max),
             catalog_drift: drift.unwrap_or(defaults.catalog_drift),
         };
     }
@@ -242,6 +231,7 @@ impl<'d> Reader<'d> {
         let durability = table
             .choice("durability", &[("gated", Durability::Gated), ("queued", Durability::Queued)])
             .unwrap_or(Durability::Gated);
+        let (record, record_rows_bytes_max) = read_record(table);
         let guards = read_guards(table);
         let (Some(rule), Some(groups), Some(targets), Some(login), Some(mode), Some(guards)) =
             (rule, groups, targets, login, mode, guards)
@@ -258,6 +248,8 @@ impl<'d> Reader<'d> {
             mode,
             guards,
             durability,
+            record,
+            record_rows_bytes_max,
         }));
     }
 

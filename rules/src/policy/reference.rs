@@ -56,6 +56,19 @@ const ID: Key =
 const CLASSES: Key = required("classes", "array of classes", "what is done; a parent covers its children");
 const ON: Key = required("on", "array of objects", "to what; classes without objects ignore it");
 
+const RECORD: Key = optional(
+    "record",
+    "\"digest\", \"text\" or \"rows\"",
+    "rows where labels or detectors are active, digest elsewhere",
+    "how much the evidence keeps: digest: texts without literals, digests of parameters and results; text: and exact texts, parameters, texts of the server; rows: and rows and COPY data as they left, masked. Rows need a label or detector on the target",
+);
+const RECORD_ROWS_BYTES_MAX: Key = optional(
+    "record_rows_bytes_max",
+    "integer",
+    "1048576",
+    "bytes of rows, and of COPY data in each direction, kept of one result; then its digest, and a record says where capture ended",
+);
+
 /// Every table there is.
 pub const SECTIONS: &[Section] = &[
     Section {
@@ -110,18 +123,8 @@ pub const SECTIONS: &[Section] = &[
                 "\"null\"",
                 "what stands in for values computed from labelled ones; other words are not built",
             ),
-            optional(
-                "record",
-                "\"digest\"",
-                "\"digest\"",
-                "how much the evidence keeps of statements and results; \"text\" and \"rows\" are not built",
-            ),
-            optional(
-                "record_rows_bytes_max",
-                "integer",
-                "1048576",
-                "bytes of rows kept of one result, once rows are kept",
-            ),
+            RECORD,
+            RECORD_ROWS_BYTES_MAX,
             optional(
                 "catalog_drift",
                 "\"bounded\" or \"stamped\"",
@@ -166,6 +169,18 @@ pub const SECTIONS: &[Section] = &[
                 "\"gated\" or \"queued\"",
                 "\"gated\"",
                 "gated: nothing but proven reads is forwarded before its record is durable; queued: the session's record says so",
+            ),
+            optional(
+                "record",
+                "as in [defaults]",
+                "[defaults] record",
+                "the same for sessions of this entry",
+            ),
+            optional(
+                "record_rows_bytes_max",
+                "integer",
+                "[defaults] record_rows_bytes_max",
+                "the same for sessions of this entry",
             ),
         ],
     },

@@ -10,13 +10,15 @@ use crate::document::Place as DocumentPlace;
 use crate::document::{Date, Shape, Table, name_fault, unknown_word};
 use crate::policy::condition::{self, Condition};
 use crate::policy::group::Match;
-use crate::policy::model::{Classes, Disclose, Expect, Guards, Observe, Targets, TestPrincipal};
+use crate::policy::model::{Classes, Disclose, Expect, Guards, Observe, Record, Targets, TestPrincipal};
 use crate::policy::object::{IDENTIFIER_BYTES_MAX, Tier};
 use crate::policy::pattern::{Glob, On};
 use crate::policy::read::RulePlaces;
 
 /// Longest `statement_timeout` and the like: what the server takes (int, milliseconds).
 const TIMEOUT_MS_MAX: u64 = 2_147_483_647;
+/// Most bytes of rows that may be kept of one result.
+const ROWS_BYTES_LIMIT: u64 = 1 << 40;
 
 pub(super) fn places(table: &Table<'_>, on: Vec<DocumentPlace>) -> RulePlaces {
     RulePlaces {
@@ -127,6 +129,12 @@ pub(super) fn read_disclose(table: &Table<'_>) -> Disclose {
             Disclose::default()
         }
     }
+}
+
+/// `record` and `record_rows_bytes_max`, where they stand.
+pub(super) fn read_record(table: &Table<'_>) -> (Option<Record>, Option<u64>) {
+    let words = [Record::Digest, Record::Text, Record::Rows].map(|record| (record.name(), record));
+    (table.choice("record", &words), table.integer("record_rows_bytes_max", 1..=ROWS_BYTES_LIMIT))
 }
 
 pub(super) fn read_guards(table: &Table<'_>) -> Option<Guards> {

@@ -168,8 +168,6 @@ fn every_lint_speaks() {
 #[test]
 fn defaults_that_are_not_built_say_so() {
     for (line, expected) in [
-        ("record = \"rows\"", "is not built"),
-        ("record = \"text\"", "is not built"),
         ("unknown_lineage = \"mask_text\"", "is not built"),
         ("derived_mask = \"constant\"", "is not built"),
         ("catalog_drift = \"frozen\"", "is not built"),
@@ -177,9 +175,14 @@ fn defaults_that_are_not_built_say_so() {
         let said = found(&format!("{HEAD}[defaults]\n{line}\n"));
         assert!(said.iter().any(|said| said.contains(expected)), "{line}: {said:#?}");
     }
-    for line in ["record = \"digest\"", "catalog_drift = \"bounded\"", "catalog_drift = \"stamped\""] {
+    for line in ["catalog_drift = \"bounded\"", "catalog_drift = \"stamped\""] {
         assert!(found(&format!("{HEAD}[defaults]\n{line}\n")).is_empty(), "{line}");
     }
+    for record in ["digest", "text", "rows"] {
+        assert!(found(&format!("{HEAD}[defaults]\nrecord = \"{record}\"\n")).is_empty(), "{record}");
+    }
+    let said = found(&format!("{HEAD}[defaults]\nrecord = \"all\"\n"));
+    assert!(said.iter().any(|said| said.contains("is not known")), "{said:#?}");
 }
 
 #[test]

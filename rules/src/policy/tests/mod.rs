@@ -5,6 +5,7 @@ mod load;
 mod offline;
 mod probes;
 mod properties;
+mod recording;
 mod reference;
 mod settings;
 mod support;

@@ -181,6 +181,8 @@ fn model(permits: Vec<Permit>, restricts: Vec<Restrict>) -> Model {
         mode: Mode::Write,
         guards: Guards { search_path: vec!["crm".into(), "mart".into()], ..Guards::default() },
         durability: Durability::Gated,
+        record: None,
+        record_rows_bytes_max: None,
     };
     Model {
         groups: vec![group("g"), group("other")],
