@@ -189,6 +189,7 @@ impl Rig {
             account: Account::new(log, durability, Arc::clone(self.memory.tally())),
             token_key: TokenKey::derive(&[7; 32]),
             control: Arc::new(Control::default()),
+            application_name: String::new(),
         })
     }
 }
