@@ -65,7 +65,8 @@ def masking(people):
     yield gateway
     proof = gateway.verify()
     assert proof.returncode == 0, proof.stdout + proof.stderr
-    held = gateway.evidence_bytes()
+    # Two cards without a word's end between them are none, and stand in texts that are kept.
+    held = gateway.evidence_bytes().replace(f"{CARD}{CARD}".encode(), b"")
     for secret in SECRETS:
         assert secret.encode() not in held, f"{secret} stands in the evidence"
     gateway.stop()
