@@ -58,7 +58,7 @@ struct Admitted {
     pinned: Pinned,
     durability: Durability,
     /// What the client calls itself.
-    application_name: String,
+    name: String,
     control: Arc<Control>,
     registered: Registered,
     slot: tokio::sync::OwnedSemaphorePermit,
@@ -163,19 +163,9 @@ impl Admission {
         let registered = registered.map_err(|error| at(Login::Priming)(gone(&error)))?;
         self.shard.gateway.enrol(&control, self.who(log, &world, &ground));
         let durability = durability(&ground);
-        let application_name = client.application_name();
-        let admitted = Admitted {
-            connected,
-            world,
-            ground,
-            state,
-            pinned,
-            durability,
-            control,
-            registered,
-            slot,
-            application_name,
-        };
+        let name = client.application_name();
+        let admitted =
+            Admitted { connected, world, ground, state, pinned, durability, control, registered, slot, name };
         self.tell_admitted(log, &admitted);
         Ok(admitted)
     }
@@ -495,18 +485,8 @@ impl Admission {
     }
 
     async fn relay(self, stream: Stream, log: SessionLog, admitted: Admitted) {
-        let Admitted {
-            connected,
-            world,
-            ground,
-            state,
-            pinned,
-            durability,
-            control,
-            registered,
-            slot,
-            application_name,
-        } = admitted;
+        let Admitted { connected, world, ground, state, pinned, durability, control, registered, slot, name } =
+            admitted;
         let limits = Limits {
             statement_bytes_max: state.origin.statement_bytes_max,
             // The largest frame that is held whole while its verdict or its record is awaited.
@@ -541,7 +521,7 @@ impl Admission {
             account: Account::new(log, durability, Arc::clone(self.shard.memory.tally())),
             token_key: self.shard.gateway.token_key.clone(),
             control,
-            application_name,
+            application_name: name,
         });
         // What only login needs goes before the session, which may last for days.
         drop(self);
