@@ -203,24 +203,21 @@ fn parameters(values: &Value) -> Vec<String> {
 
 fn columns(columns: &Value) -> String {
     let Value::List(columns) = columns else { return String::new() };
-    let name = |column: &Value| match column {
-        Value::Map(fields) => Fields(fields.clone()).text("name"),
-        other => plain(other),
+    let name = |column: &Value| {
+        if let Value::Map(fields) = column { Fields(fields.clone()).text("name") } else { plain(column) }
     };
     columns.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 /// `error 23505: duplicate key …`.
 fn report(fields: &Fields) -> String {
-    let field = |code: &str| match fields.value("fields") {
-        Value::List(list) => list.iter().find_map(|field| match field {
-            Value::Map(parts) => {
-                let parts = Fields(parts.clone());
-                (parts.raw("code") == code).then(|| parts.text("text"))
-            }
-            _ => None,
-        }),
-        _ => None,
+    let field = |code: &str| {
+        let Value::List(list) = fields.value("fields") else { return None };
+        list.iter().find_map(|field| {
+            let Value::Map(parts) = field else { return None };
+            let parts = Fields(parts.clone());
+            (parts.raw("code") == code).then(|| parts.text("text"))
+        })
     };
     format!(
         "   {} {}: {}",
