@@ -174,7 +174,8 @@ impl Relay {
                 Some(end) => break end,
             }
         };
-        self.finish(end).await;
+        // The end is no part of what a session holds while it lives.
+        Box::pin(self.finish(end)).await;
     }
 
     /// What the session's record says before its first statement.
