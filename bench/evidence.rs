@@ -1,14 +1,22 @@
 //! What evidence costs a session: one statement and one result, from the entry to the ring, hash included; and what the
-//! verifier makes of a record.
+//! verifier makes of a record, also against blake3 on one core over the same bytes.
 //!
-//! `cargo bench -p pgturnstile-bench --bench evidence`. The target (throughput design): 500 ns a submit at most, goal 250.
+//! `cargo bench -p pgturnstile-bench --bench evidence`. The targets: 500 ns a submit at most, goal 250; `verify` at half of
+//! single-core blake3 or better on large segments.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot run must say so")]
+#![allow(clippy::print_stdout, reason = "a bench reports there, as criterion does")]
 #![allow(missing_docs, reason = "criterion's macros")]
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pgturnstile::audit::filter::Filter;
+use pgturnstile::audit::index::Index;
+use pgturnstile::audit::json;
+use pgturnstile::audit::tell::Teller;
+use pgturnstile::evidence::format::RecordView;
 use pgturnstile::evidence::record::v1::{
     Action, Facts, Outcome, Protocol, Relation, SessionOpened, Statement, StatementResult, TextHeld,
 };
@@ -142,5 +150,103 @@ fn pair(session: &mut SessionLog, facts: &[Facts]) {
     }
 }
 
-criterion_group!(benches, encode, submit);
+/// Bytes of the log that is verified: several of the reader's pieces a core, and more than any cache holds.
+const LARGE_LOG_BYTES: u64 = 128 << 20;
+/// Rounds of the comparison; the median counts.
+const ROUNDS: usize = 5;
+
+/// A log of one large segment.
+fn large_log(directory: &Path) {
+    let settings = Settings { reserve_bytes: 0, ..Settings::new(directory.to_owned()) };
+    let run = Run { version: "bench".into(), configuration_hash: [0; 32], policy_hash: [0; 32] };
+    let (evidence, lanes) = open(&settings, &run, &[1; 32], 1).unwrap();
+    let facts = facts();
+    let mut session = evidence.session(&lanes[0], [3; 16]);
+    let opened = SessionOpened { peer: "192.0.2.1:1", listener: "0.0.0.0:6432", tls: "none" };
+    session.try_append(&Entry::SessionOpened(opened), How::GATED).unwrap().unwrap();
+    let pair_bytes = [
+        statement(&facts).encode(&STAMP, How::QUEUED, 0).unwrap().len(),
+        result().encode(&STAMP, How::QUEUED, 0).unwrap().len(),
+    ];
+    let pairs = LARGE_LOG_BYTES / pair_bytes.iter().sum::<usize>() as u64;
+    (0..pairs).for_each(|_| pair(&mut session, &facts));
+}
+
+/// Bytes a second of `verify` and of blake3 on one core, in turn, and their ratio.
+fn verify_against_blake3(_: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    large_log(directory.path());
+    let mut content = Vec::new();
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "evidence") {
+            content.extend(std::fs::read(path).unwrap());
+        }
+    }
+    let mut rounds: Vec<(f64, f64, f64)> = (0..ROUNDS)
+        .map(|_| {
+            let begun = Instant::now();
+            let report = verify::verify(directory.path(), &mut |_, _| {}, &mut |_, _| {}).unwrap();
+            let verified = report.bytes as f64 / begun.elapsed().as_secs_f64();
+            assert!(report.sound());
+            let bytes = &content[..usize::try_from(report.bytes).unwrap()];
+            let begun = Instant::now();
+            black_box(blake3::hash(black_box(bytes)));
+            let hashed = bytes.len() as f64 / begun.elapsed().as_secs_f64();
+            (verified / hashed, verified, hashed)
+        })
+        .collect();
+    rounds.sort_by(|left, right| left.0.total_cmp(&right.0));
+    let (ratio, verified, hashed) = rounds[ROUNDS / 2];
+    println!(
+        "evidence/verify against blake3: {ratio:.2} of one core's blake3 (of {:.2} to {:.2}); {:.0} MB/s against {:.0} MB/s, {} MiB",
+        rounds[0].0,
+        rounds[ROUNDS - 1].0,
+        verified / 1e6,
+        hashed / 1e6,
+        LARGE_LOG_BYTES >> 20,
+    );
+}
+
+/// Seconds per GB of evidence of what reads it: verified, told as events, as JSON lines, as the SQLite index.
+fn seconds_per_gb(_: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    large_log(directory.path());
+    let measured = |what: &str, read: &mut dyn FnMut(&mut Teller, &RecordView<'_>)| {
+        let mut rounds: Vec<f64> = (0..ROUNDS)
+            .map(|_| {
+                let begun = Instant::now();
+                let mut teller = Teller::default();
+                let report = verify::verify(directory.path(), &mut |_, _| {}, &mut |_, record| {
+                    read(&mut teller, record)
+                });
+                begun.elapsed().as_secs_f64() * 1e9 / report.unwrap().bytes as f64
+            })
+            .collect();
+        rounds.sort_by(f64::total_cmp);
+        println!(
+            "evidence/{what}: {:.1} s per GB (of {:.1} to {:.1})",
+            rounds[ROUNDS / 2],
+            rounds[0],
+            rounds[ROUNDS - 1]
+        );
+    };
+    measured("verify", &mut |_, _| {});
+    let filter = Filter { verdict: vec!["refuse".into()], ..Filter::default() };
+    measured("query", &mut |teller, record| {
+        teller.take(record, &mut |event| drop(black_box(filter.wants(event))))
+    });
+    measured("export as JSON lines", &mut |teller, record| {
+        teller.take(record, &mut |event| drop(black_box(json::line(&json::event(event)))));
+    });
+    let mut index = Index::open(None).unwrap();
+    let mut filling = index.filling(false).unwrap();
+    // The rounds behind the first replace rows instead of adding them, which costs a little more.
+    measured("index in SQLite", &mut |teller, record| {
+        teller.take(record, &mut |event| filling.take(event));
+    });
+    filling.give_up().unwrap();
+}
+
+criterion_group!(benches, encode, submit, verify_against_blake3, seconds_per_gb);
 criterion_main!(benches);

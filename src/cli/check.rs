@@ -3,6 +3,8 @@
 //! Owns the report of [`Config::load`] and of the policy's loader, and the checks that need both files or the TLS
 //! library. It opens no socket, unless --dsn asks for a database's catalog, and writes no file.
 
+mod second_place;
+
 use std::io;
 use std::path::PathBuf;
 
@@ -30,7 +32,7 @@ Check the configuration and the policy: every error at once.
 
 Both files are strict: an unknown key, a wrong type or unit, a value out of range, a duplicate or a dangling reference \
 is an error, printed with file, line and key. The files that the configuration names (certificates, keys, passwords, \
-the evidence folder) are looked at too. Nothing is opened, started or changed.",
+the evidence folder, the second place of its checkpoints) are looked at too. Nothing is opened, started or changed.",
     after_help = "\
 Examples:
   pgturnstile check
@@ -96,6 +98,7 @@ impl Checked {
                 findings.extend(unusable_issuers(&config, files));
                 if files == Files::Check {
                     findings.extend(unusable_tls(&config));
+                    findings.extend(second_place::warning(&config));
                 }
                 Some(config)
             }

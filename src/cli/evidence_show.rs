@@ -3,23 +3,23 @@
 //! Owns how a record reads. It shows only what [`crate::evidence::verify`] found sound, and says where it stopped. Every
 //! string in a record came from somebody else: what could move a terminal or reorder a line is escaped in both forms.
 
-mod captured;
-mod timeline;
+pub(super) mod captured;
+pub(super) mod timeline;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::evidence::describe::{Value, describe, hex, is_deceptive};
+use crate::audit::json;
+use crate::audit::time::rfc3339;
+use crate::evidence::describe::{describe, hex};
 use crate::evidence::format::{FLAG_CLOSES, FLAG_GATED, REFERS_TO_NONE, RecordView};
 use crate::evidence::read::Position;
 use crate::evidence::record::{self, Kind, Payload};
-use crate::evidence::verify::{Report, verify};
 
-use super::verify::rfc3339;
-use super::{Exit, Out, evidence_keys};
+use super::reading::{Reading, judged};
+use super::{Exit, Out, evidence_export, evidence_keys, evidence_query, evidence_sql};
 use captured::Captured;
 use timeline::Timeline;
 
@@ -34,6 +34,12 @@ pub struct EvidenceArgs {
 enum EvidenceCommand {
     /// Show the records: a timeline of every session, or one JSON object a line.
     Show(Args),
+    /// Ask what happened: by who, group, target, relation, class, verdict, rule, time, text, digest.
+    Query(Box<evidence_query::Args>),
+    /// Ask in SQL, over an index that is rebuilt from the records.
+    Sql(evidence_sql::Args),
+    /// Write events for other systems: JSON lines, CSV, HTML, OCSF; once, or as the log grows.
+    Export(Box<evidence_export::Args>),
     /// Make a key that signs checkpoints.
     NewKey(evidence_keys::NewKey),
     /// Pass the signing of checkpoints on to a new key.
@@ -49,6 +55,9 @@ enum EvidenceCommand {
 pub fn run_evidence(args: &EvidenceArgs, out: &mut Out<'_>) -> io::Result<Exit> {
     match &args.command {
         EvidenceCommand::Show(args) => run(args, out),
+        EvidenceCommand::Query(args) => evidence_query::run(args, out),
+        EvidenceCommand::Sql(args) => evidence_sql::run(args, out),
+        EvidenceCommand::Export(args) => evidence_export::run(args, out),
         EvidenceCommand::NewKey(args) => evidence_keys::new_key(args, out),
         EvidenceCommand::RotateKey(args) => evidence_keys::rotate_key(args, out),
         EvidenceCommand::Checkpoint(args) => evidence_keys::last_checkpoint(args, out),
@@ -76,9 +85,8 @@ Exit codes:
   2  the directory cannot be read, or holds no evidence"
 )]
 pub struct Args {
-    /// The directory of the evidence.
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
     /// Only sessions (or runs of the gateway) whose id begins with these hexadecimal digits.
     #[arg(long, value_name = "ID")]
     session: Option<String>,
@@ -107,41 +115,13 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
             timeline.take(record, &session, out)
         };
     };
-    let report = match verify(&args.directory, &mut |_, _| {}, &mut visit) {
+    let report = match args.reading.walk(&mut visit) {
         Ok(report) => report,
-        Err(unreadable) => {
-            out.complain(format_args!("error: {unreadable}; name the directory of an [evidence] section"));
-            return Ok(Exit::Usage);
-        }
+        Err(fault) => return Ok(fault.said(out)),
     };
     written?;
     timeline.finish(out)?;
-    Ok(close(&report, out))
-}
-
-fn close(report: &Report, out: &mut Out<'_>) -> Exit {
-    let Some(bad) = &report.bad else { return Exit::Yes };
-    out.complain(format_args!(
-        "BROKEN behind this: segment {}, offset {}, record {}: {}; see pgturnstile verify",
-        bad.position.segment, bad.position.offset, bad.position.sequence, bad.flaw
-    ));
-    Exit::No
-}
-
-/// A payload's value as JSON.
-fn to_json(value: Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Bool(value) => json!(value),
-        Value::Unsigned(value) => json!(value),
-        Value::Signed(value) => json!(value),
-        Value::Text(text) => Json::String(text),
-        Value::Bytes(bytes) => json!({ "hex": hex(&bytes) }),
-        Value::List(list) => Json::Array(list.into_iter().map(to_json).collect()),
-        Value::Map(fields) => {
-            Json::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), to_json(value))).collect())
-        }
-    }
+    Ok(judged(&report, out))
 }
 
 /// What later records of open sessions point to.
@@ -178,7 +158,7 @@ impl Texts {
         }
         if let Some(values) = kept.captured.take(header.stream_sequence, &decoded.1) {
             payload.remove("frames");
-            payload.insert("values".to_owned(), Json::Array(values.into_iter().map(to_json).collect()));
+            payload.insert("values".to_owned(), Json::Array(values.into_iter().map(json::of).collect()));
         }
         if header.flags & FLAG_CLOSES != 0 {
             self.0.remove(session);
@@ -202,7 +182,7 @@ fn record_json(position: Position, record: &RecordView<'_>, session: &str, texts
     if let Ok(decoded) = record::payload(record) {
         object.insert("kind".to_owned(), json!(decoded.0.name()));
         let fields = describe(&decoded.1).into_iter();
-        let mut payload = fields.map(|(name, value)| (name.to_owned(), to_json(value))).collect();
+        let mut payload = fields.map(|(name, value)| (name.to_owned(), json::of(value))).collect();
         texts.join(&decoded, record, session, &mut payload);
         object.insert("payload".to_owned(), Json::Object(payload));
     }
@@ -212,26 +192,6 @@ fn record_json(position: Position, record: &RecordView<'_>, session: &str, texts
     Json::Object(object)
 }
 
-/// One line; serde_json escapes what JSON must, this escapes the rest that could deceive a terminal.
-fn json_line(value: &Json) -> String {
-    let plain = value.to_string();
-    if !plain.contains(is_deceptive) {
-        return plain;
-    }
-    let mut safe = String::with_capacity(plain.len() + 16);
-    for character in plain.chars() {
-        if is_deceptive(character) {
-            let mut units = [0; 2];
-            for unit in character.encode_utf16(&mut units) {
-                safe.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
-
 fn write_json(
     position: Position,
     record: &RecordView<'_>,
@@ -239,25 +199,18 @@ fn write_json(
     texts: &mut Texts,
     out: &mut Out<'_>,
 ) -> io::Result<()> {
-    writeln!(out, "{}", json_line(&record_json(position, record, session, texts)))
+    writeln!(out, "{}", json::line(&record_json(position, record, session, texts)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn json_lines_stay_json_and_hold_no_control_character() {
-        let value = json!({ "text": "a\u{1b}[31m\u{9b}b\u{202e}\n\u{7f}é" });
-        let line = json_line(&value);
-        assert!(!line.contains(is_deceptive), "{line}");
-        assert_eq!(serde_json::from_str::<Json>(&line).unwrap(), value);
-    }
     fn shown(session: Option<&str>, json: bool) -> String {
-        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/evidence_v1");
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/evidence_v1");
         let (mut said, mut complained) = (Vec::new(), Vec::new());
         let mut out = Out::captured(&mut said, &mut complained);
-        let args = Args { directory, session: session.map(str::to_owned), json };
+        let args = Args { reading: Reading::of(&golden), session: session.map(str::to_owned), json };
         assert_eq!(run(&args, &mut out).unwrap(), Exit::Yes);
         drop(out);
         String::from_utf8(said).unwrap()

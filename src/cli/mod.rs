@@ -5,14 +5,20 @@
 //! offline ones (`verify`, `evidence show`, `check`, `explain`, `test`) never do. It fails with a message on standard
 //! error and one of the documented codes; a reader that closes the pipe (`| head`) ends it quietly.
 
+pub mod audit;
 pub mod check;
 mod completions;
 pub mod dev_idp;
+pub mod evidence_export;
 pub mod evidence_keys;
+pub mod evidence_query;
 pub mod evidence_show;
+pub mod evidence_sql;
 pub mod explain;
 pub mod log;
 pub mod out;
+pub mod reading;
+pub mod replay;
 pub mod scan;
 pub mod serve;
 mod source;
@@ -71,12 +77,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a package of the evidence for an auditor.
+    Audit(audit::AuditArgs),
+    /// Show a session again as it went: transcript, terminal, asciinema cast.
+    Replay(Box<replay::Args>),
     /// Run the gateway.
     Serve(serve::Args),
     /// Check the configuration and the policy: every error at once, with file, line and key.
     Check(check::Args),
     /// Read the evidence; make the keys of its checkpoints.
-    Evidence(evidence_show::EvidenceArgs),
+    Evidence(Box<evidence_show::EvidenceArgs>),
     /// Prove a directory of evidence: chain, order, completeness of every session.
     Verify(verify::Args),
     /// Print a completion script for a shell.
@@ -105,6 +115,8 @@ pub fn main() -> ExitCode {
     };
     log::init(&cli.log);
     let outcome = match cli.command {
+        Command::Audit(args) => audit::run_audit(&args, &mut out),
+        Command::Replay(args) => replay::run(&args, &mut out),
         Command::Serve(args) => serve::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Evidence(args) => evidence_show::run_evidence(&args, &mut out),

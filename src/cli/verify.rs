@@ -1,26 +1,21 @@
 //! `pgturnstile verify`: is this evidence what the gateway wrote?
 //!
-//! Owns the report for people and programs, and the progress bar. It judges nothing itself: [`crate::evidence::verify`]
+//! Owns the report for people and programs. It judges nothing itself: [`crate::evidence::verify`]
 //! does, without the gateway, its keys or its configuration. A closed pipe never turns a broken log into a good answer.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::evidence::checkpoint::{Checkpoint, unhex};
-use crate::evidence::describe::hex;
-use crate::evidence::note::{NOTE_BYTES_MAX, VerifierKey};
-use crate::evidence::verify::{
-    End, ExpectedEnd, OpenSession, Report, Signatures, Trust, Unreadable, verify_with,
-};
+use crate::audit::pack::manifest::{self, Looked};
+use crate::audit::time::rfc3339;
+use crate::evidence::describe::{escaped, hex};
+use crate::evidence::verify::{End, OpenSession, Report, Signatures};
 
+use super::reading::{Fault, Reading};
 use super::{Exit, Out};
 
-/// Below this the bar would be gone before it was read.
-const PROGRESS_BYTES_MIN: u64 = 32 << 20;
 /// Open sessions that are listed one by one; the JSON report holds all.
 const OPEN_LISTED_MAX: usize = 20;
 
@@ -38,7 +33,10 @@ record.
 
 What the directory alone cannot prove: whoever owns the disk can cut the end off, or put back an older copy. Give the last \
 checkpoint that was kept elsewhere, and the log must hold what it was signed over. Without one the report says that there \
-is no evidence of completeness.",
+is no evidence of completeness.
+
+A folder that `pgturnstile audit pack` made is verified too: every file against its list, the list against its note and signature, the \
+evidence in it against the end that the note names.",
     after_help = "\
 Examples:
   pgturnstile verify evidence --checkpoint /mnt/witness/last
@@ -51,47 +49,11 @@ Exit codes:
   2  the directory or the checkpoint cannot be read, or the directory holds no evidence"
 )]
 pub struct Args {
-    /// The directory of the evidence.
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
-    /// A checkpoint that was kept elsewhere: the log must hold at least what it was signed over.
-    #[arg(long, value_name = "FILE", conflicts_with = "head")]
-    checkpoint: Option<PathBuf>,
-    /// A chain value that was kept elsewhere (64 hexadecimal digits, as printed behind `head`): the log must pass it.
-    #[arg(long, value_name = "HASH")]
-    head: Option<String>,
-    /// The key that signs the checkpoints, as the gateway's start and `evidence new-key` print it.
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    #[command(flatten)]
+    reading: Reading,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-}
-
-/// What the arguments bring from outside; an error in words for whoever typed them.
-fn trust(args: &Args) -> Result<Trust, String> {
-    let mut trust = Trust::default();
-    if let Some(path) = &args.checkpoint {
-        let note = read_note(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let checkpoint = Checkpoint::open(&note).map_err(|error| {
-            format!("{} is no checkpoint of pgturnstile's evidence: {error}", path.display())
-        })?;
-        trust.end = Some(ExpectedEnd::Checkpoint(Box::new(checkpoint)));
-    }
-    if let Some(head) = &args.head {
-        let value = unhex(&head.to_ascii_lowercase()).ok_or("--head takes 64 hexadecimal digits")?;
-        trust.end = Some(ExpectedEnd::Head(value));
-    }
-    if let Some(key) = &args.key {
-        trust.key = Some(VerifierKey::parse(key).map_err(|error| format!("--key: {error}"))?);
-    }
-    Ok(trust)
-}
-
-fn read_note(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(NOTE_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Runs `verify`.
@@ -99,56 +61,76 @@ fn read_note(path: &Path) -> io::Result<String> {
 /// # Errors
 /// The report cannot be written; a closed pipe is no error.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
-    let trust = match trust(args) {
-        Ok(trust) => trust,
-        Err(what) => {
-            out.complain(format_args!("error: {what}"));
-            return Ok(Exit::Usage);
+    let mut reading = args.reading.clone();
+    let pack = if manifest::is_pack(&args.reading.directory) {
+        match pack_of(&mut reading) {
+            Ok(pack) => Some(pack),
+            Err(fault) => return Ok(fault.said(out)),
         }
+    } else {
+        None
     };
-    let report = match with_progress(&args.directory, trust) {
+    let report = match reading.walk(&mut |_, _| {}) {
         Ok(report) => report,
-        Err(unreadable) => {
-            out.complain(format_args!("error: {unreadable}; name the directory of an [evidence] section"));
-            return Ok(Exit::Usage);
-        }
+        Err(fault) => return Ok(fault.said(out)),
     };
-    let exit = if report.sound() { Exit::Yes } else { Exit::No };
-    let written = if args.json { write_json(&report, out) } else { write_text(&report, args, out) };
+    let whole = pack.as_ref().is_none_or(|pack| pack.wrong.is_empty());
+    let exit = if report.sound() && whole { Exit::Yes } else { Exit::No };
+    let written = if args.json {
+        write_json(&report, pack.as_ref(), out)
+    } else {
+        write_pack(pack.as_ref(), args, out).and_then(|()| write_text(&report, &reading.directory, out))
+    };
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
         other => other.map(|()| exit),
     }
 }
 
-/// Verifies with a bar on standard error, where that is a terminal and there is time to read it.
-pub(super) fn with_progress(directory: &Path, trust: Trust) -> Result<Report, Unreadable> {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    let mut shown = false;
-    let mut progress = |read: u64, total: u64| {
-        if !shown && total >= PROGRESS_BYTES_MIN {
-            shown = true;
-            bar.set_length(total);
-            if let Ok(style) =
-                ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
-            {
-                bar.set_style(style);
-            }
-            // Draws nothing unless standard error is a terminal.
-            bar.set_draw_target(ProgressDrawTarget::stderr());
+/// Looks at an audit pack's files, and turns the reading to the evidence in it: its end must be the one that the note names.
+fn pack_of(reading: &mut Reading) -> Result<Looked, Fault> {
+    let root = reading.directory.clone();
+    let pack = manifest::look(&root)
+        .map_err(|error| Fault(Exit::Usage, format!("cannot read the pack {}: {error}", root.display())))?;
+    reading.directory = root.join(manifest::EVIDENCE_NAME);
+    if let Some(said) = &pack.manifest {
+        if reading.checkpoint.is_none() && reading.head.is_none() {
+            reading.head = Some(hex(&said.head));
         }
-        if shown {
-            bar.set_position(read);
+        // A key that is the pack's need not be the log's.
+        if said.key.is_some() && said.key.as_ref().map(ToString::to_string) == reading.key {
+            reading.key = None;
         }
-    };
-    let verified = verify_with(directory, trust, &mut progress, &mut |_, _| {});
-    bar.finish_and_clear();
-    verified
+    }
+    Ok(pack)
 }
 
-/// Nanoseconds since 1970 as RFC 3339.
-pub(super) fn rfc3339(ns: u64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |time| time.to_string())
+fn write_pack(pack: Option<&Looked>, args: &Args, out: &mut Out<'_>) -> io::Result<()> {
+    let Some(pack) = pack else { return Ok(()) };
+    let state = if pack.wrong.is_empty() { "OK" } else { "BROKEN" };
+    out.line(format_args!("{state}: the audit pack {}", args.reading.directory.display()))?;
+    for what in &pack.wrong {
+        out.line(format_args!("  {}", escaped(what)))?;
+    }
+    if let Some(said) = &pack.manifest {
+        let key = said.key.as_ref().map_or_else(
+            || "nobody: whoever hands it over can have made it".to_owned(),
+            |key| format!("{key} (compare it with the one that you know from elsewhere)"),
+        );
+        out.line(format_args!("  files     {} on its list", pack.files))?;
+        out.line(format_args!("  period    {} to {}", rfc3339(said.period.0), rfc3339(said.period.1)))?;
+        out.line(format_args!("  signed    by {key}"))?;
+    }
+    Ok(())
+}
+
+fn pack_json(pack: &Looked) -> Value {
+    json!({
+        "ok": pack.wrong.is_empty(),
+        "files": pack.files,
+        "wrong": pack.wrong,
+        "key": pack.manifest.as_ref().and_then(|said| said.key.as_ref()).map(ToString::to_string),
+    })
 }
 
 fn open_json(session: &OpenSession) -> Value {
@@ -200,7 +182,7 @@ fn end_json(end: &End) -> Value {
     }
 }
 
-fn write_json(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
+fn write_json(report: &Report, pack: Option<&Looked>, out: &mut Out<'_>) -> io::Result<()> {
     let first_bad = report.bad.as_ref().map(|bad| {
         json!({
             "segment": bad.position.segment,
@@ -216,7 +198,7 @@ fn write_json(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
     let findings: Vec<Value> =
         report.findings.iter().map(|(what, text)| json!({ "what": what.name(), "text": text })).collect();
     let value = json!({
-        "ok": report.sound(),
+        "ok": report.sound() && pack.is_none_or(|pack| pack.wrong.is_empty()),
         "log": report.log_id.map(|id| hex(&id)),
         "segments": report.segments,
         "bytes": report.bytes,
@@ -234,14 +216,15 @@ fn write_json(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
         "signed": signed_json(&report.signatures),
         "end_proven": matches!(report.end, End::Reached { .. }),
         "end": end_json(&report.end),
+        "pack": pack.map(pack_json),
     });
     serde_json::to_writer_pretty(&mut *out, &value)?;
     out.line("")
 }
 
-fn write_text(report: &Report, args: &Args, out: &mut Out<'_>) -> io::Result<()> {
+fn write_text(report: &Report, directory: &Path, out: &mut Out<'_>) -> io::Result<()> {
     if let Some(bad) = &report.bad {
-        out.line(format_args!("BROKEN: {}", args.directory.display()))?;
+        out.line(format_args!("BROKEN: {}", directory.display()))?;
         out.line(format_args!(
             "  first bad: segment {}, offset {}, record {}",
             bad.position.segment, bad.position.offset, bad.position.sequence
@@ -252,9 +235,9 @@ fn write_text(report: &Report, args: &Args, out: &mut Out<'_>) -> io::Result<()>
         }
         out.line("  What stands before it:")?;
     } else if report.sound() {
-        out.line(format_args!("OK: {}", args.directory.display()))?;
+        out.line(format_args!("OK: {}", directory.display()))?;
     } else {
-        out.line(format_args!("BROKEN: {}", args.directory.display()))?;
+        out.line(format_args!("BROKEN: {}", directory.display()))?;
         write_findings(report, out)?;
         out.line("  What is there:")?;
     }
@@ -348,7 +331,7 @@ fn write_open(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -359,7 +342,7 @@ mod tests {
     fn ran(directory: PathBuf, json: bool) -> (Exit, String, String) {
         let (mut said, mut complained) = (Vec::new(), Vec::new());
         let mut out = Out::captured(&mut said, &mut complained);
-        let args = Args { directory, checkpoint: None, head: None, key: None, json };
+        let args = Args { reading: Reading::of(&directory), json };
         let exit = run(&args, &mut out).unwrap();
         drop(out);
         (exit, String::from_utf8(said).unwrap(), String::from_utf8(complained).unwrap())

@@ -5,8 +5,9 @@
 //! says durable only behind an `fdatasync` that succeeded; nothing that is masked is written (the session hands in lifted texts
 //! and keyed digests, and what is captured behind the masker). Fails closed: a write or sync that fails stops evidence for everybody, for good.
 //!
-//! Two halves. `ahead`, `chain`, `checkpoint`, `delivered`, `describe`, `diagnose`, `format`, `note`, `read`, `record`, `signed`,
-//! `streams`, `value`, `verify` compile with std, blake3, rkyv and pure code for signatures alone (README decision 17). `anchor`, `clock`, `head`,
+//! Two halves. `ahead`, `chain`, `checkpoint`, `delivered`, `describe`, `diagnose`, `follow`, `format`, `note`, `read`, `record`,
+//! `second_place`, `signed`, `streams`, `value`, `verify` compile with std, blake3, rkyv and pure code for signatures alone (README
+//! decision 17). `anchor`, `clock`, `head`,
 //! `held`, `ring`, `session`, `state`, `recent`, `writer`, `siblings`, `log`, `disk`, `recover`, `keys`, `figures` make the
 //! evidence.
 
@@ -16,12 +17,14 @@ pub mod delivered;
 pub mod describe;
 pub mod disk;
 pub mod figures;
+pub mod follow;
 pub mod format;
 pub mod keys;
 pub mod limits;
 pub mod note;
 pub mod read;
 pub mod record;
+pub mod second_place;
 pub mod value;
 pub mod verify;
 

@@ -157,9 +157,14 @@ struct Frames<'r> {
 
 impl<'r> Frames<'r> {
     fn new(source: &'r mut dyn Source) -> Frames<'r> {
+        Frames::at(source, 0)
+    }
+
+    /// A source whose first byte is the segment's at `offset`, where a frame begins.
+    fn at(source: &'r mut dyn Source, offset: u64) -> Frames<'r> {
         let mut buffer = AlignedVec::new();
         buffer.resize(READ_BUFFER_BYTES, 0);
-        Frames { source, buffer, start: 0, filled: 0, offset: 0 }
+        Frames { source, buffer, start: 0, filled: 0, offset }
     }
 
     /// Makes `needed` bytes available at `start`; says how many there are, fewer only at the end.
@@ -260,6 +265,21 @@ pub fn walk_segment(
     walk.tell(index, observer);
     walk_frames(&mut frames, index, &mut walk, observer)?;
     Ok(walk)
+}
+
+/// Walks on where a walk of the segment ended; the source's first byte is the one at [`Walk::end`].
+///
+/// # Errors
+/// The source cannot be read.
+pub fn walk_on(
+    source: &mut dyn Source,
+    index: u64,
+    walk: &mut Walk,
+    observer: &mut dyn Observer,
+) -> io::Result<()> {
+    walk.bad = None;
+    let offset = walk.end;
+    walk_frames(&mut Frames::at(source, offset), index, walk, observer)
 }
 
 fn check_header(

@@ -110,14 +110,33 @@ impl Report {
     }
 }
 
-/// What is judged on the way, and who else hears of each sound record.
-struct Judge<'v> {
-    streams: Streams,
+/// What is judged on the way.
+pub(super) struct Judge {
+    pub(super) streams: Streams,
     signed: Signed,
-    visit: &'v mut dyn FnMut(Position, &RecordView<'_>),
 }
 
-impl Observer for Judge<'_> {
+impl Judge {
+    pub(super) fn new(trust: Trust) -> Judge {
+        Judge { streams: Streams::default(), signed: Signed::new(trust) }
+    }
+
+    /// The same, with who else hears of each sound record.
+    pub(super) fn heard_by<'j>(
+        &'j mut self,
+        visit: &'j mut dyn FnMut(Position, &RecordView<'_>),
+    ) -> Heard<'j> {
+        Heard { judge: self, visit }
+    }
+}
+
+/// Judges, and tells who listens.
+pub(super) struct Heard<'j> {
+    judge: &'j mut Judge,
+    visit: &'j mut dyn FnMut(Position, &RecordView<'_>),
+}
+
+impl Observer for Heard<'_> {
     fn record(&mut self, position: Position, record: &RecordView<'_>) -> Result<(), Flaw> {
         let kind = record::kind(record)?;
         let mut judged = None;
@@ -127,15 +146,15 @@ impl Observer for Judge<'_> {
             if let Payload::Statement(statement) = payload {
                 judged = Some(statement.judged.to_native());
             }
-            self.signed.take(&payload)?;
+            self.judge.signed.take(&payload)?;
         }
-        self.streams.take(position, record, kind, judged)?;
+        self.judge.streams.take(position, record, kind, judged)?;
         (self.visit)(position, record);
         Ok(())
     }
 
     fn end(&mut self, end: ChainEnd) {
-        self.signed.passed(&end);
+        self.judge.signed.passed(&end);
     }
 }
 
@@ -176,11 +195,7 @@ fn verify_by(
     let left = directory.join(LAST_NAME);
     trust.left = read_note(&left).map_err(|error| failed(&left, error))?;
     let (indices, total) = segments(directory).map_err(|error| failed(directory, error))?;
-    if indices.is_empty() {
-        let nothing = io::Error::new(io::ErrorKind::NotFound, "it holds no segment of evidence");
-        return Err(failed(directory, nothing));
-    }
-    let mut judge = Judge { streams: Streams::default(), signed: Signed::new(trust), visit };
+    let mut judge = Judge::new(trust);
     let mut found = Found { live, ..Found::default() };
     let mut expected: Option<Expected> = None;
     let mut before = 0;
@@ -194,7 +209,7 @@ fn verify_by(
         let file = File::open(&path).map_err(|error| failed(&path, error))?;
         let counted = Counted { file, read: before, total, progress: &mut *progress };
         let mut ahead = Ahead::new(crew, counted);
-        let walk = walk_segment(&mut ahead, index, expected.as_ref(), &mut judge)
+        let walk = walk_segment(&mut ahead, index, expected.as_ref(), &mut judge.heard_by(visit))
             .map_err(|error| failed(&path, error))?;
         before = ahead.into_file().read;
         let next = found.walked(&walk);
@@ -211,20 +226,20 @@ fn verify_by(
 
 /// What the walks found.
 #[derive(Default)]
-struct Found {
-    live: bool,
+pub(super) struct Found {
+    pub(super) live: bool,
     log_id: Option<[u8; 16]>,
     segments: u64,
     bytes: u64,
     head: Hash,
     in_flight_bytes: u64,
-    bad: Option<Bad>,
-    torn: bool,
+    pub(super) bad: Option<Bad>,
+    pub(super) torn: bool,
 }
 
 impl Found {
     /// Counts a segment; says what the next one must continue from.
-    fn walked(&mut self, walk: &Walk) -> Expected {
+    pub(super) fn walked(&mut self, walk: &Walk) -> Expected {
         self.segments += 1;
         self.bytes += walk.end;
         self.head = walk.chain.value();
@@ -236,8 +251,8 @@ impl Found {
         }
     }
 
-    fn report(self, judge: Judge<'_>, directory: &Path) -> Result<Report, Unreadable> {
-        let Judge { streams, signed, .. } = judge;
+    pub(super) fn report(self, judge: Judge, directory: &Path) -> Result<Report, Unreadable> {
+        let Judge { streams, signed } = judge;
         let kinds = Kind::ALL.iter().copied().zip(streams.kinds.0).filter(|(_, count)| *count > 0);
         let (signatures, end) = signed.finish(streams.records, self.bad.is_none());
         let open = streams.open_sessions();
@@ -274,7 +289,7 @@ impl Found {
 }
 
 /// A note beside the segments; `None` where there is none.
-fn read_note(path: &Path) -> io::Result<Option<String>> {
+pub(super) fn read_note(path: &Path) -> io::Result<Option<String>> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -288,11 +303,11 @@ fn read_note(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// A segment among the others.
-struct Place<'p> {
-    path: &'p Path,
-    index: u64,
-    expected: Option<&'p Expected>,
-    last: bool,
+pub(super) struct Place<'p> {
+    pub(super) path: &'p Path,
+    pub(super) index: u64,
+    pub(super) expected: Option<&'p Expected>,
+    pub(super) last: bool,
 }
 
 impl Place<'_> {
@@ -304,7 +319,7 @@ impl Place<'_> {
 }
 
 /// What the end of a segment means: sealed, still written to, torn, or damaged.
-fn judge_end(found: &mut Found, place: &Place<'_>, walk: Walk) -> io::Result<()> {
+pub(super) fn judge_end(found: &mut Found, place: &Place<'_>, walk: Walk) -> io::Result<()> {
     let sequence = walk.chain.next_sequence();
     let position = Position { segment: place.index, offset: walk.end, sequence };
     let mut file = File::open(place.path)?;
@@ -333,8 +348,11 @@ fn judge_end(found: &mut Found, place: &Place<'_>, walk: Walk) -> io::Result<()>
     Ok(())
 }
 
-/// Whether a gateway holds the directory's lock.
-fn is_locked(directory: &Path) -> io::Result<bool> {
+/// Whether a gateway holds the directory's lock: it is writing there.
+///
+/// # Errors
+/// The directory cannot be opened.
+pub fn is_locked(directory: &Path) -> io::Result<bool> {
     match File::open(directory)?.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
@@ -342,8 +360,8 @@ fn is_locked(directory: &Path) -> io::Result<bool> {
     }
 }
 
-/// Indices of the segments in order, and their bytes in all.
-fn segments(directory: &Path) -> io::Result<(Vec<u64>, u64)> {
+/// Indices of the segments in order, at least one, and their bytes in all.
+pub(super) fn segments(directory: &Path) -> io::Result<(Vec<u64>, u64)> {
     let mut indices = Vec::new();
     let mut total = 0;
     for entry in std::fs::read_dir(directory)? {
@@ -358,6 +376,9 @@ fn segments(directory: &Path) -> io::Result<(Vec<u64>, u64)> {
             indices.push(index);
             total += found.len();
         }
+    }
+    if indices.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "it holds no segment of evidence"));
     }
     indices.sort_unstable();
     Ok((indices, total))

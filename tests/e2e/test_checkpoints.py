@@ -19,6 +19,12 @@ def verified(gate, *arguments):
     return done.returncode, json.loads(done.stdout)
 
 
+def checked(gate) -> str:
+    done = subprocess.run([binary(), "check"], cwd=gate.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.fixture
 def anchored(own_gate):
     """A gateway that keeps its last checkpoint in a second place."""
@@ -98,7 +104,9 @@ def test_a_kill_never_leaves_the_log_behind_its_second_place(anchored):
 def test_a_second_place_that_is_lost_is_repaired_by_the_command_that_is_named(anchored):
     gate = anchored()
     gate.stop()
+    assert ".head" not in checked(gate)
     gate.head.unlink()
+    assert "holds no checkpoint although" in checked(gate)
     said = refused_start(gate)
     assert "is its disk or share mounted?" in said and "pgturnstile evidence checkpoint DIR --to" in said, said
     done = evidence("checkpoint", gate.evidence, "--to", gate.head)

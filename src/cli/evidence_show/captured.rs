@@ -22,14 +22,14 @@ type Spelled = (u32, bool);
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Captured {
+pub(in crate::cli) struct Captured {
     descriptions: HashMap<u64, Vec<Spelled>>,
     frames: Frames,
 }
 
 impl Captured {
     /// Takes a record of the session, `number` in it. What it holds of values: rows for rows, one value for each CopyData.
-    pub(super) fn take(&mut self, number: u64, payload: &Payload<'_>) -> Option<Vec<Value>> {
+    pub(in crate::cli) fn take(&mut self, number: u64, payload: &Payload<'_>) -> Option<Vec<Value>> {
         if let Payload::RowDescription(described) = payload {
             let columns = described.columns.get().iter();
             let spelled = columns.map(|column| (column.type_oid.to_native(), column.binary)).collect();
@@ -71,7 +71,7 @@ fn row(body: &[u8], columns: &[Spelled]) -> Value {
 }
 
 /// The first of them, one line each.
-pub(super) fn lines(values: &[Value]) -> Vec<String> {
+pub(in crate::cli) fn lines(values: &[Value]) -> Vec<String> {
     let mut lines: Vec<String> = values.iter().take(ROWS_SHOWN_MAX).map(line).collect();
     if values.len() > ROWS_SHOWN_MAX {
         lines.push(format!("      … {} more", values.len() - ROWS_SHOWN_MAX));

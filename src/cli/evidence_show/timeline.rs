@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::io;
 
+use crate::audit::time::rfc3339;
 use crate::evidence::checkpoint::{Checkpoint, Why};
 use crate::evidence::describe::{Value, describe, escaped};
 use crate::evidence::format::{FLAG_CLOSES, REFERS_TO_NONE, RecordHeader, RecordView};
 use crate::evidence::record::{self, Kind};
 
 use super::super::Out;
-use super::super::verify::rfc3339;
 use super::captured::{self, Captured};
 
 /// Longest text of a statement that is shown, characters; `--json` shows all.
@@ -29,7 +29,7 @@ struct Open {
 
 /// Collects the lines of sessions and prints each when it ends.
 #[derive(Default)]
-pub(super) struct Timeline {
+pub(in crate::cli) struct Timeline {
     open: HashMap<String, Open>,
 }
 
@@ -453,7 +453,7 @@ fn result(header: &RecordHeader, fields: &Fields) -> String {
 
 impl Timeline {
     /// Takes a record; prints its session if that ends with it, or the record itself if it is the gateway's.
-    pub(super) fn take(
+    pub(in crate::cli) fn take(
         &mut self,
         record: &RecordView<'_>,
         session: &str,
@@ -505,7 +505,7 @@ impl Timeline {
     }
 
     /// Prints the sessions that have no end.
-    pub(super) fn finish(self, out: &mut Out<'_>) -> io::Result<()> {
+    pub(in crate::cli) fn finish(self, out: &mut Out<'_>) -> io::Result<()> {
         let mut open: Vec<(String, Open)> = self.open.into_iter().collect();
         open.sort_unstable_by_key(|(_, session)| session.order);
         for (session, open) in open {

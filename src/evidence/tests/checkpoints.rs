@@ -8,6 +8,7 @@ use super::samples;
 use crate::evidence::checkpoint::{Checkpoint, LAST_NAME, Why, rotation_text};
 use crate::evidence::note::SigningKey;
 use crate::evidence::record::{How, Kind};
+use crate::evidence::second_place::{Standing, second_place};
 use crate::evidence::verify::{End, ExpectedEnd, Report, Tampering, Trust, verify_with};
 use crate::evidence::{OpenError, Settings, Signing, open};
 
@@ -233,4 +234,31 @@ fn an_idle_gateway_goes_on_signing() {
     });
     let report = judged(folder.path(), Trust::default());
     assert!(report.signatures.checkpoints >= 2 && report.signatures.longest_silence_ns > 0);
+}
+
+#[test]
+fn a_look_at_the_second_place_says_what_a_start_would() {
+    let folder = folder();
+    let settings = signed(folder.path());
+    let (log, head) = (folder.path().join("evidence"), folder.path().join("head/last"));
+    let look = || second_place(&log, &head, 10).unwrap();
+    assert_eq!(look(), Standing::Fits, "no log yet");
+    run_sessions(&settings, 1, 6);
+    assert_eq!(look(), Standing::Fits);
+    let (old, old_note) = (kept(folder.path()), fs::read_to_string(&head).unwrap());
+    copy(&log, &folder.path().join("older"));
+    run_sessions(&settings, 7, 2);
+    let (new, new_note) = (kept(folder.path()), fs::read_to_string(&head).unwrap());
+    fs::write(&head, &old_note).unwrap();
+    assert_eq!(look(), Standing::Behind { there: old.point.records, log: new.point.records });
+    fs::write(&head, "else").unwrap();
+    assert_eq!(look(), Standing::NoCheckpoint);
+    fs::remove_file(&head).unwrap();
+    assert_eq!(look(), Standing::Missing);
+    fs::write(&head, &new_note).unwrap();
+    let older = second_place(&folder.path().join("older"), &head, 10).unwrap();
+    assert_eq!(older, Standing::Ahead { there: new.point.records, log: old.point.records });
+    let other = Checkpoint { log_id: [9; 16], ..new };
+    fs::write(&head, key(1).sign(&other.text())).unwrap();
+    assert_eq!(look(), Standing::OtherLog);
 }
