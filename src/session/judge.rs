@@ -16,12 +16,12 @@
 use std::sync::Arc;
 
 use pgturnstile_proto::backend::TransactionStatus;
-use pgturnstile_rules::catalog::Stamps;
 use pgturnstile_rules::mask::detect::Detectors;
-use pgturnstile_rules::policy::{self, Action, Fields, Labelled};
+use pgturnstile_rules::policy::{self, Action};
 use pgturnstile_rules::statement::Unparsable;
-use pgturnstile_rules::statement::facts::{NameUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
+use pgturnstile_rules::statement::facts::{NameUse, NamedUse, StatementFacts, TextFacts};
 
+pub use super::decision::{Decision, Fence};
 use super::decisions::ShardMemory;
 use super::denial::{self, Refusal};
 use super::encoding::{may_read_otherwise, reads_otherwise};
@@ -32,190 +32,12 @@ use super::refuse::{not_utf8, too_long, unparsable};
 use super::summary;
 use super::work::{Stop, Work, note_made};
 use super::world::{Ground, NoGround, World};
-use crate::evidence::record::v1;
 
 /// Texts up to this long are parsed on the shard; longer ones in the pool, where they stall nobody else.
 pub const PARSED_HERE_BYTES_MAX: usize = 4_096;
 
 /// Tables of one transaction's own that are remembered; behind further ones the barrier is full.
 const OWN_TABLES_MAX: usize = 1_000;
-
-/// How a statement closes the way behind it (README decision 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fence {
-    /// Not at all.
-    None,
-    /// It may run code through relations only: earlier Parses and plain texts may follow in its batch.
-    Relaxed,
-    /// It runs code that its text names, or sets a setting.
-    Full,
-}
-
-/// What was decided of a text that passes, and what follows.
-#[derive(Debug)]
-pub struct Decision {
-    /// What the text says.
-    pub facts: Arc<TextFacts>,
-    /// The same for the evidence, with what the names resolved to.
-    pub summary: Vec<v1::Facts>,
-    /// The text without its literals, and without what the detectors find in its names: what evidence holds of it.
-    pub held: Arc<str>,
-    /// They look at the names of statements and portals, too.
-    pub detectors: Detectors,
-    /// Rules that opened it, or the one that refused it.
-    pub rule: String,
-    /// The policy's hash.
-    pub policy_hash: [u8; 32],
-    /// The catalog's epoch.
-    pub epoch: u64,
-    /// Under which policy and catalog it holds.
-    pub ground: u128,
-    /// Types of users that its Parse declares for parameters.
-    pub types: Vec<u32>,
-    /// Every statement is a code-free select without effects.
-    pub proven: bool,
-    /// The barrier behind it.
-    pub fence: Fence,
-    /// Behind a relaxed barrier of its own it may come again ([`pgturnstile_rules::resolve::may_come_again`]).
-    pub repeatable: bool,
-    /// Code may run when its text is only analysed, at Parse.
-    pub runs_at_analysis: bool,
-    /// Code may run with it.
-    pub runs_code: bool,
-    /// How many statements ask the client for COPY data.
-    pub copies_in: usize,
-    /// Some statement sends COPY data.
-    pub copies_out: bool,
-    /// It may change the schema: the catalog is read anew behind it.
-    pub changes_catalog: bool,
-    /// Such a change may bring code to a relation.
-    pub brings_code: bool,
-    /// A table that it makes, behind which no code can stand ([`pgturnstile_rules::resolve::makes_plain_table`]).
-    pub makes_table: Option<NameUse>,
-    /// It may bring code to a table that this transaction has made, or take it away.
-    pub unsettles_tables: bool,
-    /// It makes temporary objects, which names then mean first.
-    pub makes_temporary: bool,
-    /// It runs code that may make such.
-    pub may_make_temporary: bool,
-    /// It makes, uses or drops names: it cannot be decided once for all.
-    pub uses_names: bool,
-    /// What each statement gives, as far as labels go; of EXECUTE and FETCH what they carry in. Empty where none reaches a label.
-    pub fields: Box<[Option<Arc<Fields>>]>,
-    /// The labels that it was judged by.
-    pub labelled: Arc<Labelled>,
-    /// What it reaches, as it was; `None` where answers do not wait for the catalog.
-    pub stamps: Option<Arc<Stamps>>,
-    /// It reaches a relation with labels, or may by code: its values may be those of a labelled column.
-    pub reaches_labels: bool,
-    /// Its rows may show a labelled column in clear: a permit says so.
-    pub shows_in_clear: bool,
-}
-
-impl Decision {
-    /// What a statement gives, as far as labels go; `None` where it reaches none.
-    pub fn fields(&self, statement: usize) -> Option<&Arc<Fields>> {
-        self.fields.get(statement)?.as_ref()
-    }
-
-    /// Whether some statement of it reaches a label that is not clear for the subject.
-    pub fn near_labels(&self) -> bool {
-        self.fields.iter().flatten().any(|fields| fields.near)
-    }
-
-    /// Whether the text does nothing but end a transaction, or set, release or return to a savepoint: in a failed
-    /// transaction the server runs no other, and none of them reads a setting or a name.
-    pub fn only_controls_transaction(&self) -> bool {
-        matches!(
-            self.facts.statements.as_slice(),
-            [StatementFacts {
-                transaction: Some(
-                    TransactionControl::Commit | TransactionControl::Rollback | TransactionControl::Savepoint
-                ),
-                ..
-            }]
-        )
-    }
-
-    /// The cursor that it reads from, where it is a FETCH.
-    pub fn fetches(&self) -> Option<&str> {
-        match self.facts.statements.as_slice() {
-            [StatementFacts { named: Some(NamedUse::Fetch(name)), .. }] => Some(name),
-            _ => None,
-        }
-    }
-
-    /// Whether the text does nothing but give names up.
-    pub fn only_drops_names(&self) -> bool {
-        self.facts.statements.iter().all(|statement| {
-            matches!(
-                statement.named,
-                Some(NamedUse::Deallocate(_) | NamedUse::Close(_) | NamedUse::DiscardAll)
-            )
-        })
-    }
-
-    /// Whether the text makes names in SQL.
-    pub fn makes_names(&self) -> bool {
-        self.facts
-            .statements
-            .iter()
-            .any(|statement| matches!(statement.named, Some(NamedUse::Prepare(_) | NamedUse::Declare(_))))
-    }
-
-    /// Whether a statement runs what a name stands for.
-    pub fn runs_by_name(&self) -> bool {
-        self.facts
-            .statements
-            .iter()
-            .any(|statement| matches!(statement.named, Some(NamedUse::Fetch(_) | NamedUse::Execute(_))))
-    }
-
-    /// Whether running it may give a name of a statement or cursor another meaning.
-    pub fn may_move_names(&self) -> bool {
-        let ends = |statement: &StatementFacts| statement.transaction.is_some();
-        !self.proven || self.uses_names || self.facts.statements.iter().any(ends)
-    }
-
-    #[cfg(test)]
-    pub(super) fn for_tests() -> Self {
-        Self {
-            facts: Arc::new(TextFacts {
-                digest: [0; 32],
-                text_bytes: 0,
-                statements: Vec::new(),
-                lifted: Arc::from(""),
-            }),
-            summary: Vec::new(),
-            held: Arc::from(""),
-            detectors: Detectors::NONE,
-            rule: String::new(),
-            policy_hash: [0; 32],
-            epoch: 0,
-            ground: 0,
-            types: Vec::new(),
-            proven: true,
-            fence: Fence::None,
-            repeatable: false,
-            runs_at_analysis: false,
-            runs_code: false,
-            copies_in: 0,
-            copies_out: false,
-            changes_catalog: false,
-            makes_temporary: false,
-            may_make_temporary: false,
-            brings_code: false,
-            makes_table: None,
-            unsettles_tables: false,
-            uses_names: false,
-            fields: Box::default(),
-            labelled: Arc::default(),
-            stamps: None,
-            reaches_labels: false,
-            shows_in_clear: false,
-        }
-    }
-}
 
 /// What became of a text.
 #[derive(Debug)]
@@ -397,12 +219,17 @@ impl Judge {
     }
 
     /// A statement that may have changed the schema goes to the server, or was completed there.
-    pub fn catalog_changed(&mut self, decision: &Decision) {
+    fn may_have_changed_the_catalog(&mut self, decision: &Decision) {
         self.private_ddl = Some(u64::MAX);
         decision.facts.statements.iter().for_each(|statement| note_made(&mut self.made, statement));
         self.private_code |= decision.brings_code;
         self.temp_possible |= decision.makes_temporary;
         self.temp_code |= self.temp_possible && decision.brings_code;
+    }
+
+    /// It was completed: a table that it made is there, and is this transaction's own.
+    pub fn catalog_changed(&mut self, decision: &Decision) {
+        self.may_have_changed_the_catalog(decision);
         if let Some(table) = &decision.makes_table
             && !decision.unsettles_tables
             && !self.private_code
@@ -416,7 +243,7 @@ impl Judge {
     /// where it never comes to its end: a portal that is suspended, a procedure that commits and then fails.
     pub(super) fn runs(&mut self, decision: &Decision) {
         if decision.changes_catalog {
-            self.catalog_changed(decision);
+            self.may_have_changed_the_catalog(decision);
         }
         // Names of SQL are seen when they are made, so that it is known when another stands there.
         self.temp_unread |= decision.may_make_temporary || decision.makes_names();

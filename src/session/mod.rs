@@ -20,7 +20,7 @@
 //! | `masking`, `large` | which plan holds for which rows; what is masked beside the shard |
 //! | [`expect`] | what the backend owes |
 //! | [`names`] | prepared statements and portals |
-//! | [`judge`], [`world`], [`decisions`] | the verdict on a text |
+//! | [`judge`], [`decision`], [`world`], [`decisions`] | the verdict on a text |
 //! | [`pinned`], [`denial`] | what may not move, and how it is said |
 //! | [`account`], [`summary`] | what is recorded |
 //! | `recorder`, `kept`, `capture`, `stated` | what of it beyond digests: how much, texts and parameters, rows, what the client says of itself |
@@ -32,6 +32,7 @@ mod capture;
 pub mod control;
 mod copy_in;
 mod copy_probe;
+pub mod decision;
 pub mod decisions;
 pub mod denial;
 mod digest;
