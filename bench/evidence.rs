@@ -21,7 +21,7 @@ use pgturnstile::evidence::record::v1::{
     Action, Facts, Outcome, Protocol, Relation, SessionOpened, Statement, StatementResult, TextHeld,
 };
 use pgturnstile::evidence::record::{Entry, How, Stamp};
-use pgturnstile::evidence::{Run, SessionLog, Settings, open, verify};
+use pgturnstile::evidence::{Evidence, Lane, Run, SessionLog, Settings, open, verify};
 
 /// Pairs in a burst: their credits fit the lane.
 const BURST_PAIRS: u64 = 8_192;
@@ -91,16 +91,22 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Statement and result, submitted to a writer that writes. The batches are small, so that the ring never fills.
-fn submit(criterion: &mut Criterion) {
-    let directory = tempfile::tempdir().unwrap();
-    let settings = Settings { reserve_bytes: 0, ..Settings::new(directory.path().to_owned()) };
+/// A log with one session, which is open.
+fn begun(directory: &Path) -> (Evidence, Vec<Lane>, SessionLog) {
+    let settings = Settings { reserve_bytes: 0, ..Settings::new(directory.to_owned()) };
     let run = Run { version: "bench".into(), configuration_hash: [0; 32], policy_hash: [0; 32] };
     let (evidence, lanes) = open(&settings, &run, &[1; 32], 1).unwrap();
-    let facts = facts();
     let mut session = evidence.session(&lanes[0], [3; 16]);
     let opened = SessionOpened { peer: "192.0.2.1:1", listener: "0.0.0.0:6432", tls: "none" };
     session.try_append(&Entry::SessionOpened(opened), How::GATED).unwrap().unwrap();
+    (evidence, lanes, session)
+}
+
+/// Statement and result, submitted to a writer that writes. The batches are small, so that the ring never fills.
+fn submit(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    let (evidence, _lanes, mut session) = begun(directory.path());
+    let facts = facts();
     let mut group = criterion.benchmark_group("evidence");
     group.sample_size(10).measurement_time(MEASURED);
     group.bench_function("submit statement and result, queued", |bencher| {
@@ -157,13 +163,8 @@ const ROUNDS: usize = 5;
 
 /// A log of one large segment.
 fn large_log(directory: &Path) {
-    let settings = Settings { reserve_bytes: 0, ..Settings::new(directory.to_owned()) };
-    let run = Run { version: "bench".into(), configuration_hash: [0; 32], policy_hash: [0; 32] };
-    let (evidence, lanes) = open(&settings, &run, &[1; 32], 1).unwrap();
+    let (_evidence, _lanes, mut session) = begun(directory);
     let facts = facts();
-    let mut session = evidence.session(&lanes[0], [3; 16]);
-    let opened = SessionOpened { peer: "192.0.2.1:1", listener: "0.0.0.0:6432", tls: "none" };
-    session.try_append(&Entry::SessionOpened(opened), How::GATED).unwrap().unwrap();
     let pair_bytes = [
         statement(&facts).encode(&STAMP, How::QUEUED, 0).unwrap().len(),
         result().encode(&STAMP, How::QUEUED, 0).unwrap().len(),

@@ -1,8 +1,8 @@
 //! The session's evidence: what is recorded, when, and which bytes wait for it.
 //!
 //! Owns: the session's log, the running digests, totals, and which statements still lack a result. May not: judge, frame,
-//! or hold a value: texts are lifted, digests keyed; what is kept beyond that, and when, is [`super::kept`] and
-//! [`super::capture`]. Fails closed: where a record cannot be taken, the caller refuses the
+//! or hold a value: texts are lifted, digests keyed; what is kept beyond that, and when, is `kept` and
+//! `capture`. Fails closed: where a record cannot be taken, the caller refuses the
 //! statement ([`Unrecorded::Refused`]) or ends the session ([`Unrecorded::Ended`]).
 
 use std::borrow::Cow;
