@@ -314,17 +314,25 @@ impl<'w> Work<'w> {
         // What was prepared is in no catalog, whoever prepared it: committed, it may hold any definition.
         let two_phase = statement.transaction == Some(TransactionControl::TwoPhase);
         let snapshot = &self.judge.ground.snapshot;
+        // Without code, what reads and writes rows changes no catalog, though it be a barrier for what this session has changed.
+        let plain = statement.class.covered_by("read") || statement.class.covered_by("write");
+        // What sets a setting by the server's own function moves that setting and nothing else.
+        let only_sets = statement.flags.sets_setting
+            && resolution.functions.is_empty()
+            && resolution.relations.iter().all(|found| {
+                snapshot.relation(&found.schema, &found.name).is_some_and(|relation| relation.system)
+            });
+        let runs_code = resolution.runs_code && !only_sets;
         let opaque = two_phase
             || statement.flags.dynamic
             || matches!(resolution.code, Code::Named(_))
-                && (resolution.runs_code || !statement.flags.sets_setting)
-            || resolution.runs_code && snapshot.defines().is_some();
+                && (runs_code || !plain && !statement.flags.sets_setting)
+            || runs_code && snapshot.defines().is_some();
         note_made(&mut self.made, statement);
         self.changes_catalog |= ddl || opaque;
         self.ddl_before |= ddl || opaque;
-        self.brings_code |= two_phase
-            || opaque && resolution.runs_code
-            || ddl && !plainly_defines(statement, resolution, snapshot);
+        self.brings_code |=
+            two_phase || opaque && runs_code || ddl && !plainly_defines(statement, resolution, snapshot);
         self.runs_at_analysis |= resolution.runs_at_analysis;
         self.runs_code |= resolution.runs_code;
         self.repeatable &= fence == Fence::Relaxed

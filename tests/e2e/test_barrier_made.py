@@ -95,11 +95,12 @@ ANALYSED = (parse("INSERT INTO shop.of_making VALUES ('{x}')"), SYNC)
         (query("INSERT INTO shop.maker VALUES (1)"),),
         (parse("INSERT INTO shop.maker VALUES ($1)"), bind(1), execute(), SYNC),
         (query("SELECT set_config('application_name', shop.make_it(), false)"),),
+        (query("INSERT INTO shop.maker SELECT 1 WHERE set_config('application_name', 'x', false) = 'x'"),),
         (query("CALL shop.make_and_fail()"),),
         BOUND,
         ANALYSED,
     ],
-    ids=["trigger", "trigger, extended", "beside a setting", "failed procedure", "bound", "analysed"],
+    ids=["trigger", "trigger, extended", "beside a setting", "trigger beside a setting", "failed procedure", "bound", "analysed"],
 )
 def test_code_that_defines(attack, frames):
     """It makes a trigger that no snapshot shows yet: the write that meets it, at once, is behind a barrier all the same."""
