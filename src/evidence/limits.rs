@@ -27,11 +27,11 @@ pub const UNSYNCED_BYTES_MAX: u64 = 8 << 20;
 /// How long written bytes may stand unsynced when nobody asks for durability, unless the settings say otherwise.
 pub const SYNC_INTERVAL_MS_DEFAULT: u64 = 100;
 /// How long the writer dozes between looks while only queued records come in: the latency of an unsynced write.
-pub const DOZE_MS: u64 = 2;
+pub const DOZE_MS: u64 = 4;
 /// Dozes without a record after which the writer sleeps until it is woken.
 pub const DOZES_UNTIL_SLEEP: u32 = 250;
 /// Records waiting in a lane at which a dozing writer is woken even though none of them asks for durability.
-pub const WAKE_RECORDS: usize = 128;
+pub const WAKE_RECORDS: usize = 192;
 /// How long a session waits for byte credits, unless the settings say otherwise.
 pub const STALL_LIMIT_MS_DEFAULT: u64 = 5_000;
 /// Smallest size of a segment that is accepted.

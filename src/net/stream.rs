@@ -9,7 +9,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::ProtocolVersion;
@@ -32,9 +32,31 @@ pub enum Stream {
     /// TCP without TLS.
     Plain(TcpStream),
     /// TLS on TCP, in either role.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Tls>),
     /// A Unix socket: never TLS, as PostgreSQL has none there.
     Unix(UnixStream),
+}
+
+/// TLS on TCP, in either role, and whether its last read left nothing behind.
+#[derive(Debug)]
+pub struct Tls {
+    stream: TlsStream<TcpStream>,
+    /// The last read took all that rustls held and all that the socket had. A session looks at both of its sockets whichever of
+    /// them woke it: until this one has something again, the look costs the socket's readiness and not a walk through rustls.
+    drained: bool,
+}
+
+impl Tls {
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.drained {
+            // Registers the waker where it is not ready, as a read would.
+            ready!(self.stream.get_ref().0.poll_read_ready(context))?;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        // A connection that wants no bytes has something else to do first, and says so by waking us.
+        self.drained = read.is_pending() && self.stream.get_ref().1.wants_read();
+        read
+    }
 }
 
 /// What TLS agreed on, for records and for rules that depend on it.
@@ -49,6 +71,11 @@ pub struct TlsFacts {
 }
 
 impl Stream {
+    /// A stream whose handshake is done.
+    pub fn encrypted(stream: TlsStream<TcpStream>) -> Stream {
+        Stream::Tls(Box::new(Tls { stream, drained: false }))
+    }
+
     /// Whether bytes on this stream are encrypted.
     pub fn is_encrypted(&self) -> bool {
         match self {
@@ -69,7 +96,7 @@ impl Stream {
     pub fn tls(&self) -> Option<TlsFacts> {
         match self {
             Self::Tls(tls) => {
-                let connection = tls.get_ref().1;
+                let connection = tls.stream.get_ref().1;
                 Some(TlsFacts {
                     version: version_name(connection.protocol_version()),
                     cipher_suite: connection
@@ -86,7 +113,7 @@ impl Stream {
     /// where we are the client.
     pub fn server_name(&self) -> Option<&str> {
         match self {
-            Self::Tls(tls) => match tls.as_ref() {
+            Self::Tls(tls) => match &tls.stream {
                 TlsStream::Server(server) => server.get_ref().1.server_name(),
                 TlsStream::Client(_) => None,
             },
@@ -97,7 +124,7 @@ impl Stream {
     /// Whether ALPN has chosen this protocol.
     pub fn agreed_on(&self, protocol: &[u8]) -> bool {
         match self {
-            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(protocol),
+            Self::Tls(tls) => tls.stream.get_ref().1.alpn_protocol() == Some(protocol),
             Self::Plain(_) | Self::Unix(_) => false,
         }
     }
@@ -105,7 +132,7 @@ impl Stream {
     /// The peer's own certificate (the first of its chain), DER; `None` without TLS or without a certificate.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         match self {
-            Self::Tls(tls) => tls.get_ref().1.peer_certificates().and_then(<[_]>::first),
+            Self::Tls(tls) => tls.stream.get_ref().1.peer_certificates().and_then(<[_]>::first),
             Self::Plain(_) | Self::Unix(_) => None,
         }
     }
@@ -114,7 +141,7 @@ impl Stream {
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(tcp) => Some(tcp),
-            Self::Tls(tls) => Some(tls.get_ref().0),
+            Self::Tls(tls) => Some(tls.stream.get_ref().0),
             Self::Unix(_) => None,
         }
     }
@@ -152,7 +179,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),
-            Self::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
+            Self::Tls(tls) => tls.poll_read(context, buffer),
             Self::Unix(unix) => Pin::new(unix).poll_read(context, buffer),
         }
     }
@@ -162,7 +189,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
-            Self::Tls(tls) => Pin::new(tls).poll_write(context, bytes),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_write(context, bytes),
             Self::Unix(unix) => Pin::new(unix).poll_write(context, bytes),
         }
     }
@@ -174,7 +201,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, slices),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(context, slices),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_write_vectored(context, slices),
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(context, slices),
         }
     }
@@ -182,7 +209,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
-            Self::Tls(tls) => tls.is_write_vectored(),
+            Self::Tls(tls) => tls.stream.is_write_vectored(),
             Self::Unix(unix) => unix.is_write_vectored(),
         }
     }
@@ -190,7 +217,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(context),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(context),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_flush(context),
             Self::Unix(unix) => Pin::new(unix).poll_flush(context),
         }
     }
@@ -198,7 +225,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(context),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_shutdown(context),
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(context),
         }
     }

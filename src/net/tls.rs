@@ -139,7 +139,7 @@ impl ServerTls {
     /// The handshake's error; the socket is closed then.
     pub async fn accept(&self, tcp: TcpStream) -> io::Result<Stream> {
         let tls = self.acceptor.accept(tcp).await?;
-        Ok(Stream::Tls(Box::new(TlsStream::Server(tls))))
+        Ok(Stream::encrypted(TlsStream::Server(tls)))
     }
 
     /// The `tls-server-end-point` binding of our own certificate (RFC 5929); `None` where its signature algorithm
@@ -204,7 +204,7 @@ impl ClientTls {
     /// The handshake's error, which names what is wrong with the certificate; the socket is closed then.
     pub async fn connect(&self, tcp: TcpStream, name: ServerName<'static>) -> io::Result<Stream> {
         let tls = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await?;
-        Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
+        Ok(Stream::encrypted(TlsStream::Client(tls)))
     }
 }
 
