@@ -180,7 +180,7 @@ def summary(said: dict) -> str:
         ["EXECUTE, FETCH: a session judges what the name stands for", counts.get("carried by a name", 0)],
         ["refused in every session: settings, mostly, that the server would only read", counts.get("refused, and the server reads", 0)],
         ["refused in every session, and the server would write", counts.get("refused, and the server writes", 0)],
-        ["the command tag is another one", counts.get("another tag", 0)],
+        ["the command tag is another one: COMMIT of a transaction that failed, mostly", counts.get("another tag", 0)],
     ]
     head = f"`tests/classify`, {said['server']}, {said['texts']} texts of {said['files']} files:"
     parts = [head, report.table(["", *(f"server: {says}" for says in verdicts)], rows), report.table(["disagreement", "count"], kinds)]
