@@ -142,7 +142,7 @@ impl Relay {
                 let told = Told::of(&run.decision, run.statement, ground);
                 run.plan = match rows {
                     Some(rows) if run.is_looked_at() || told.has_labels() => {
-                        Some(self.masking.plan(rows.iter().map(Seen::of), &told, run.detectors)?)
+                        Some(self.masking.plan(rows.len(), rows.iter().map(Seen::of), &told, run.detectors)?)
                     }
                     Some(_) | None => None,
                 };
@@ -175,7 +175,7 @@ impl Relay {
                 if let Some(portal) = portal {
                     let told = Told::of(&portal.statement.decision, 0, ground);
                     if let (Some(rows), true) = (rows, told.has_labels()) {
-                        self.masking.plan(rows.iter().map(Seen::of), &told, Detectors::NONE)?;
+                        self.masking.plan(rows.len(), rows.iter().map(Seen::of), &told, Detectors::NONE)?;
                     }
                     portal.described.answered(rows, recorded);
                 }

@@ -19,6 +19,7 @@
 //! | no label | a labelled column that no permit discloses | the session ends |
 //! | no label | any other, or none | goes through the detectors |
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgturnstile_proto::Format;
@@ -32,6 +33,7 @@ use pgturnstile_rules::mask::shape::Shape;
 use pgturnstile_rules::mask::side::Report;
 use pgturnstile_rules::mask::style::TokenKey;
 use pgturnstile_rules::mask::tally::{At, By, Tally};
+use pgturnstile_rules::policy::labelled::Hit;
 use pgturnstile_rules::policy::{self, FieldLabel, Fields, Labelled, Sight};
 use pgturnstile_rules::statement::facts::{CopySpelling, StatementFacts};
 
@@ -111,7 +113,7 @@ impl Described {
         detectors: Detectors,
     ) -> Result<Plan, End> {
         match self.answer().fields.as_deref() {
-            Some(fields) => masking.plan(fields.iter().copied(), told, detectors),
+            Some(fields) => masking.plan(fields.len(), fields.iter().copied(), told, detectors),
             None => Err(End::backend(
                 "pgturnstile ended the session: the target sent rows that it had not described, and the policy has rows \
                  searched or masked. Next: reconnect; if it stays so, report it with the statement",
@@ -189,14 +191,14 @@ impl<'t> Told<'t> {
     }
 
     /// What becomes of field `at` of `width` by labels; see the module's table.
-    fn given(&self, at: usize, width: usize, seen: Seen) -> Result<Given<'t>, End> {
+    fn given(&self, at: usize, width: usize, seen: Seen, hits: &mut Hits<'t>) -> Result<Given<'t>, End> {
         match self.label(at, width)? {
             Some(label) if (seen.relation, seen.number) == (label.relation, label.number) => {
                 Ok(Given::Label(label))
             }
             Some(_) if seen.relation == 0 => Ok(Given::Unproven),
             Some(_) => Err(disagree("another column than the labelled one that the statement's text shows")),
-            None if self.is_labelled(seen) => {
+            None if self.is_labelled(seen, hits) => {
                 Err(disagree("a labelled column that the statement's text does not show"))
             }
             None => Ok(Given::Clear),
@@ -204,15 +206,17 @@ impl<'t> Told<'t> {
     }
 
     /// Whether the server's word is a labelled column that no permit disclosed to the statement.
-    fn is_labelled(&self, seen: Seen) -> bool {
+    fn is_labelled(&self, seen: Seen, hits: &mut Hits<'t>) -> bool {
+        if hits.relation != seen.relation {
+            let of = [self.then, &*self.ground.labelled].map(|labelled| labelled.columns(seen.relation));
+            *hits = Hits { relation: seen.relation, of };
+        }
         let cleared =
             |number: i16| self.fields.is_some_and(|fields| fields.cleared.contains(&(seen.relation, number)));
-        [self.then, &*self.ground.labelled].into_iter().filter_map(|of| of.columns(seen.relation)).any(
-            |hits| {
-                // Number 0 is the whole row.
-                hits.keys().any(|number| (seen.number == 0 || seen.number == *number) && !cleared(*number))
-            },
-        )
+        hits.of.into_iter().flatten().any(|columns| {
+            // Number 0 is the whole row.
+            columns.keys().any(|number| (seen.number == 0 || seen.number == *number) && !cleared(*number))
+        })
     }
 
     /// How values of a labelled column are spelled. What the server calls a type of users may be a string all the same.
@@ -226,6 +230,13 @@ impl<'t> Told<'t> {
             (None, None) => Shape::Opaque,
         }
     }
+}
+
+/// The labels on the relation that was looked at last, then and now: fields of one relation stand together. Relation 0 is none.
+#[derive(Default)]
+struct Hits<'t> {
+    relation: u32,
+    of: [Option<&'t BTreeMap<i16, Hit>>; 2],
 }
 
 /// What becomes of a field by labels.
@@ -323,22 +334,23 @@ impl Masking {
         ColumnMask::Label { label: LabelId(u32::try_from(at).unwrap_or(u32::MAX)), style }
     }
 
-    /// The plan for rows that the server describes so.
+    /// The plan for rows of `width` fields that the server describes so.
     ///
     /// # Errors
     /// Text and server do not agree: nothing of the rows may be released.
     pub(super) fn plan(
         &mut self,
-        fields: impl Iterator<Item = Seen> + Clone,
+        width: usize,
+        fields: impl Iterator<Item = Seen>,
         told: &Told<'_>,
         detectors: Detectors,
     ) -> Result<Plan, End> {
-        let width = fields.clone().count();
         let tokens = detectors.give_tokens();
         let mut columns = Vec::with_capacity(width);
+        let mut hits = Hits::default();
         for (at, seen) in fields.enumerate() {
             let shape = Shape::of(seen.type_oid, seen.binary);
-            columns.push(match told.given(at, width, seen)? {
+            columns.push(match told.given(at, width, seen, &mut hits)? {
                 Given::Clear => {
                     let origin = tokens.then(|| told.origin(seen.relation, seen.number)).flatten();
                     Column { origin, ..Column::clear(shape) }
