@@ -26,6 +26,11 @@ pub fn against_policy(config: &Config, model: &Model) -> Vec<Diagnostic> {
                 format!("no [[issuer]] named {} in {shown}{}", entry.issuer, hint(&entry.issuer, &issuers));
             found.push(at(&group.place, format!("group.{}", group.name), message));
         }
+        for entry in &group.any {
+            let of = config.issuers.iter().find(|issuer| issuer.name == entry.issuer);
+            let fault = of.and_then(|issuer| issuer.preset).and_then(|preset| preset.fault_of(entry));
+            found.extend(fault.map(|fault| at(&group.place, format!("group.{}", group.name), fault)));
+        }
     }
     for access in &model.accesses {
         if !credentials.contains(&access.login.as_str()) {

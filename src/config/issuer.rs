@@ -9,6 +9,7 @@ use pgturnstile_rules::document::{Unique, nearest, unknown_word};
 
 use super::keys::Reader;
 use super::model::{ALGORITHMS, Issuer, Jwks, Person};
+use super::preset::{self, Preset};
 use super::reference;
 
 pub(super) fn issuers(root: &Reader<'_>) -> Vec<Issuer> {
@@ -19,27 +20,40 @@ pub(super) fn issuers(root: &Reader<'_>) -> Vec<Issuer> {
         if let Some(name) = &name {
             names.claim(name, &section.table.place_of("name"), section.table.diagnostics());
         }
-        // A preset would have brought the URL: that presets are refused has been said already.
+        let known = preset_of(&section);
         let issuer =
-            if section.table.has("preset") { section.table.string("issuer") } else { issuer_url(&section) };
+            issuer_url(&section).or_else(|| known.and_then(|preset| preset.issuer).map(str::to_owned));
         if let Some(issuer) = &issuer {
             urls.claim(issuer, &section.table.place_of("issuer"), section.table.diagnostics());
         }
+        let audiences = section.strings("audiences");
+        match known {
+            Some(preset) => preset.check_section(&section, issuer.as_deref(), &audiences),
+            None if issuer.is_none() && !section.table.has("issuer") => section.table.error(
+                "issuer",
+                "must be there: the `iss` claim of its tokens (or a `preset` that has one, such as \"github-actions\")",
+            ),
+            None => {}
+        }
+        let or_of = |key: &str, of: Option<&'static str>| {
+            section.text(key).or_else(|| of.filter(|_| !section.table.has(key)).map(str::to_owned))
+        };
         let read = Issuer {
             name: name.unwrap_or_default(),
             issuer: issuer.unwrap_or_default(),
-            audiences: section.strings("audiences"),
+            preset: known,
+            audiences,
             trusted_audiences: section.strings("trusted_audiences"),
             authorized_parties: section.strings("authorized_parties"),
             jwks: jwks(&section),
             ca: section.paths("ca"),
-            algorithms: algorithms(&section),
+            algorithms: algorithms(&section, known),
             types: types(&section),
             clock_skew_s: section.integer("clock_skew_s"),
             token_age_s_max: section.integer("token_age_s_max"),
-            groups: section.text("groups"),
-            person: section.text("person"),
-            keep: section.strings("keep"),
+            groups: or_of("groups", known.and_then(|preset| preset.groups)),
+            person: or_of("person", known.and_then(|preset| preset.person)),
+            keep: list(&section, "keep", known.map(|preset| preset.keep)),
             place: section.place(),
         };
         if !read.trusted_audiences.is_empty() && read.authorized_parties.is_empty() {
@@ -104,8 +118,22 @@ fn jwks(section: &Reader<'_>) -> Jwks {
     Jwks::Url(text)
 }
 
-fn algorithms(section: &Reader<'_>) -> Vec<String> {
-    let algorithms = section.strings("algorithms");
+fn preset_of(section: &Reader<'_>) -> Option<&'static Preset> {
+    let places: Vec<usize> = (0..preset::WORDS.len()).collect();
+    section.word("preset", &places).and_then(Preset::of)
+}
+
+/// A list of the section, or the preset's where it has none.
+fn list(section: &Reader<'_>, key: &str, of: Option<&'static [&'static str]>) -> Vec<String> {
+    let written = section.strings(key);
+    match of {
+        Some(of) if !section.table.has(key) => of.iter().map(|item| (*item).to_owned()).collect(),
+        Some(_) | None => written,
+    }
+}
+
+fn algorithms(section: &Reader<'_>, known: Option<&'static Preset>) -> Vec<String> {
+    let algorithms = list(section, "algorithms", known.map(|preset| preset.algorithms));
     if algorithms.is_empty() {
         section.table.error("algorithms", "must name at least one signature algorithm");
     }

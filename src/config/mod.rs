@@ -14,6 +14,7 @@ mod key_file;
 mod keys;
 mod listener;
 mod model;
+pub mod preset;
 pub mod reference;
 mod socket;
 mod target;

@@ -12,6 +12,8 @@ use ipnet::IpNet;
 use pgturnstile_proto::startup::ProtocolVersion;
 use pgturnstile_rules::document::{Diagnostic, Place};
 
+use super::preset::Preset;
+
 /// The whole file.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -317,6 +319,8 @@ pub struct Issuer {
     pub name: String,
     /// The `iss` claim, byte for byte.
     pub issuer: String,
+    /// The known provider that it is, which filled in what its section leaves out; `None`: it is written out.
+    pub preset: Option<&'static Preset>,
     /// Audiences of ours; a token names at least one.
     pub audiences: Vec<String>,
     /// Audiences that a token may name beside ours.

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::keys::{Absent, Key, Kind, Section, State};
+use super::preset;
 
 mod evidence;
 pub use evidence::{DIGEST_KEY, EVIDENCE, HEAD, SIGNING_KEY};
@@ -293,14 +294,14 @@ pub const ISSUER: Section = Section {
         key("name", Kind::Text(Absent::Required), "The name that the policy uses; unique."),
         key(
             "issuer",
-            Kind::Text(Absent::Required),
-            "The `iss` claim, byte for byte; unique. https, or http on loopback for development.",
+            Kind::Text(Absent::Optional),
+            "The `iss` claim, byte for byte; unique. https, or http on loopback for development. Required, unless the preset has one.",
         ),
-        refused(
+        key(
             "preset",
-            Kind::Word { words: &["github-actions"], default: None },
-            "presets are not built yet; write `issuer`, `jwks`, `algorithms`, `groups`, `person` and `keep` out",
-            "A known provider's settings.",
+            Kind::Word { words: preset::WORDS, default: Some("generic") },
+            "A known provider: it stands in for `issuer`, `algorithms`, `groups`, `person` and `keep` where they are absent, and refuses \
+             audiences and groups that its tokens make unsafe.",
         ),
         key("audiences", Kind::Strings(Absent::Required), "Audiences of ours; a token names at least one."),
         key(

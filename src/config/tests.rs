@@ -102,7 +102,7 @@ fn every_key_of_the_design_s_example_is_known_and_what_is_not_built_is_said() {
     let found = faults(include_str!("example.toml"));
     let unknown: Vec<_> = found.iter().filter(|fault| fault.contains("unknown key")).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
-    let expected = ["issuer[github].preset", "person", "credential.crm-owner.password.gcp-secret"];
+    let expected = ["person", "credential.crm-owner.password.gcp-secret"];
     let missing: Vec<_> = expected
         .iter()
         .filter(|key| !found.iter().any(|fault| fault.contains(&format!(" {key}: "))))
@@ -400,6 +400,55 @@ fn issuers_are_reached_safely_or_not_at_all() {
     let local = parse(&with("https://id.example.com", "http://127.0.0.1:9000")).unwrap();
     assert_eq!(local.warnings.len(), 1);
     assert_eq!(local.warnings[0].severity, Severity::Warning);
+}
+
+#[test]
+fn a_preset_fills_in_what_its_issuer_leaves_out() {
+    let preset = |of: &str| with("issuer = \"https://id.example.com\"", of);
+    let github = parse(&preset("preset = \"github-actions\"")).unwrap().issuers.remove(0);
+    assert_eq!(github.issuer, "https://token.actions.githubusercontent.com");
+    assert_eq!((github.algorithms, github.groups), (vec!["RS256".to_owned()], None));
+    assert_eq!(github.person.as_deref(), Some("actor_id"));
+    assert!(github.keep.iter().any(|claim| claim == "repository_id"));
+    let own = "preset = \"github-actions\"\nissuer = \"https://ghe.example.com/_services/token\"\n\
+               algorithms = [\"ES256\"]\nperson = \"actor\"\nkeep = []";
+    let own = parse(&preset(own)).unwrap().issuers.remove(0);
+    assert_eq!(own.issuer, "https://ghe.example.com/_services/token");
+    assert_eq!((own.algorithms, own.keep), (vec!["ES256".to_owned()], Vec::new()));
+    assert_eq!(own.person.as_deref(), Some("actor"));
+    let generic = parse(&preset("preset = \"generic\"\nissuer = \"https://id.example.com\"")).unwrap();
+    assert!(generic.issuers[0].preset.is_none());
+}
+
+#[test]
+fn a_preset_refuses_what_its_tokens_make_unsafe() {
+    let preset = |of: &str| with("issuer = \"https://id.example.com\"", of);
+    assert_fault(&preset("preset = \"okta\""), 7, "issuer[corp].issuer", "ORGANIZATION.okta.com");
+    assert_fault(&preset(""), 7, "issuer[corp].issuer", "must be there");
+    assert_fault(&preset("preset = \"octa\""), 9, "issuer[corp].preset", "did you mean");
+    let common = "preset = \"entra\"\nissuer = \"https://login.microsoftonline.com/common/v2.0\"";
+    assert_fault(&preset(common), 10, "issuer[corp].issuer", "tenants of everybody");
+    let default =
+        preset("preset = \"github-actions\"").replace("\"pgturnstile\"]", "\"https://github.com/acme\"]");
+    assert_fault(&default, 10, "issuer[corp].audiences", "every workflow of that owner");
+
+    let config = parse(&preset("preset = \"github-actions\"")).unwrap();
+    let found = |entry: &str| {
+        let text = format!(
+            "version = 1\n[group.ci]\nany = [{{ issuer = \"corp\", {entry} }}]\n\
+             [[access]]\nid = \"a\"\ngroups = [\"ci\"]\ntargets = [\"crm-prod\"]\nlogin = \"crm-catalog\"\n\
+             mode = \"read\"\nguards = {{ search_path = [] }}\n"
+        );
+        let policy =
+            Policy::from_text("policy.toml", &text, None).unwrap_or_else(|found| panic!("{found:#?}"));
+        lines(&against_policy(&config, policy.model()))
+    };
+    assert_eq!(found("repository_id = \"4711\", repository = \"acme/crm\""), Vec::<String>::new());
+    let [fault] = &found("repository = \"acme/crm\"")[..] else { panic!("one fault") };
+    assert!(
+        fault.starts_with("policy.toml:2: group.ci: an entry for github-actions tokens must name"),
+        "{fault}"
+    );
 }
 
 #[test]

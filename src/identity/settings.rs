@@ -285,6 +285,7 @@ mod tests {
         config::Issuer {
             name: "corp".to_owned(),
             issuer: "https://id.example.com".to_owned(),
+            preset: None,
             audiences: vec!["pgturnstile".to_owned()],
             trusted_audiences: vec!["api".to_owned()],
             authorized_parties: vec!["ci".to_owned()],
@@ -316,6 +317,15 @@ mod tests {
         assert_eq!(settings.groups, None);
         assert_eq!(settings.person.map(|path| path.to_string()).as_deref(), Some("email"));
         assert_eq!(settings.keep.len(), 1);
+    }
+
+    #[test]
+    fn what_presets_name_can_be_read() {
+        for preset in &config::preset::PRESETS {
+            for path in preset.keep.iter().chain(&preset.person).chain(&preset.groups) {
+                assert!(path.parse::<ClaimPath>().is_ok(), "{path}");
+            }
+        }
     }
 
     #[test]

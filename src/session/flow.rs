@@ -141,9 +141,12 @@ impl Relay {
                 run.row_description = recorded;
                 let told = Told::of(&run.decision, run.statement, ground);
                 run.plan = match rows {
-                    Some(rows) if run.is_looked_at() || told.has_labels() => {
-                        Some(self.masking.plan(rows.len(), rows.iter().map(Seen::of), &told, run.detectors)?)
-                    }
+                    Some(rows) if run.is_looked_at() || told.has_labels() => Some(self.masking.plan(
+                        rows.len(),
+                        rows.iter().map(Seen::of),
+                        &told,
+                        run.detectors,
+                    )?),
                     Some(_) | None => None,
                 };
                 self.down.pass(len);

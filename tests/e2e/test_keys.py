@@ -20,9 +20,19 @@ CREATE TABLE codes (id int, code text, PRIMARY KEY (id)) PARTITION BY RANGE (id)
 CREATE TABLE codes_1 (code text, id int NOT NULL);
 ALTER TABLE codes ATTACH PARTITION codes_1 FOR VALUES FROM (0) TO (100);
 CREATE UNIQUE INDEX codes_1_code ON codes_1 (code);
+CREATE TABLE roots (id int PRIMARY KEY, name text);
+CREATE TABLE stems (id int PRIMARY KEY, code text UNIQUE, root int REFERENCES roots (id) ON DELETE CASCADE ON UPDATE CASCADE,
+  soft int REFERENCES roots (id) ON DELETE SET NULL);
+CREATE TABLE leaves (id int PRIMARY KEY, code text REFERENCES stems (code));
 CREATE TABLE free (id int PRIMARY KEY, note text UNIQUE);
+CREATE DOMAIN word AS text;
+CREATE TABLE words (id int PRIMARY KEY, word word);
+INSERT INTO words VALUES (1, 'QZXV5');
 INSERT INTO cards VALUES (1, 'QZXV1', 'a');
 INSERT INTO people VALUES (1, 'QZXV@b.example', '1');
+INSERT INTO roots VALUES (1, 'a'), (2, 'b');
+INSERT INTO stems VALUES (1, 'QZXV4', 1, 2);
+INSERT INTO leaves VALUES (1, 'QZXV4');
 INSERT INTO codes VALUES (1, 'QZXV2');
 INSERT INTO rooms VALUES (1, 'QZXV3');
 INSERT INTO strict_uses VALUES (1, 'QZXV1');
@@ -32,7 +42,7 @@ GRANT ALL ON ALL TABLES IN SCHEMA keys TO app_login;
 LABELS = "".join(
     f'\n[[label]]\ncolumn = "keys.{column}"\ntier = "{tier}"\nmask = "null"\n'
     for column, tier in (("cards.number", "secret"), ("people.email", "personal"), ("people.pay", "restricted"),
-                         ("rooms.guest", "restricted"), ("codes.code", "secret"))
+                         ("rooms.guest", "restricted"), ("codes.code", "secret"), ("leaves.code", "secret"), ("words.word", "personal"))
 )  # fmt: skip
 
 
@@ -68,6 +78,9 @@ PASS = {
     "INSERT INTO codes (id) VALUES (2)": 1,
     "DELETE FROM people WHERE id = 1": 1,
     "DELETE FROM codes WHERE id = 1": 1,
+    "UPDATE roots SET id = 5 WHERE id = 1": 1,
+    "UPDATE roots SET name = 'x' WHERE id = 2": 1,
+    "INSERT INTO roots VALUES (3, 'c')": 1,
     "MERGE INTO people p USING (VALUES (5)) v (id) ON p.id = v.id WHEN NOT MATCHED THEN INSERT (id, email) VALUES (v.id, 'z@b.example')": 1,
 }
 REFUSED = {
@@ -81,6 +94,9 @@ REFUSED = {
     "UPDATE people SET bonus = 5 WHERE id = 1": "fair",
     "INSERT INTO rooms VALUES (2, 'QZXV3')": "rooms_guest_excl",
     "INSERT INTO codes VALUES (3, 'QZXV2')": "codes_1_code",
+    "DELETE FROM stems WHERE id = 1": "leaves_code_fkey",
+    "DELETE FROM roots WHERE id = 1": "leaves_code_fkey",
+    "DELETE FROM roots WHERE id = 2": "leaves_code_fkey",
     "INSERT INTO people (id, email) VALUES (3, 'x@b.example') ON CONFLICT DO NOTHING": "people_",
     "INSERT INTO people (id, email) VALUES (3, 'x@b.example') ON CONFLICT ON CONSTRAINT people_email_key DO NOTHING": "people_email_key",
     "INSERT INTO people (id, email) VALUES (3, 'x@b.example') ON CONFLICT (email) DO NOTHING": "ON CONFLICT",
@@ -110,6 +126,37 @@ def test_a_key_answers_no_more_than_its_label_allows(keyed, sql):
         db.execute(sql)
     said = refused.value.diag.message_primary
     assert REFUSED[sql] in said and "Next: " in said and "QZXV" not in said, said
+
+
+@pytest.mark.parametrize("rest", ["ADD CHECK (value <> 'QZXV5')", "ADD CONSTRAINT c CHECK (value > 'A')", "SET NOT NULL", "VALIDATE CONSTRAINT c"])
+def test_a_domain_asks_no_labelled_column_of_its_type(keyed, rest):
+    with keyed.connect("power") as db, pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+        db.execute(f"ALTER DOMAIN keys.word {rest}")
+    said = refused.value.diag.message_primary
+    assert said.startswith("pgturnstile") and "whether its values fit" in said and "Next: " in said, said
+
+
+def test_what_asks_no_row_of_a_domain_passes(keyed):
+    with keyed.connect("power") as db:
+        for rest in ("SET DEFAULT 'x'", "DROP DEFAULT", "DROP NOT NULL", "DROP CONSTRAINT IF EXISTS c"):
+            assert db.execute(f"ALTER DOMAIN keys.word {rest}").statusmessage == "ALTER DOMAIN"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'cards'",
+        "SELECT * FROM pg_stat_user_tables",
+        "SELECT pg_stat_get_tuples_hot_updated('keys.cards'::regclass)",
+        "SELECT pg_stat_get_xact_tuples_hot_updated('keys.cards'::regclass)",
+    ],
+)
+def test_counters_do_not_tell_whether_a_secret_value_was_guessed(keyed, sql):
+    with keyed.connect() as db:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+            db.execute(sql)
+        assert refused.value.diag.message_primary.startswith("pgturnstile")
+        assert db.execute("SELECT idx_scan FROM pg_stat_user_indexes LIMIT 1").description
 
 
 def test_copy_asks_like_an_insert(keyed):

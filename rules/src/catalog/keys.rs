@@ -41,11 +41,33 @@ pub enum KeyRule {
         relation: u32,
         /// Numbers of its columns.
         columns: Box<[i16]>,
-        /// A DELETE is refused by it (NO ACTION, RESTRICT).
-        on_delete: bool,
-        /// An UPDATE of the columns is.
-        on_update: bool,
+        /// What becomes of those rows where a row here is deleted.
+        on_delete: Action,
+        /// The same where the columns are changed here.
+        on_update: Action,
     },
+}
+
+/// What a foreign key does to the rows that reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The change is refused while there are any (NO ACTION, RESTRICT), and where the letter is not known.
+    Refuses,
+    /// They go, or change, too (CASCADE).
+    Cascades,
+    /// Their columns are set (SET NULL, SET DEFAULT).
+    Sets,
+}
+
+impl Action {
+    /// By `pg_constraint`'s letter.
+    fn of(letter: Option<&u8>) -> Self {
+        match letter {
+            Some(b'c') => Self::Cascades,
+            Some(b'n' | b'd') => Self::Sets,
+            Some(_) | None => Self::Refuses,
+        }
+    }
 }
 
 /// A key as it is read: of this relation; of a foreign key its actions, ON DELETE and ON UPDATE as `pg_constraint` letters.
@@ -56,12 +78,12 @@ pub(super) fn by_relation(keys: Vec<RawKey>) -> HashMap<u32, Vec<Key>> {
     let mut all: HashMap<u32, Vec<Key>> = HashMap::new();
     for (of, key, actions) in keys {
         if let KeyRule::References { relation, columns } = &key.rule {
-            let keeps = |at: usize| matches!(actions.as_bytes().get(at), Some(b'a' | b'r') | None);
+            let action = |at: usize| Action::of(actions.as_bytes().get(at));
             let rule = KeyRule::ReferencedBy {
                 relation: of,
                 columns: key.columns.clone(),
-                on_delete: keeps(0),
-                on_update: keeps(1),
+                on_delete: action(0),
+                on_update: action(1),
             };
             let end = Key { name: Arc::clone(&key.name), columns: columns.clone(), rule };
             all.entry(*relation).or_default().push(end);

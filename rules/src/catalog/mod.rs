@@ -26,7 +26,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use fixture::{Definitions, FIXTURE_BYTES_MAX, FixtureError};
-pub use keys::{Key, KeyRule};
+pub use keys::{Action, Key, KeyRule};
 pub use load::{LoadError, Rows};
 pub use marks::Marks;
 use parts::Relations;

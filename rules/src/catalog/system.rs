@@ -405,6 +405,23 @@ pub fn may_show_values(schema: &str, name: &str) -> bool {
     }
 }
 
+/// Whether a view or function of the system counts updates that changed no indexed column (`n_tup_hot_upd`): who sets such a
+/// column to a guess reads there whether the guess was right, and may roll it back.
+#[must_use]
+pub fn counts_updates(schema: &str, name: &str) -> bool {
+    schema == "pg_catalog"
+        && (matches!(
+            name,
+            "pg_stat_all_tables"
+                | "pg_stat_sys_tables"
+                | "pg_stat_user_tables"
+                | "pg_stat_xact_all_tables"
+                | "pg_stat_xact_sys_tables"
+                | "pg_stat_xact_user_tables"
+        ) || name.starts_with("pg_stat_get_")
+            && (name.ends_with("_hot_updated") || name.ends_with("_newpage_updated")))
+}
+
 /// Whether the lists know a system relation at all.
 #[must_use]
 pub fn knows(schema: &str, name: &str) -> bool {
@@ -471,6 +488,11 @@ mod tests {
             assert_eq!(may_show_values("pg_catalog", name), shows, "{name}");
         }
         assert!(may_show_values("pg_catalog", "pg_brand_new") && may_show_values("crm", "pg_authid"));
+        assert!(counts_updates("pg_catalog", "pg_stat_get_xact_tuples_hot_updated"));
+        assert!(
+            !counts_updates("pg_catalog", "pg_stat_get_live_tuples")
+                && !counts_updates("crm", "pg_stat_all_tables")
+        );
         assert!(is_type("_int4") && is_type("text") && !is_type("citext"));
     }
 }

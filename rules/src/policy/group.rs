@@ -115,8 +115,13 @@ fn comparable(value: &Value, wanted: &[Value]) -> bool {
 }
 
 /// The claim at a dotted path: a claim of that whole name, or a descent through objects. `None` when it is missing, or
-/// when both readings exist and differ.
+/// when both readings exist and differ. A path that begins with `/` is a JSON Pointer (RFC 6901), for names with dots:
+/// `/kubernetes.io/namespace`.
 pub fn claim<'c>(claims: &'c Map<String, Value>, path: &str) -> Option<&'c Value> {
+    if let Some(pointer) = path.strip_prefix('/') {
+        let (first, rest) = pointer.split_at(pointer.find('/').unwrap_or(pointer.len()));
+        return claims.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest);
+    }
     let whole = claims.get(path);
     if !path.contains('.') {
         return whole;
@@ -196,6 +201,18 @@ mod tests {
         assert_eq!(claim(&claims, "https://x.y/z"), Some(&json!(1)));
         assert_eq!(claim(&claims, "a.b"), None);
         assert_eq!(claim(&claims, "act.nothing"), None);
+    }
+
+    #[test]
+    fn a_path_that_begins_with_a_slash_is_a_json_pointer() {
+        let claims = json!({"kubernetes.io": {"pod": {"name": "p"}}, "a/b": 1, "plain": 2});
+        let Value::Object(claims) = claims else { panic!("an object") };
+        assert_eq!(claim(&claims, "/kubernetes.io/pod/name"), Some(&json!("p")));
+        assert_eq!(claim(&claims, "/a~1b"), Some(&json!(1)));
+        assert_eq!(claim(&claims, "/plain"), Some(&json!(2)));
+        for missing in ["/", "/plain/x", "/kubernetes.io/pod/x", "/nothing"] {
+            assert_eq!(claim(&claims, missing), None, "{missing}");
+        }
     }
 
     #[test]

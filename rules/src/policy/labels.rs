@@ -27,7 +27,7 @@ use crate::policy::object::{Home, Object, Tier, home};
 use crate::policy::outs::{Column, Outs, Trouble};
 use crate::policy::place::Place as RulePlace;
 use crate::policy::subject::Subject;
-use crate::resolve::{Reach, Resolution, SearchPath, event};
+use crate::resolve::{Reach, Resolution, ResolvedRelation, SearchPath, event};
 use crate::statement::facts::{NamedUse, ObjectKind, StatementFacts};
 use crate::statement::outline::{Outline, Place};
 
@@ -83,6 +83,8 @@ const WITHHELD: u8 = 2;
 
 const NEXT_CODE: &str =
     "leave it out of the statement, or ask whoever keeps the policy to disclose in clear what it reads";
+const NEXT_WHO_SEES_ALL: &str =
+    "ask whoever keeps the policy: it takes an identity that sees every label of the target in clear";
 const NEXT_BARE: &str =
     "take labelled columns as plain outputs alone (SELECT id, column FROM …), which leave masked";
 
@@ -239,6 +241,13 @@ impl Near<'_> {
     /// Definitions of code, and of what reads elsewhere: until the catalog shows them nobody sees what they do, and behind it
     /// nobody reads what their bodies say.
     fn defines_code(&self) -> Option<Reached> {
+        let unclear = |atom: &&Atom<'_>| !self.code_is_clear(atom.class, &atom.object);
+        if self.statement.flags.asks_stored && self.atoms.iter().any(|atom| unclear(&atom)) {
+            return Some(feared(
+                format!("{} asks each column of that type whether its values fit", self.statement.tag),
+                NEXT_WHO_SEES_ALL,
+            ));
+        }
         let domain = matches!(self.statement.tag, "CREATE DOMAIN" | "ALTER DOMAIN"); // what its CHECK calls is named
         let foreign = self.statement.tag.contains("FOREIGN");
         let found = self.atoms.iter().find(|atom| {
@@ -256,16 +265,13 @@ impl Near<'_> {
             let code = always
                 || atom.class == Class::DdlCode && !domain
                 || matches!(atom.class, Class::DdlCreate | Class::DdlAlter) && (foreign || renamed);
-            code && !self.code_is_clear(atom.class, &atom.object)
+            code && unclear(atom)
         })?;
         let why = format!(
             "{} defines what may read a labelled column, and nobody can see through it",
             found.class.name()
         );
-        Some(feared(
-            why,
-            "ask whoever keeps the policy: it takes an identity that sees every label of the target in clear",
-        ))
+        Some(feared(why, NEXT_WHO_SEES_ALL))
     }
 
     /// Code that may read or copy anything.
@@ -280,7 +286,8 @@ impl Near<'_> {
                 arguments: &function.arguments,
             };
             let harmless = function.category.is_some_and(|category| !category.tells_stored_data());
-            if !harmless && !self.code_is_clear(function.class, &object) {
+            let counts = self.counters_tell() && system::counts_updates(&function.schema, &function.name);
+            if (!harmless || counts) && !self.code_is_clear(function.class, &object) {
                 let why = format!("{object} may read a labelled column");
                 return Some(feared(why, NEXT_CODE));
             }
@@ -295,6 +302,19 @@ impl Near<'_> {
         ))
     }
 
+    /// Whether a counter may tell that a value is equal to one, which is kept from `secret` columns alone, as keys are.
+    fn counters_tell(&self) -> bool {
+        self.sight.labelled.strictest() >= Tier::Secret
+            && !self.code_is_clear(Class::ReadSelect, &Object::Whole)
+    }
+
+    /// Whether it is a view of such counters, and the subject sees not everything in clear.
+    fn tells_updates(&self, relation: &ResolvedRelation) -> bool {
+        let (schema, name) = (&relation.schema, &relation.name);
+        let object = Object::Relation { schema, name, reach: relation.reach };
+        system::counts_updates(schema, name) && !self.code_is_clear(relation.class, &object)
+    }
+
     /// Relations that are closed, not known, or have code in their way.
     fn relations(&self) -> Option<Reached> {
         for relation in &self.resolution.relations {
@@ -302,6 +322,13 @@ impl Near<'_> {
             match relation.reach {
                 Reach::DataBearingCatalog if system::may_show_values(&relation.schema, &relation.name) => {
                     let why = format!("{} may show a labelled column's values", name());
+                    return Some(feared(why, NEXT_CODE));
+                }
+                Reach::Catalog if self.counters_tell() && self.tells_updates(relation) => {
+                    let why = format!(
+                        "{} counts the updates that changed no indexed column, and so tells of a secret one",
+                        name()
+                    );
                     return Some(feared(why, NEXT_CODE));
                 }
                 Reach::Unresolved if !self.sight.private_catalog => {

@@ -9,11 +9,12 @@
 //! | a unique key, by a value of the client's | P1 | passes | passes | passes | refused |
 //! | a foreign key, by a value of the client's | P1 | passes | passes | passes | refused |
 //! | whether a row is referenced, by DELETE or UPDATE of it | P2 | passes | passes | passes | refused |
+//! | what the rows that reference are asked, where CASCADE, SET NULL or SET DEFAULT deletes or changes them | as theirs | | | | |
 //! | a check over a labelled column that the UPDATE leaves, and one that it writes | P5 | passes | refused | refused | refused |
 //! | an exclusion constraint | P5 | passes | refused | refused | refused |
 //! | ON CONFLICT of a key that holds a label, or any key where one does | as a predicate | refused | refused | refused | refused |
 
-use crate::catalog::{Key, KeyRule, Relation};
+use crate::catalog::{Action, Key, KeyRule, Relation};
 use crate::class::Class;
 use crate::policy::labels::{Near, Reached};
 use crate::policy::object::{Object, Tier};
@@ -87,17 +88,65 @@ impl Near<'_> {
         }
     }
 
-    /// Keys of the relation itself, and of those that its rows may go to.
     fn asked_of(&self, write: &Write, target: &Relation) -> Option<Reached> {
+        self.asked_through(write, target, false, &mut Vec::new())
+    }
+
+    /// Keys of the relation itself, of those that its rows may go to, and of those whose rows a foreign key changes with them.
+    /// `through`: such a foreign key makes the write, and the statement does not name the relation.
+    fn asked_through(
+        &self,
+        write: &Write,
+        target: &Relation,
+        through: bool,
+        followed: &mut Vec<(u32, Act, Option<Vec<String>>)>,
+    ) -> Option<Reached> {
+        let step = (target.oid, write.act, write.columns.clone());
+        if followed.contains(&step) {
+            return None;
+        }
+        followed.push(step);
         let kin = target.kin.iter().flat_map(|kin| kin.iter());
         let kin = kin.filter_map(|(schema, name)| self.sight.snapshot.relation(schema, name));
         std::iter::once(target).chain(kin).find_map(|holder| {
             self.sight.snapshot.keys(holder.oid).iter().find_map(|key| {
                 let columns = columns(key, holder, target);
-                self.conflict(write, key, target, &columns)
-                    .or_else(|| self.refused(write, key, target, &columns))
+                let conflict = || self.conflict(write, key, target, &columns);
+                let own = (!through).then(conflict).flatten();
+                own.or_else(|| self.refused(write, key, target, &columns, through)).or_else(|| {
+                    let (next, relation) = self.follows(write, key, target, &columns)?;
+                    self.asked_through(&next, relation, true, followed)
+                })
             })
         })
+    }
+
+    /// The write that a foreign key makes of this one, in the relation that references.
+    fn follows(&self, write: &Write, key: &Key, target: &Relation, of: &[i16]) -> Option<(Write, &Relation)> {
+        let KeyRule::ReferencedBy { relation, columns, on_delete, on_update } = &key.rule else {
+            return None;
+        };
+        let action = match write.act {
+            Act::Delete => *on_delete,
+            Act::Update if writes(write, target, of) => *on_update,
+            Act::Update | Act::Insert => return None,
+        };
+        let relation = self.sight.snapshot.relation_by_oid(*relation)?;
+        let act = match (action, write.act) {
+            (Action::Refuses, _) => return None,
+            (Action::Cascades, Act::Delete) => Act::Delete,
+            (Action::Cascades, Act::Update | Act::Insert) | (Action::Sets, _) => Act::Update,
+        };
+        let known = relation.columns.is_some() && act == Act::Update;
+        let names = || {
+            let numbers: Vec<i16> = every(relation, columns).collect();
+            let all = relation.columns.iter().flat_map(|all| all.iter());
+            all.filter(|column| numbers.contains(&column.number))
+                .map(|column| column.name.to_string())
+                .collect()
+        };
+        let columns = known.then(names);
+        Some((Write { relation: write.relation.clone(), act, columns, conflict: None }, relation))
     }
 
     /// The strictest label on some columns of a relation that is not clear for the subject.
@@ -144,8 +193,15 @@ impl Near<'_> {
         Some(Reached { rule, why, next: NEXT_CONFLICT.into() })
     }
 
-    fn refused(&self, write: &Write, key: &Key, target: &Relation, columns: &[i16]) -> Option<Reached> {
-        let answer = self.answer(write, key, target, columns)?;
+    fn refused(
+        &self,
+        write: &Write,
+        key: &Key,
+        target: &Relation,
+        columns: &[i16],
+        through: bool,
+    ) -> Option<Reached> {
+        let answer = self.answer(write, key, target, columns, through)?;
         if !answer.grade.is_refused(self.tier(answer.column)) {
             return None;
         }
@@ -164,10 +220,17 @@ impl Near<'_> {
     }
 
     /// What a key answers to a write.
-    fn answer(&self, write: &Write, key: &Key, target: &Relation, columns: &[i16]) -> Option<Answer> {
+    fn answer(
+        &self,
+        write: &Write,
+        key: &Key,
+        target: &Relation,
+        columns: &[i16],
+        through: bool,
+    ) -> Option<Answer> {
         let own = |grade| {
-            let column = self.label(target.oid, columns, false)?;
-            Some(Answer { column, grade, elsewhere: false })
+            let column = self.label(target.oid, columns, through)?;
+            Some(Answer { column, grade, elsewhere: through })
         };
         let other = |relation: u32, columns: &[i16]| {
             let column = self.label(relation, columns, true)?;
@@ -183,17 +246,17 @@ impl Near<'_> {
             (KeyRule::Check, Act::Update) if writes => {
                 let left: Vec<i16> =
                     every(target, columns).filter(|number| !writes_one(write, target, *number)).collect();
-                let column = self.label(target.oid, &left, false)?;
-                Some(Answer { column, grade: Grade::Comparison, elsewhere: false })
+                let column = self.label(target.oid, &left, through)?;
+                Some(Answer { column, grade: Grade::Comparison, elsewhere: through })
             }
-            (KeyRule::ReferencedBy { relation, columns, on_delete: true, on_update: _ }, Act::Delete) => {
-                other(*relation, columns)
-            }
-            (KeyRule::ReferencedBy { relation, columns, on_delete: _, on_update: true }, Act::Update)
-                if writes =>
-            {
-                other(*relation, columns)
-            }
+            (
+                KeyRule::ReferencedBy { relation, columns, on_delete: Action::Refuses, on_update: _ },
+                Act::Delete,
+            ) => other(*relation, columns),
+            (
+                KeyRule::ReferencedBy { relation, columns, on_delete: _, on_update: Action::Refuses },
+                Act::Update,
+            ) if writes => other(*relation, columns),
             (
                 KeyRule::Unique
                 | KeyRule::Exclusion

@@ -306,6 +306,8 @@ pub struct Flags {
     pub in_place: bool,
     /// It names an operator class that is not known as the server's own: an index or a partition key may compare by code of users.
     pub operator_class: bool,
+    /// An ALTER DOMAIN that fails where a stored value of that type does not fit, in whatever relation.
+    pub asks_stored: bool,
     /// DECLARE … WITH HOLD.
     pub holds_cursor: bool,
     /// A CREATE TABLE that fails where the name is taken, and takes nothing from another relation or type: columns, their

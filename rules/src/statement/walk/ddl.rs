@@ -398,7 +398,9 @@ impl<'t> Walker<'t> {
     }
 
     pub(super) fn alter_domain(&mut self, n: &'t pb::AlterDomainStmt) {
-        let pb::AlterDomainStmt { subtype: _, type_name, name: _, def, behavior, missing_ok: _ } = n;
+        let pb::AlterDomainStmt { subtype, type_name, name: _, def, behavior, missing_ok: _ } = n;
+        // DROP CONSTRAINT, DROP NOT NULL and defaults look at no row (`AlterDomainStmt`, parsenodes.h).
+        self.facts.flags.asks_stored |= !matches!(subtype.as_str(), "X" | "N" | "T");
         self.named_act(Class::DdlAlter, type_name, ObjectKind::Type, "ALTER DOMAIN");
         self.cascades(*behavior);
         if let Some(def) = def {
