@@ -18,9 +18,12 @@ use super::relay::Relay;
 ///
 /// ```text
 ///   None ──COPY … FROM STDIN forwarded──► Awaited ──CopyInResponse──► Active ──CopyDone, CopyFail──► None
-///     ▲                                      │ its error                 │ its error
+///     ▲ └──a refusal of the gateway──┐       │ its error                 │ its error
+///     │                              ▼       ▼                           │
 ///     └── first frame but Sync and Flush ─── Over ◄──────────────────────┘ (stray copy frames are dropped)
 /// ```
+///
+/// Drivers send the data of a COPY without waiting (pgx): behind a refusal they are as stray as behind the server's own error.
 ///
 /// A frame that has no place in an active copy waits: a server that copies ends the session, any other has failed the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,9 +161,9 @@ impl Relay {
     }
 
     /// A frame that is no copy data ends what is left of a copy that is over. A client that has not read the error yet goes
-    /// on behind its Sync, too.
+    /// on behind its Sync, too: what is skipped ends nothing.
     pub(super) fn leave_copy(&mut self, tag: FrontendTag) {
-        if self.gate.copy == CopyPhase::Over && !belongs_in_copy(tag) {
+        if self.gate.copy == CopyPhase::Over && self.gate.skip == Skip::No && !belongs_in_copy(tag) {
             self.gate.copy = CopyPhase::None;
         }
     }

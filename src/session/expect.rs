@@ -171,6 +171,8 @@ pub enum Expectation {
         refusal: Arc<Refusal>,
         /// Its reference.
         reference: String,
+        /// Where it was a Parse without a name: the statement without a name that it drops, unless the server skips it.
+        undo: Option<Undo>,
     },
     /// A refused simple query, substituted.
     RefusedQuery {

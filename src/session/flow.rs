@@ -419,7 +419,10 @@ impl Relay {
                 self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &Outcome::Error(sqlstate)).await?;
             }
-            Expectation::RefusedParse { refusal, reference } => {
+            Expectation::RefusedParse { refusal, reference, undo } => {
+                if let Some(undo) = undo.take() {
+                    self.names.confirm(&undo);
+                }
                 ours = (sqlstate == SYNTAX_ERROR.as_bytes()).then(|| denial::error(refusal, reference));
             }
             Expectation::Parse { .. }
@@ -543,7 +546,9 @@ impl Relay {
 /// Takes back what an entry changed; its run, when it had one that counts as a statement.
 fn undo(names: &mut super::names::Names, entry: Expectation) -> Option<Box<Run>> {
     match entry {
-        Expectation::Parse { undo, .. } | Expectation::Close { undo } => {
+        Expectation::Parse { undo, .. }
+        | Expectation::RefusedParse { undo, .. }
+        | Expectation::Close { undo } => {
             if let Some(undo) = undo {
                 names.undo(undo);
             }
@@ -560,7 +565,6 @@ fn undo(names: &mut super::names::Names, entry: Expectation) -> Option<Box<Run>>
         | Expectation::DescribeStatement { .. }
         | Expectation::DescribePortal { .. }
         | Expectation::Sync { .. }
-        | Expectation::RefusedParse { .. }
         | Expectation::RefusedQuery { .. }
         | Expectation::GuardRead { .. }
         | Expectation::CopyProbe(_) => None,

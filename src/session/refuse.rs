@@ -10,6 +10,7 @@ use pgturnstile_proto::frontend::{Message, Parse};
 use pgturnstile_proto::{Malformed, Reason, encode};
 use pgturnstile_rules::statement::Unparsable;
 
+use super::copy_in::CopyPhase;
 use super::denial::{self, PROTOCOL_VIOLATION, Refusal};
 use super::end::End;
 use super::expect::Expectation;
@@ -17,6 +18,9 @@ use super::gate::Step;
 use super::judge::Decision;
 use super::names::NAME_BYTES_MAX;
 use super::relay::Relay;
+
+/// `character_not_in_repertoire`.
+const BAD_ENCODING: &str = "22021";
 
 /// Why frames up to the next Sync go nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +76,18 @@ impl Relay {
             Ok(Message::Parse(parse)) => Some(parse.text()),
             Ok(_) | Err(_) => None,
         };
+        // A Parse drops the unnamed statement before it reads its text, whatever comes of it (`exec_parse_message`,
+        // src/backend/tcop/postgres.c); only a text in another encoding fails before.
+        let drops_unnamed = refusal.sqlstate != BAD_ENCODING
+            && matches!(Message::parse(frame), Ok(Message::Parse(parse)) if parse.name().is_empty());
         let how = if idle { "local" } else { "substituted" };
         let detectors = self.judge.detectors();
         let reference = self.account.refusal(&refusal, &detectors, decision.as_deref(), text, how).await?;
         let refusal = Arc::new(refusal);
+        if self.gate.copy == CopyPhase::None {
+            // Should it have been a COPY, its data may be on their way already.
+            self.gate.copy = CopyPhase::Over;
+        }
         if idle {
             let mut answer = denial::error(&refusal, &reference);
             match stand {
@@ -84,7 +96,12 @@ impl Relay {
                     self.names.drop_statement(b"");
                     encode::ready_for_query(&mut answer, TransactionStatus::Idle);
                 }
-                Stand::Extended => self.gate.skip = Skip::AnsweredHere,
+                Stand::Extended => {
+                    if drops_unnamed {
+                        self.names.drop_statement(b"");
+                    }
+                    self.gate.skip = Skip::AnsweredHere;
+                }
             }
             self.up.swallow(len);
             self.down.insert(answer);
@@ -104,7 +121,8 @@ impl Relay {
                 self.up.replace(len, denial::substitute_parse(&reference));
                 self.gate.batch_open = true;
                 self.gate.skip = Skip::ServerSkips;
-                self.queue.push_back(Expectation::RefusedParse { refusal, reference });
+                let undo = drops_unnamed.then(|| self.names.set_statement(b"", None, self.batch));
+                self.queue.push_back(Expectation::RefusedParse { refusal, reference, undo });
             }
         }
         Ok(Step::Done)
@@ -198,7 +216,7 @@ pub(super) fn too_long(bytes: usize, limit: usize) -> Refusal {
 
 pub(super) fn not_utf8() -> Refusal {
     Refusal::built_in(
-        "22021",
+        BAD_ENCODING,
         "built-in: encoding",
         "pgturnstile refused a text that is not UTF-8: the session's client_encoding is UTF8 and stays so. Next: encode \
          statements as UTF-8",

@@ -205,6 +205,7 @@ impl<'w> Work<'w> {
     fn carried(&self, statement: &StatementFacts) -> Result<Option<Arc<Prepared>>, Stop> {
         match &statement.named {
             Some(NamedUse::Execute(name)) => match self.names.statement(name.as_bytes(), self.batch) {
+                Lookup::Known(prepared) if !is_query(&prepared) => Err(Stop::Refuse(no_query(name))),
                 Lookup::Known(prepared) => Ok(Some(prepared)),
                 Lookup::Pending => Err(Stop::Wait),
                 Lookup::Absent => Err(Stop::Refuse(unknown("26000", "prepared statement", name))),
@@ -452,6 +453,26 @@ fn now_s() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// What PREPARE would take (`PreparableStmt`, src/backend/parser/gram.y). The protocol prepares any statement, and SQL's EXECUTE
+/// runs what it has prepared.
+fn is_query(prepared: &Prepared) -> bool {
+    let tags = prepared.decision.facts.statements.iter().map(|statement| statement.tag);
+    tags.into_iter().all(|tag| matches!(tag, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE"))
+}
+
+fn no_query(name: &str) -> Refusal {
+    Refusal::built_in(
+        denial::REFUSED,
+        "built-in: execute",
+        format!(
+            "pgturnstile refused EXECUTE of \"{}\": the protocol has prepared it, and it is no SELECT, INSERT, UPDATE, DELETE or MERGE; \
+             what else a statement does to names, transactions and copies is followed where the protocol runs it. Next: run \
+             it by Bind and Execute, or send its text",
+            name.escape_debug()
+        ),
+    )
 }
 
 fn unknown(sqlstate: &'static str, what: &str, name: &str) -> Refusal {
