@@ -75,8 +75,27 @@ class Workload:
     floor_of: int | None = None
 
 
+def recording(stand, chosen):
+    """Those of --recording: every `record`, durability and disk beside pgbouncer."""
+    point = tuple(endpoint.name for endpoint in stand.endpoints if endpoint.name != "pgbouncer-64k")
+    everybody = tuple(endpoint.name for endpoint in stand.endpoints)
+    cached = "point query, simple protocol, cached text"
+    return [
+        Workload("simple-8", cached, _Pgbench(stand, "simple", 8, CACHED_TEXTS), point),
+        Workload("rows100-8", "100 rows of 100 bytes", _Pgbench(stand, "simple", 8, CACHED_TEXTS, HUNDRED), point),
+        Workload("bulk-clean", "bulk SELECT", _Bulk(stand, chosen.bulk_rows, "visits"), everybody),
+    ]
+
+
 def workloads(stand, chosen):
     """All of them, in the order of the table, or those that were chosen."""
+    found = recording(stand, chosen) if chosen.recording else compared(stand, chosen)
+    prefixes = tuple(chosen.only.split(","))
+    return [workload for workload in found if workload.name.startswith(prefixes)]
+
+
+def compared(stand, chosen):
+    """Those that limits stand on."""
     everybody = tuple(endpoint.name for endpoint in stand.endpoints)
     point = ("pgbouncer-4k", "gateway-queued", "gateway-gated")
     found = [
@@ -104,8 +123,7 @@ def workloads(stand, chosen):
     found.append(Workload("bulk-masked", "the same, five columns masked in every row", drain, MASKING))
     clean = {("gateway-masking", "cpu"): (1.10, "issue")}
     found.append(Workload("bulk-clean", "bulk SELECT, nothing to mask", _Bulk(stand, chosen.bulk_rows, "visits"), MASKING, clean))
-    prefixes = tuple(chosen.only.split(","))
-    return [workload for workload in found if workload.name.startswith(prefixes)]
+    return found
 
 
 def _limits(mode, clients):

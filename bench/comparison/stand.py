@@ -1,6 +1,7 @@
-"""What runs: PostgreSQL, pgbouncer twice, the gateway three times. All of it is ours, listens on loopback and ends with us.
+"""What runs: PostgreSQL, pgbouncer twice, the gateway several times. All of it is ours, listens on loopback and ends with us.
 
-One gateway process for each durability, and one more with labels and every detector on, so that CPU is attributable to it. Every client connection is TLS, with the same
+One gateway process for each durability, and one more with labels and every detector on, so that CPU is attributable to it; with --recording
+one for each `record` and durability, once on the disk as it is and once on one whose syncs take longer on command. Every client connection is TLS, with the same
 certificate at pgbouncer and at the gateway, because the gateway takes tokens inside TLS only; both speak plaintext to the
 server and log in there as the same role by SCRAM.
 """
@@ -22,8 +23,32 @@ PACKAGES = ["postgresql", "postgresql-contrib", "postgresql-client", "pgbouncer"
 DATABASE = ROLE = "bench"
 START_LIMIT_S = 60
 TOKEN_TTL_S = 86_400
-#: The gateway's processes: durability, and whether it has labels and detectors on.
-GATEWAYS = {"gateway-queued": ("queued", False), "gateway-gated": ("gated", False), "gateway-masking": ("queued", True)}
+#: Milliseconds by which syncs are made longer.
+SYNCS_MS = (1, 3)
+#: What makes them so.
+SHIM = ROOT / "tests/e2e/fixtures/disk_shim.c"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gateway process."""
+
+    durability: str
+    #: It has a label and every detector on.
+    masks: bool = False
+    record: str = "digest"
+    #: Its syncs take longer on command.
+    shimmed: bool = False
+
+
+GATES = {"gateway-queued": Gate("queued"), "gateway-gated": Gate("gated"), "gateway-masking": Gate("queued", masks=True)}
+#: Of --recording. All of them mask, so that they differ in what is recorded alone: `rows` is refused without.
+RECORDING = {
+    f"{record}-{durability}{'-slow' if shimmed else ''}": Gate(durability, True, record, shimmed)
+    for record in ("digest", "text", "rows")
+    for durability in ("gated", "queued")
+    for shimmed in (False, True)
+}
 LABELS = """
 [[label]]
 column = "public.patients.ssn"
@@ -44,6 +69,14 @@ class Endpoint:
     port: int
     pid: int
     password: str = field(repr=False)
+    #: The file by which its disk is told how long a sync takes, and what is written there before a cell.
+    order: pathlib.Path | None = None
+    told: str = ""
+
+    def prepare(self):
+        """Its disk is as slow as its name says."""
+        if self.order:
+            self.order.write_text(self.told)
 
     def environment(self):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
@@ -85,6 +118,7 @@ class Stand:
 
     def __init__(self, chosen):
         self.chosen = chosen
+        self.gates = RECORDING if chosen.recording else GATES
         self.processes = []
         self.endpoints = []
         self.folder = None
@@ -119,8 +153,11 @@ class Stand:
         idp = self._start_idp()
         for name, packet_bytes in (("pgbouncer-4k", 4096), ("pgbouncer-64k", 65536)):
             self._start_pgbouncer(name, packet_bytes)
-        for name in GATEWAYS:
-            self._start_gateway(name, idp)
+        if self.chosen.recording:
+            self.shim = self.folder / "disk_shim.so"
+            subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", self.shim, SHIM, "-ldl"], check=True)
+        for name, gate in self.gates.items():
+            self._start_gateway(name, gate, idp)
         self.tls = self._negotiated()
 
     def _gateway(self):
@@ -208,8 +245,7 @@ log_disconnections = 0
         self.token = subprocess.run(token, check=True, capture_output=True, text=True).stdout.strip()
         return port
 
-    def _start_gateway(self, name, idp_port):
-        durability, masks = GATEWAYS[name]
+    def _start_gateway(self, name, gate, idp_port):
         folder, port = self.folder / name, free_port()
         folder.mkdir(mode=0o700)
         evidence = self.evidence / f"{name}-evidence"
@@ -217,8 +253,9 @@ log_disconnections = 0
             made.mkdir(mode=0o700, parents=True)
         values = {
             "@FOLDER@": self.folder, "@EVIDENCE@": evidence, "@PORT@": port, "@IDP_PORT@": idp_port,
-            "@POSTGRES_PORT@": self.postgres_port, "@DURABILITY@": durability,
-            "@DETECTORS@": ', "packs/pii.toml"' if masks else "", "@LABELS@": LABELS if masks else "",
+            "@POSTGRES_PORT@": self.postgres_port, "@DURABILITY@": gate.durability,
+            "@DETECTORS@": ', "packs/pii.toml"' if gate.masks else "", "@LABELS@": LABELS if gate.masks else "",
+            "@RECORD@": gate.record,
         }
         for template in ("gateway.toml", "policy.toml"):
             text = (pathlib.Path(__file__).parent / template).read_text()
@@ -228,21 +265,33 @@ log_disconnections = 0
         secret = folder / "password"
         secret.touch(mode=0o600)
         secret.write_text(self.password)
-        process = self._spawn(name, [self.gateway, "--log", "warn", "serve", "--config", folder / "gateway.toml"])
+        order, environment = None, None
+        if gate.shimmed:
+            order = folder / "order"
+            order.write_text("none")
+            shim = {"LD_PRELOAD": str(self.shim), "DRILL_EVIDENCE": str(evidence), "DRILL_ORDER": str(order)}
+            environment = os.environ | shim
+        command = [self.gateway, "--log", "warn", "serve", "--config", folder / "gateway.toml"]
+        process = self._spawn(name, command, environment=environment)
         self._listening(name, port, process)
         endpoint = Endpoint(name, port, process.pid, self.token)
         # It refuses sessions until it has read the target's catalog.
         self._until(name, process, lambda: self._psql(endpoint).returncode == 0)
-        self.endpoints.append(endpoint)
+        if not order:
+            self.endpoints.append(endpoint)
+        for milliseconds in SYNCS_MS if order else ():
+            slow = f"{name.removesuffix('-slow')}+{milliseconds}ms"
+            told = f"slow-sync {milliseconds}"
+            self.endpoints.append(Endpoint(slow, port, process.pid, self.token, order, told))
 
     # -- processes
 
-    def _spawn(self, name, command, as_server_user=False):
+    def _spawn(self, name, command, as_server_user=False, environment=None):
         log = open(self.folder / f"{name}.log", "wb")
         user = self.user if as_server_user and os.getuid() == 0 else None
         extra = [] if user is None else pwd.getpwnam(user)
         process = subprocess.Popen(
-            [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
+            [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=environment,
             **({} if user is None else {"user": extra.pw_uid, "group": extra.pw_gid, "extra_groups": []}),
         )
         log.close()
@@ -293,7 +342,7 @@ log_disconnections = 0
             return
         if (self.folder / "postgres").exists():
             shell('stop_postgres "$1"', self.folder / "postgres")
-        for name in GATEWAYS:
+        for name in self.gates:
             shutil.rmtree(self.evidence / f"{name}-evidence", ignore_errors=True)
         if self.own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
