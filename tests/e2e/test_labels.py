@@ -108,6 +108,7 @@ def labelled(world):
 PASSES = [
     "SELECT id, name, region FROM customers WHERE id < 5 ORDER BY name",
     "SELECT count(*) FROM customers",
+    "SELECT (m).* FROM (SELECT 1, region, count(*) FROM customers GROUP BY 1, region) m",
     "SELECT c.name, o.x FROM customers c JOIN orders o ON o.customer_id = c.id WHERE o.id > 2",
     "SELECT * FROM plain",
     "SELECT * FROM mart.clean",
@@ -146,6 +147,10 @@ REFUSED = [
     "SELECT p FROM mart.calls", "SELECT * FROM mart.stats", "SELECT (who).name FROM holders", "SELECT peek()",
     "SELECT id FROM customers WHERE ssn > 'Q'", "SELECT ssn || '' FROM customers", "SELECT DISTINCT ssn FROM customers",
     "SELECT id FROM mart.bare WHERE s LIKE 'Q%'", "SELECT id FROM mart.over ORDER BY t", "SELECT name FROM customers ORDER BY ssn",
+    # What stands behind the fields of a row stands at no known place.
+    "SELECT x || '' FROM (SELECT (m).*, ssn FROM customers, (SELECT 1, 2) m) q (a, b, x)",
+    "SELECT a FROM (SELECT (m).*, ssn FROM customers, (SELECT 1, 2) m) q (a, b, x) WHERE x LIKE 'Q%'",
+    "SELECT id FROM (SELECT id, (m).*, ssn FROM customers, (SELECT 1, 2) m ORDER BY 4 LIMIT 1) q",
     "SELECT c FROM customers c", "SELECT ssn(c) FROM customers c", "EXPLAIN SELECT id FROM customers",
     "INSERT INTO plain SELECT id, ssn, '' FROM customers", "INSERT INTO watched VALUES (1)",
     "COPY (SELECT upper(ssn) FROM customers) TO STDOUT",

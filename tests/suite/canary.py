@@ -48,7 +48,8 @@ COLUMNS = """
 SELECT c.oid::int, n.nspname, c.relname, a.attnum::int, a.attname, t.typname, t.typcategory::text, a.atttypmod, a.attgenerated <> '',
   c.relkind::text, c.relispartition
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = a.atttypid
-WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname = 'public' AND c.relpersistence <> 't'
+WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT LIKE 'pg\\_%'
+  AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
 ORDER BY c.oid, a.attnum
 """
 # What a labelled cell of row `s.x` holds.
@@ -74,14 +75,15 @@ def needles() -> list[bytes]:
     return sorted(found)
 
 
-def chosen(schema: str, relation: str, column: str) -> bool:
+def chosen(relation: str, column: str) -> bool:
     """Whether a column is one of the half that is labelled; partitions share their names' fate."""
-    return hashlib.sha256(f"{relation}.{column}".encode()).digest()[0] % 2 == 0 and schema == "public"
+    return hashlib.sha256(f"{relation}.{column}".encode()).digest()[0] % 2 == 0
 
 
-def spelled(name: str) -> str:
-    """As SQL and the policy spell it, whatever it holds."""
-    return name if re.fullmatch(r"[a-z_][a-z0-9_$]*", name) else '"' + name.replace('"', '""') + '"'
+def spelled(*names: str) -> str:
+    """As SQL and the policy spell it, whatever it holds: a name behind its schema's."""
+    plain = re.compile(r"[a-z_][a-z0-9_$]*")
+    return ".".join(name if plain.fullmatch(name) else '"' + name.replace('"', '""') + '"' for name in names)
 
 
 class Filled:
@@ -90,7 +92,8 @@ class Filled:
     def __init__(self, conninfo: str):
         self.conninfo = conninfo
         self.tables: dict[int, list] = {}
-        self.labels: list[tuple[str, str]] = []
+        # Schema, relation, column.
+        self.labels: list[tuple[str, str, str]] = []
         self.cells = 0
         with psycopg.connect(conninfo) as db:
             db.execute("SET session_replication_role TO replica; SET search_path TO public")
@@ -105,13 +108,13 @@ class Filled:
     def _fill(self, db, columns):
         """Rows where there are none, sentinels in what is labelled; a column that takes none bears no label."""
         schema, relation, *_ = columns[0]
-        name = spelled(relation)
+        name = spelled(schema, relation)
         if not columns[0][9] and not db.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchall():
             self._insert(db, name, columns)
         for _, _, _, column, kind, _, width, generated, _, partition in columns:
             short = kind in ("varchar", "bpchar") and 0 < width - 4 < 12
             # Partitions share the fate of what they are parts of.
-            if partition or generated or short or kind not in FILLED or not chosen(schema, relation, column):
+            if partition or generated or short or kind not in FILLED or not chosen(relation, column):
                 continue
             try:
                 with db.transaction():
@@ -119,7 +122,7 @@ class Filled:
                     self.cells += db.execute(f"UPDATE {name} t SET {spelled(column)} = {FILLED[kind]} FROM {rows}").rowcount
             except psycopg.Error:
                 continue
-            self.labels.append((relation, column))
+            self.labels.append((schema, relation, column))
 
     def _insert(self, db, name, columns):
         for n in range(1, ROWS + 1):
@@ -136,8 +139,8 @@ class Filled:
         """Labelled columns in which the search finds a sentinel without a gateway; those of tables that are empty hold none."""
         found = 0
         with psycopg.connect(self.conninfo, autocommit=True) as db:
-            for relation, column in self.labels:
-                with db.cursor().copy(f"COPY (SELECT {spelled(column)} FROM public.{spelled(relation)} LIMIT 3) TO STDOUT") as copy:
+            for *relation, column in self.labels:
+                with db.cursor().copy(f"COPY (SELECT {spelled(column)} FROM {spelled(*relation)} LIMIT 3) TO STDOUT") as copy:
                     got = b"".join(bytes(part) for part in copy)
                 found += any(needle in got for needle in sought)
         return found
@@ -145,22 +148,22 @@ class Filled:
     def policy(self) -> str:
         """The labels."""
         one = '\n[[label]]\ncolumn = {}\ntier = "restricted"\nmask = "null"\n'
-        return "".join(one.format(json.dumps(f"public.{spelled(relation)}.{spelled(column)}")) for relation, column in self.labels)
+        return "".join(one.format(json.dumps(spelled(*label))) for label in self.labels)
 
     def names(self) -> tuple[list[str], set[str]]:
         """Names of labelled columns, and of all."""
-        labelled = sorted({spelled(column) for _, column in self.labels})
+        labelled = sorted({spelled(column) for *_, column in self.labels})
         return labelled, {spelled(row[3]) for columns in self.tables.values() for row in columns}
 
     def forms(self) -> list[Statement]:
         """The made forms over every relation that has a labelled column and another."""
         out = []
         for columns in self.tables.values():
-            relation = columns[0][1]
-            labelled = [row[3] for row in columns if (relation, row[3]) in self.labels]
-            plain = [row[3] for row in columns if (relation, row[3]) not in self.labels and row[5] in "NSDB"]
+            schema, relation, *_ = columns[0]
+            labelled = [row[3] for row in columns if (schema, relation, row[3]) in self.labels]
+            plain = [row[3] for row in columns if row[3] not in labelled and row[5] in "NSDB"]
             if labelled and plain:
-                out += corpora.forms(corpora.quoted(relation), labelled[0], plain[0])
+                out += corpora.forms(spelled(relation) if schema == "public" else spelled(schema, relation), labelled[0], plain[0])
         return out
 
 

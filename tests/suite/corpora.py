@@ -224,6 +224,7 @@ UPDATE {r} SET {l} = $1 WHERE {u} = $2
 DELETE FROM {r} WHERE {u} = $1 RETURNING {l}
 SELECT {u} FROM {r} WHERE {u} IS NOT NULL ORDER BY {u}
 SELECT count(*) FROM {r}
+SELECT (m).* FROM (SELECT {u}, count(*) FROM {r} GROUP BY {u}) m
 SELECT {u}, count(*) FROM {r} GROUP BY {u} HAVING count(*) > 1
 SELECT DISTINCT {u} FROM {r} UNION SELECT {u} FROM {r}
 INSERT INTO {r} ({u}) SELECT {u} FROM {r}
@@ -242,6 +243,8 @@ SELECT {l}::text FROM {r}
 SELECT s.a::text FROM (SELECT {l} AS a FROM {r}) s
 SELECT upper({l}::text) FROM {r}
 SELECT t FROM {r} t
+SELECT q.x::text || '' FROM (SELECT (m).*, {l} FROM {r}, (SELECT 1, 2) m) q (a, b, x)
+SELECT q.a FROM (SELECT (m).*, {l} FROM {r}, (SELECT 1, 2) m) q (a, b, x) WHERE q.x IS NOT NULL
 """.strip().splitlines()
 WRAPPED = ("COPY ({q}) TO STDOUT", "COPY ({q}) TO STDOUT (FORMAT csv, HEADER)", "DECLARE held CURSOR FOR {q}", "PREPARE held AS {q}")
 

@@ -357,6 +357,8 @@ impl Follow<'_> {
                     let name = alias.as_deref().or(used.path.last().map(String::as_str));
                     outs.list.push(Out { name: name.map(Rc::from), column, origin });
                 }
+                // Whatever stands behind them stands at a place that is not known.
+                Gives::Fields => outs.more = true,
                 Gives::Star(path) => match path.last() {
                     None => {
                         for star in stars {

@@ -7,7 +7,7 @@ use pg_query::protobuf as pb;
 use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::node::Node as N;
 
-use super::names::{alias_of, cast_to_text, kind, named, path_of, strings};
+use super::names::{alias_of, cast_to_text, gives_fields, kind, named, path_of, strings};
 use super::writes;
 use super::{Gives, Inner, Item, Level, Outline, Output, Place, Query, Source, Use, With};
 use crate::statement::generated::{self, Visitor};
@@ -351,7 +351,7 @@ impl Builder {
                     }
                     Some((_, true)) | None => {
                         self.uses(val.as_deref(), Place::Expression);
-                        Gives::Expression
+                        if gives_fields(val.as_deref()) { Gives::Fields } else { Gives::Expression }
                     }
                 },
             };

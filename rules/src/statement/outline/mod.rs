@@ -160,6 +160,8 @@ pub enum Gives {
     Text(Use),
     /// `*`, or `t.*`: the qualifier's parts.
     Star(Vec<String>),
+    /// `(row).*`: as many columns as the row has, which no text tells. Its names are uses.
+    Fields,
     /// Anything else: its names are uses.
     Expression,
 }
@@ -274,7 +276,7 @@ impl Level {
                 + match &output.gives {
                     Gives::Column(column) | Gives::Text(column) => used(column),
                     Gives::Star(parts) => path(parts),
-                    Gives::Expression => 0,
+                    Gives::Fields | Gives::Expression => 0,
                 }
         });
         self.items.iter().chain(&self.hidden).map(Item::footprint).sum::<usize>()

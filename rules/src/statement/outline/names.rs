@@ -69,6 +69,13 @@ pub(super) fn cast_to_text(node: Option<&pb::Node>) -> Option<&pb::ColumnRef> {
     }
 }
 
+/// Whether an output gives every field of a row: `(row).*`.
+pub(super) fn gives_fields(node: Option<&pb::Node>) -> bool {
+    let Some(N::AIndirection(row)) = kind(node) else { return false };
+    let pb::AIndirection { arg: _, indirection } = &**row;
+    indirection.last().is_some_and(|last| matches!(kind(Some(last)), Some(N::AStar(_))))
+}
+
 /// The last part of every name of a column in some expressions and keys of indexes; a whole row is named by an empty one.
 pub(crate) fn columns_in<'t>(nodes: impl IntoIterator<Item = &'t pb::Node>) -> Vec<String> {
     let mut columns = Columns(Vec::new());
