@@ -3,11 +3,16 @@
 //! Owns: values of records as JSON, and the one line that an object becomes. What could move a terminal or reorder text is
 //! escaped, which JSON allows everywhere inside a string.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value as Json, json};
 
 use super::columns::{COLUMNS, Cell, Column};
 use super::event::Event;
 use crate::evidence::describe::{Value, hex, is_deceptive};
+
+/// Bytes that most lines of an event fit into.
+const LINE_BYTES: usize = 2 << 10;
 
 /// A payload's value as JSON.
 pub fn of(value: Value) -> Json {
@@ -27,8 +32,12 @@ pub fn of(value: Value) -> Json {
 
 /// One line; serde_json escapes what JSON must, this escapes the rest that could deceive a terminal.
 pub fn line(value: &Json) -> String {
-    let plain = value.to_string();
-    if !plain.contains(is_deceptive) {
+    safe(value.to_string())
+}
+
+fn safe(plain: String) -> String {
+    // Nothing printable of ASCII deceives, and most lines hold nothing else.
+    if plain.bytes().all(|byte| (b' '..=b'~').contains(&byte)) || !plain.contains(is_deceptive) {
         return plain;
     }
     let mut safe = String::with_capacity(plain.len() + 16);
@@ -49,6 +58,40 @@ pub fn line(value: &Json) -> String {
 pub fn event(event: &Event) -> Json {
     let cells = COLUMNS.iter().map(|column| (column.name, cell((column.cell)(event))));
     Json::Object(cells.filter_map(|(name, cell)| Some((name.to_owned(), cell?))).collect())
+}
+
+/// The columns in the order in which an object holds them.
+static SORTED: LazyLock<Vec<&'static Column>> = LazyLock::new(|| {
+    let mut sorted: Vec<&Column> = COLUMNS.iter().collect();
+    sorted.sort_unstable_by_key(|column| column.name);
+    sorted
+});
+
+/// [`line`] of [`event`](fn@event), without the object between.
+pub fn event_line(event: &Event) -> String {
+    let mut written = Vec::with_capacity(LINE_BYTES);
+    for column in SORTED.iter() {
+        let begun = written.len();
+        written.push(if begun == 0 { b'{' } else { b',' });
+        written.push(b'"');
+        written.extend_from_slice(column.name.as_bytes());
+        written.extend_from_slice(b"\":");
+        // Writing what holds no map with other keys than strings into a vector cannot fail.
+        let outcome = match (column.cell)(event) {
+            Cell::Empty => {
+                written.truncate(begun);
+                Ok(())
+            }
+            Cell::Text(text) => serde_json::to_writer(&mut written, &text),
+            Cell::Number(number) => serde_json::to_writer(&mut written, &number),
+            Cell::List(list) => serde_json::to_writer(&mut written, &list),
+            Cell::Json(json) => serde_json::to_writer(&mut written, &json),
+        };
+        debug_assert!(outcome.is_ok());
+    }
+    let end: &[u8] = if written.is_empty() { b"{}" } else { b"}" };
+    written.extend_from_slice(end);
+    safe(String::from_utf8_lossy(&written).into_owned())
 }
 
 /// Some columns of an event; what says nothing is null.
@@ -78,5 +121,27 @@ mod tests {
         let line = line(&value);
         assert!(!line.contains(is_deceptive), "{line}");
         assert_eq!(serde_json::from_str::<Json>(&line).unwrap(), value);
+    }
+
+    #[test]
+    fn a_line_of_an_event_is_the_line_of_its_object() {
+        use std::path::Path;
+
+        use crate::audit::tell::Teller;
+        use crate::evidence::verify::verify;
+
+        let mut lines = 0;
+        for log in ["evidence_v1", "evidence_v1_rows", "evidence_v1_sealed", "evidence_v1_signed"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(log);
+            let mut teller = Teller::default();
+            let mut compare = |one: &Event| {
+                assert_eq!(event_line(one), line(&event(one)));
+                lines += 1;
+            };
+            let report =
+                verify(&folder, &mut |_, _| {}, &mut |_, record| teller.take(record, &mut compare)).unwrap();
+            teller.finish(report.records, &mut compare);
+        }
+        assert!(lines > 30, "{lines}");
     }
 }

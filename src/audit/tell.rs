@@ -115,6 +115,7 @@ impl Open {
             | Payload::Report(_)
             | Payload::Rows(_)
             | Payload::CopyData(_)
+            | Payload::Sealed(_)
             | Payload::RowDescription(_) => return self.answered(record, kind, payload, hear),
             Payload::Stated(_) if header.refers != REFERS_TO_NONE => {
                 return self.answered(record, kind, payload, hear);
@@ -123,6 +124,7 @@ impl Open {
             | Payload::Stated(_)
             | Payload::Notification(_)
             | Payload::CopiedIn(_)
+            | Payload::Unsealed(_)
             | Payload::GatewayStarted(_)
             | Payload::GatewayStopped(_)
             | Payload::DocumentLoaded(_)

@@ -78,6 +78,25 @@ where
     in_time(deadline, Step::Query, exchange(stream, text, share, take)).await
 }
 
+/// Sends frames that end with one Query or one Sync, and hands every message of their answer over, errors too, to the
+/// ReadyForQuery behind them; bounded as [`each_row`]. Nothing may be copied in either direction.
+///
+/// # Errors
+/// A broken connection or protocol: the stream is not usable any more.
+pub async fn converse<S>(
+    stream: &mut S,
+    request: &[u8],
+    bytes_max: usize,
+    deadline: Instant,
+    take: &mut (dyn FnMut(&Message<'_>) + Send),
+) -> Result<TransactionStatus, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let share = Share { frames: usize::MAX, bytes: bytes_max };
+    in_time(deadline, Step::Query, answers(stream, request, share, true, take)).await
+}
+
 /// Sends a text and reads to the ReadyForQuery behind it.
 async fn exchange<S>(
     stream: &mut S,
@@ -88,26 +107,49 @@ async fn exchange<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let step = Step::Query;
-    let mut frames = Frames::new(stream, step, share);
     let mut request = Vec::new();
     encode::query(&mut request, text)?;
-    frames.send(&request).await?;
     let mut failed = None;
+    let mut each = |message: &Message<'_>| {
+        if let Message::DataRow(row) = message {
+            take(row);
+        } else if let Message::ErrorResponse(fields) = message {
+            // The first error is the reason; a second one can only follow from it.
+            failed.get_or_insert_with(|| rejected(Step::Query, fields));
+        }
+    };
+    let status = answers(stream, &request, share, false, &mut each).await?;
+    failed.map_or(Ok(status), Err)
+}
+
+/// Sends frames and hands over what comes to the ReadyForQuery behind them; `extended`: of the extended protocol, too.
+async fn answers<S>(
+    stream: &mut S,
+    request: &[u8],
+    share: Share,
+    extended: bool,
+    take: &mut (dyn FnMut(&Message<'_>) + Send),
+) -> Result<TransactionStatus, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let step = Step::Query;
+    let mut frames = Frames::new(stream, step, share);
+    frames.send(request).await?;
     loop {
         let message = frames.next().await?;
         let tag = message.tag();
-        match message {
-            Message::DataRow(row) => take(&row),
-            // The first error is the reason; a second one can only follow from it.
-            Message::ErrorResponse(fields) => drop(failed.get_or_insert_with(|| rejected(step, &fields))),
-            Message::ReadyForQuery { status } => return failed.map_or(Ok(status), Err),
-            Message::RowDescription(_)
+        match &message {
+            Message::ReadyForQuery { status } => return Ok(*status),
+            Message::ParseComplete | Message::BindComplete if extended => {}
+            Message::DataRow(_)
+            | Message::ErrorResponse(_)
+            | Message::RowDescription(_)
             | Message::CommandComplete(_)
             | Message::EmptyQueryResponse
             | Message::NoticeResponse(_)
             | Message::NotificationResponse(_)
-            | Message::ParameterStatus(_) => {}
+            | Message::ParameterStatus(_) => take(&message),
             Message::Authentication(_)
             | Message::BackendKeyData(_)
             | Message::BindComplete

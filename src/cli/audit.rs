@@ -216,7 +216,7 @@ fn prove(args: &Args, populations: &Populations, evidence: &Path) -> Result<Repo
         let path = packets.join(format!("{}.html", event.sequence));
         let written = write(&path, &page::packet(event)).and_then(|()| {
             let path = path.with_extension("json");
-            write(&path, &format!("{}\n", json::line(&json::event(event))))
+            write(&path, &format!("{}\n", json::event_line(event)))
         });
         failed = written.err();
         rows.insert(event.sequence, row(event));

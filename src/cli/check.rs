@@ -21,6 +21,9 @@ use crate::config::{
 use crate::identity::IssuerSettings;
 use crate::net::tls::{CertificateFiles, ClientIdentity, ClientTls, ServerCheck, ServerTls};
 
+use crate::serve::bundle;
+use crate::serve::records::sealing_key;
+
 use super::explain::CatalogSource;
 use super::{Exit, Out};
 
@@ -99,6 +102,7 @@ impl Checked {
                 if files == Files::Check {
                     findings.extend(unusable_tls(&config));
                     findings.extend(second_place::warning(&config));
+                    findings.extend(unusable_sealing_key(&config));
                 }
                 Some(config)
             }
@@ -124,7 +128,10 @@ impl Checked {
             }
         });
         match (&config, &policy, &path) {
-            (Some(config), Some(policy), _) => findings.extend(against_policy(config, policy.model())),
+            (Some(config), Some(policy), _) => {
+                findings.extend(against_policy(config, policy.model()));
+                findings.extend(unsigned(config, policy, files));
+            }
             (Some(config), None, Some(path)) => findings.extend(against_broken_policy(config, path)),
             (None, _, Some(path)) => findings.extend(broken_against_policy(&args.config, &faults, path)),
             (_, None, None) | (None, Some(_), None) => {}
@@ -165,6 +172,22 @@ fn unusable_issuers(config: &Config, files: Files) -> Vec<Diagnostic> {
         faults.into_iter().map(move |fault| place.diagnostic(Severity::Error, fault.to_string()))
     };
     config.issuers.iter().flat_map(of_issuer).collect()
+}
+
+/// A policy that the configuration wants signed, and that is not.
+fn unsigned(config: &Config, policy: &Policy, files: Files) -> Option<Diagnostic> {
+    let outcome = bundle::attributed(config, policy);
+    let checked = outcome.and_then(|attribution| match files {
+        Files::Check => bundle::not_behind(config, &attribution),
+        Files::Skip => Ok(()),
+    });
+    Some(bundle::finding(config, checked.err()?))
+}
+
+/// An auditor's key that nothing can be sealed to.
+fn unusable_sealing_key(config: &Config) -> Option<Diagnostic> {
+    let fault = sealing_key(&config.evidence).err()?;
+    Some(config.evidence.place.diagnostic(Severity::Error, fault))
 }
 
 /// Keys that do not belong to their certificates, certificates that the TLS library cannot use.

@@ -216,7 +216,7 @@ impl<'a> Export<'a> {
             return;
         }
         let line = match self.args.format {
-            Format::Jsonl => json::line(&json::event(event)),
+            Format::Jsonl => json::event_line(event),
             Format::Csv => csv::line(COLUMNS.iter().map(|column| (column.cell)(event))),
             Format::Html => html::row(COLUMNS.iter().map(|column| (column.cell)(event))),
             Format::Ocsf => match ocsf::of(event, &self.log) {

@@ -8,6 +8,8 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::config::{create_key, load_key};
 use crate::evidence::checkpoint::{Checkpoint, LAST_NAME, rotation_text};
 use crate::evidence::describe::hex;
@@ -130,20 +132,33 @@ fn hand_over(note: &str, to: Option<&Path>, out: &mut Out<'_>) -> io::Result<Exi
 /// # Errors
 /// The output cannot be written.
 pub fn new_key(args: &NewKey, out: &mut Out<'_>) -> io::Result<Exit> {
-    if let Err(error) = SigningKey::new(&args.name, &[0; 32]) {
+    let made = |seed: &[u8; 32]| {
+        SigningKey::new(&args.name, seed).map(|key| (key.verifier().to_string(), key.spelled()))
+    };
+    make(KEY, &args.file, made, out)
+}
+
+/// Makes a key in a file that must not exist, and prints its public half; `spelled`: both halves of 32 random bytes.
+pub(super) fn make<E: fmt::Display>(
+    what: &'static str,
+    file: &Path,
+    spelled: impl Fn(&[u8; 32]) -> Result<(String, Zeroizing<String>), E>,
+    out: &mut Out<'_>,
+) -> io::Result<Exit> {
+    // What can be wrong is the name, whatever the bytes.
+    if let Err(error) = spelled(&[1; 32]) {
         return Ok(refused(out, Exit::Usage, error));
     }
-    let mut verifier = String::new();
-    let made = create_key(KEY, &args.file, |seed| {
-        SigningKey::new(&args.name, seed)
-            .map(|key| {
-                verifier = key.verifier().to_string();
-                key.spelled()
-            })
-            .unwrap_or_default()
+    let mut public = String::new();
+    let made = create_key(what, file, |seed| {
+        let halves = spelled(seed).map(|(line, private)| {
+            public = line;
+            private
+        });
+        halves.unwrap_or_default()
     });
     match made {
-        Ok(()) => out.line(verifier).map(|()| Exit::Yes),
+        Ok(()) => out.line(public).map(|()| Exit::Yes),
         Err(error) => Ok(refused(out, Exit::Trouble, error)),
     }
 }

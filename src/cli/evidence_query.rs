@@ -117,7 +117,7 @@ impl Form {
         match self {
             Form::People => lines(event).iter().try_for_each(|line| out.line(line)),
             Form::Csv(columns) => out.line(csv::line(columns.iter().map(|column| (column.cell)(event)))),
-            Form::Json(columns) if columns.is_empty() => out.line(json::line(&json::event(event))),
+            Form::Json(columns) if columns.is_empty() => out.line(json::event_line(event)),
             Form::Json(columns) => out.line(json::line(&json::part(event, columns))),
         }
     }

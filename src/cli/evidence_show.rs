@@ -19,7 +19,7 @@ use crate::evidence::read::Position;
 use crate::evidence::record::{self, Kind, Payload};
 
 use super::reading::{Reading, judged};
-use super::{Exit, Out, evidence_export, evidence_keys, evidence_query, evidence_sql};
+use super::{Exit, Out, evidence_export, evidence_keys, evidence_query, evidence_sql, evidence_unseal};
 use captured::Captured;
 use timeline::Timeline;
 
@@ -44,6 +44,11 @@ enum EvidenceCommand {
     NewKey(evidence_keys::NewKey),
     /// Pass the signing of checkpoints on to a new key.
     RotateKey(evidence_keys::RotateKey),
+    /// Make an auditor's key, to which originals of masked values are sealed.
+    #[command(name = "keygen")]
+    KeyGen(evidence_unseal::KeyGen),
+    /// Open originals that are sealed to an auditor's key; who does and why is recorded first.
+    Unseal(Box<evidence_unseal::Unseal>),
     /// Verify the evidence and print its last checkpoint, or put it into a file.
     Checkpoint(evidence_keys::LastCheckpoint),
 }
@@ -60,6 +65,8 @@ pub fn run_evidence(args: &EvidenceArgs, out: &mut Out<'_>) -> io::Result<Exit> 
         EvidenceCommand::Export(args) => evidence_export::run(args, out),
         EvidenceCommand::NewKey(args) => evidence_keys::new_key(args, out),
         EvidenceCommand::RotateKey(args) => evidence_keys::rotate_key(args, out),
+        EvidenceCommand::KeyGen(args) => evidence_unseal::keygen(args, out),
+        EvidenceCommand::Unseal(args) => evidence_unseal::unseal(args, out),
         EvidenceCommand::Checkpoint(args) => evidence_keys::last_checkpoint(args, out),
     }
 }

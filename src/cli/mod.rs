@@ -14,11 +14,14 @@ pub mod evidence_keys;
 pub mod evidence_query;
 pub mod evidence_show;
 pub mod evidence_sql;
+pub mod evidence_unseal;
 pub mod explain;
 pub mod log;
 pub mod out;
+pub mod policy_sign;
 pub mod reading;
 pub mod replay;
+mod replay_against;
 pub mod scan;
 pub mod serve;
 mod source;
@@ -81,6 +84,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Show a session again as it went: transcript, terminal, asciinema cast.
     Replay(Box<replay::Args>),
+    /// Sign a policy.
+    Policy(policy_sign::PolicyArgs),
     /// Run the gateway.
     Serve(serve::Args),
     /// Check the configuration and the policy: every error at once, with file, line and key.
@@ -117,6 +122,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Audit(args) => audit::run_audit(&args, &mut out),
         Command::Replay(args) => replay::run(&args, &mut out),
+        Command::Policy(args) => policy_sign::run(&args, &mut out),
         Command::Serve(args) => serve::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Evidence(args) => evidence_show::run_evidence(&args, &mut out),

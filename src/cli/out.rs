@@ -160,6 +160,15 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
+/// What a command says on both outputs, and its exit.
+#[cfg(test)]
+pub(super) fn told(run: impl FnOnce(&mut Out<'_>) -> io::Result<Exit>) -> (Exit, String, String) {
+    let (mut said, mut complained) = (Vec::new(), Vec::new());
+    let exit = run(&mut Out::captured(&mut said, &mut complained)).expect("memory takes everything");
+    let text = |bytes| String::from_utf8(bytes).expect("output is text");
+    (exit, text(said), text(complained))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};

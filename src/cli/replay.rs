@@ -2,7 +2,7 @@
 //!
 //! Owns: what of a session is shown as typed and what as answered, and the times between. It shows what was recorded: the text with its
 //! literals lifted where the exact one was not kept, rows where they were captured. May not: run anything, or print a character of
-//! somebody's that could move a terminal.
+//! somebody's that could move a terminal. `--against` is [`super::replay_against`]'s.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,6 +21,7 @@ use crate::evidence::record::{self, Kind};
 
 use super::evidence_show::captured::{self, Captured};
 use super::reading::{Fault, Reading, judged, proof};
+use super::replay_against::{self, Against};
 use super::{Exit, Out};
 
 /// Size of the terminal that a cast is for.
@@ -37,7 +38,14 @@ Show a session again as it went: what was asked, what was decided, what came bac
 
 As a transcript with times (the default), in the terminal at the speed that --speed names, or as an asciinema cast (version 2) for a player. \
 Refusals stand out. Shown is what was recorded: a text with its literals lifted where the exact one was not kept, and rows where \
-they were captured; what was masked stays masked. The evidence is verified as it is read. Nothing is run.",
+they were captured; what was masked stays masked. The evidence is verified as it is read. Nothing is run.
+
+\
+With --against the session is run again, on a scratch database that was restored to before it: each statement whose exact text and \
+parameters were recorded (record = \"text\" or \"rows\"), in order, on one connection. Its tag, SQLSTATE, number of rows and digest \
+of the rows are held against the recorded ones. What was masked, calls volatile functions, tells of the moment, or copies is counted \
+as not comparable, or not run, with the reason. A database that is a target is refused. Settings that the client sent at its login \
+(TimeZone, DateStyle) are not recorded: give them to the scratch role.",
     after_help = "\
 Examples:
   pgturnstile evidence query evidence --verdict refuse --json | jq -r .session | sort -u     (which session?)
@@ -45,12 +53,13 @@ Examples:
   pgturnstile replay evidence 4d5f99562e51 --speed 4 --pause-max-s 1
   pgturnstile replay evidence 4d5f99562e51 --cast session.cast && asciinema play session.cast
   pgturnstile replay evidence 4d5f99562e51 --json
+  pgturnstile replay evidence 4d5f99562e51 --against postgresql://me@127.0.0.1/scratch --digest-key state/digest.key
 
 Exit codes:
-  0  it was shown, over sound evidence
-  1  there is no such session, or several, or something is wrong with the evidence
-  2  the arguments or the directory cannot be used
-  3  the cast cannot be written"
+  0  it was shown, over sound evidence; with --against: nothing that is comparable differs
+  1  there is no such session, or several, or something is wrong with the evidence; with --against: something differs
+  2  the arguments or the directory cannot be used; --against leads to a target
+  3  the cast cannot be written; the scratch database cannot be reached, or was lost"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -70,6 +79,8 @@ pub struct Args {
     /// Print one JSON object a step.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    against: Against,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -193,7 +204,9 @@ fn tell(event: &Event, told_ns: u64, steps: &mut Vec<Step>) {
                 | Kind::CaptureEnded
                 | Kind::Report
                 | Kind::Notification
-                | Kind::CopiedIn => What::Note,
+                | Kind::CopiedIn
+                | Kind::Sealed
+                | Kind::Unsealed => What::Note,
             };
             let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), json::of(value.clone())));
             let line = format!("-- {}: {}", kind.name(), json::line(&Json::Object(fields.collect())));
@@ -319,6 +332,9 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     if wanted.len() < ID_DIGITS_MIN || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let what = format!("write at least {ID_DIGITS_MIN} hexadecimal digits of the session's id");
         return Ok(Fault(Exit::Usage, what).said(out));
+    }
+    if args.against.against.is_some() {
+        return replay_against::run(&args.reading, &wanted, &args.against, args.json, out);
     }
     let mut collector = Collector {
         wanted,

@@ -102,7 +102,7 @@ pub(super) fn snapshot(dsn: &str) -> Result<Snapshot, String> {
     runtime.map_err(|error| error.to_string())?.block_on(read)
 }
 
-fn settings(text: &str) -> Result<(TargetSettings, String), String> {
+pub(super) fn settings(text: &str) -> Result<(TargetSettings, String), String> {
     let url = Url::parse(text).map_err(|error| {
         format!("--dsn: {error}; write postgresql://user@host:port/database?sslmode=verify-full&sslrootcert=ca.pem")
     })?;

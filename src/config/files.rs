@@ -260,6 +260,9 @@ fn checkpoints(evidence: &Evidence, diagnostics: &Diagnostics) {
     if let Some(path) = &evidence.signing_certificate {
         readable(path, place, "signing_key.certificate", diagnostics);
     }
+    if let Some(path) = &evidence.sealing_key {
+        readable(path, place, "sealing_key.file", diagnostics);
+    }
     let Some(head) = &evidence.head else { return };
     let folder = head.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {

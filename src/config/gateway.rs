@@ -21,6 +21,8 @@ pub(super) fn gateway(root: &Reader<'_>) -> Gateway {
     let gateway = Gateway {
         policy: section.path("policy").unwrap_or_default(),
         policy_place: section.table.place_of("policy"),
+        policy_signers: section.strings("policy_signers"),
+        policy_signatures_min: section.integer("policy_signatures_min"),
         state_directory: section.path("state_dir").unwrap_or_default(),
         state_place: section.table.place_of("state_dir"),
         shards: usize::try_from(section.integer("shards")).unwrap_or(0),
@@ -108,13 +110,14 @@ pub(super) fn limits(root: &Reader<'_>) -> Limits {
 pub(super) fn evidence(root: &Reader<'_>, gateway: &Gateway) -> Evidence {
     let section = root.section("evidence", &reference::EVIDENCE);
     let directory = section.path("directory").unwrap_or_default();
-    let digest_key = section
-        .table("digest_key", &reference::DIGEST_KEY)
-        .and_then(|key| {
-            let file = key.path("file");
-            key.done();
+    let file_of = |key: &str, reference| {
+        section.table(key, reference).and_then(|table| {
+            let file = table.path("file");
+            table.done();
             file
         })
+    };
+    let digest_key = file_of("digest_key", &reference::DIGEST_KEY)
         .unwrap_or_else(|| gateway.state_directory.join(DIGEST_KEY_FILE));
     let outside = |path: &Path, key: &str, what: &str| {
         if files::lies_within(path, &directory) {
@@ -132,11 +135,8 @@ pub(super) fn evidence(root: &Reader<'_>, gateway: &Gateway) -> Evidence {
     if let PasswordSource::File(file) = &signing_key {
         outside(file, "signing_key", "the signing key");
     }
-    let head = section.table("head", &reference::HEAD).and_then(|head| {
-        let file = head.path("file");
-        head.done();
-        file
-    });
+    let (head, sealing_key) =
+        (file_of("head", &reference::HEAD), file_of("sealing_key", &reference::SEALING_KEY));
     if let Some(file) = &head {
         outside(file, "head", "the second place of the checkpoints");
     }
@@ -149,6 +149,7 @@ pub(super) fn evidence(root: &Reader<'_>, gateway: &Gateway) -> Evidence {
         digest_key,
         signing_key,
         signing_certificate,
+        sealing_key,
         head,
         checkpoint_every_s: section.integer("checkpoint_every_s"),
         checkpoint_every_records: section.integer("checkpoint_every_records"),

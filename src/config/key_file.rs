@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretBox;
 use zeroize::Zeroizing;
 
+/// What errors call the digest key.
+const DIGEST_KEY: &str = "digest key";
+
 /// Length of the digest key.
 const KEY_BYTES: usize = 32;
 
@@ -85,7 +88,16 @@ pub fn load_or_create_digest_key(path: &Path) -> Result<DigestKey, KeyFileError>
     let made = |seed: &[u8; KEY_BYTES]| {
         Zeroizing::new(seed.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect::<String>())
     };
-    let text = load_or_create_key("digest key", path, made)?;
+    let text = load_or_create_key(DIGEST_KEY, path, made)?;
+    decode(&text).ok_or_else(|| KeyFileError::Content { path: path.to_path_buf() })
+}
+
+/// Reads the digest key, which must be there.
+///
+/// # Errors
+/// See [`KeyFileError`].
+pub fn load_digest_key(path: &Path) -> Result<DigestKey, KeyFileError> {
+    let text = load_key(DIGEST_KEY, path)?;
     decode(&text).ok_or_else(|| KeyFileError::Content { path: path.to_path_buf() })
 }
 

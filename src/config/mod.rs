@@ -27,7 +27,8 @@ use pgturnstile_rules::document::{Diagnostic, Diagnostics, Document, nearest};
 
 pub use against_policy::{against_broken_policy, against_policy, broken_against_policy};
 pub use key_file::{
-    DigestKey, KeyFileError, create_key, load_key, load_or_create_digest_key, load_or_create_key,
+    DigestKey, KeyFileError, create_key, load_digest_key, load_key, load_or_create_digest_key,
+    load_or_create_key,
 };
 pub use keys::{Absent, Key, Kind, Section, State};
 pub use model::{

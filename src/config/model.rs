@@ -76,6 +76,10 @@ pub struct Gateway {
     pub policy: PathBuf,
     /// Where the policy file is named.
     pub policy_place: Place,
+    /// Public keys of who may vouch for the policy; empty: nobody has to.
+    pub policy_signers: Vec<String>,
+    /// How many of them must.
+    pub policy_signatures_min: u64,
     /// Folder of the gateway's own state (keys); created with mode 0700 when it is missing.
     pub state_directory: PathBuf,
     /// Where that folder is named.
@@ -536,6 +540,8 @@ pub struct Evidence {
     pub signing_key: PasswordSource,
     /// The note by which the key before passed the signing on to it.
     pub signing_certificate: Option<PathBuf>,
+    /// File of the auditor's public key that originals are sealed to; `None`: none is kept.
+    pub sealing_key: Option<PathBuf>,
     /// Second place of the last checkpoint, outside [`Evidence::directory`]; `None`: there is none.
     pub head: Option<PathBuf>,
     /// Most time between two checkpoints, in seconds.

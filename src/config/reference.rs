@@ -9,7 +9,7 @@ use super::keys::{Absent, Key, Kind, Section, State};
 use super::preset;
 
 mod evidence;
-pub use evidence::{DIGEST_KEY, EVIDENCE, HEAD, SIGNING_KEY};
+pub use evidence::{DIGEST_KEY, EVIDENCE, HEAD, SEALING_KEY, SIGNING_KEY};
 
 /// A key that is built.
 const fn key(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
@@ -82,6 +82,12 @@ pub const GATEWAY: Section = Section {
     meaning: "The process.",
     keys: &[
         key("policy", Kind::Path(Absent::Default("policy.toml")), "The policy file."),
+        key(
+            "policy_signers",
+            Kind::Strings(Absent::Optional),
+            "Public keys, as `pgturnstile evidence new-key` prints them, of who may vouch for the policy. Where any is named, a policy comes into force only with their signatures (`pgturnstile policy sign`), and the evidence says whose; otherwise it says \"unattributed\". Changing it takes a restart.",
+        ),
+        key("policy_signatures_min", integer(1, 16, 1), "How many of `policy_signers` must have signed."),
         key(
             "state_dir",
             Kind::Path(Absent::Default("state")),
@@ -486,7 +492,7 @@ pub const TARGET_TLS: Section = Section {
 };
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: [&Section; 20] = [
+pub const SECTIONS: [&Section; 21] = [
     &ROOT,
     &GATEWAY,
     &LISTENER,
@@ -505,6 +511,7 @@ pub const SECTIONS: [&Section; 20] = [
     &TARGET_TLS,
     &EVIDENCE,
     &SIGNING_KEY,
+    &SEALING_KEY,
     &HEAD,
     &DIGEST_KEY,
 ];

@@ -35,11 +35,14 @@ pub enum Value {
 
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or('?'))
-        .collect()
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        digits.push(DIGITS[usize::from(byte >> 4)]);
+        digits.push(DIGITS[usize::from(byte & 15)]);
+    }
+    digits
 }
 
 /// Whether a character could move a reader's terminal or hide what follows: controls, and marks that reorder or join text.
@@ -124,6 +127,12 @@ impl Shown for i16_le {
 }
 
 impl Shown for [u8; 32] {
+    fn shown(&self) -> Value {
+        Value::Text(hex(self))
+    }
+}
+
+impl Shown for [u8; 16] {
     fn shown(&self) -> Value {
         Value::Text(hex(self))
     }
@@ -225,6 +234,10 @@ words! {
     ArchivedAction { Allow = "allow", Hold = "hold", Refuse = "refuse" }
     ArchivedDirection { ToClient = "to the client", FromClient = "from the client" }
     ArchivedCaptured { Rows = "rows", CopyToClient = "copy to the client", CopyFromClient = "copy from the client" }
+    ArchivedSealedOf {
+        Rows = "rows", CopyToClient = "copy to the client", Text = "text", Parameters = "parameters", Report = "report",
+        Notification = "notification",
+    }
     ArchivedReportKind { Error = "error", Notice = "notice" }
     ArchivedOutcome {
         Completed = "completed", Failed = "failed", Suspended = "suspended", Skipped = "skipped", Unknown = "unknown",
@@ -297,6 +310,8 @@ fields! {
     ArchivedReport<'_> { what, fields }
     ArchivedNotification<'_> { process, channel, payload }
     ArchivedCopiedIn<'_> { frames, bytes, digest }
+    ArchivedSealed<'_> { what, rest, values, key_id, columns, encapsulated, ciphertext }
+    ArchivedUnsealed<'_> { reason, operator, filter, log_id, records, head, key_id, sealed, values }
 }
 
 /// The fields of a payload, in order.
@@ -335,6 +350,8 @@ pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
         Payload::Report(payload) => payload.shown(),
         Payload::Notification(payload) => payload.shown(),
         Payload::CopiedIn(payload) => payload.shown(),
+        Payload::Sealed(payload) => payload.shown(),
+        Payload::Unsealed(payload) => payload.shown(),
     };
     match value {
         Value::Map(fields) => fields,

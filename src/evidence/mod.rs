@@ -8,7 +8,7 @@
 //! Two halves. `ahead`, `chain`, `checkpoint`, `delivered`, `describe`, `diagnose`, `follow`, `format`, `note`, `read`, `record`,
 //! `second_place`, `signed`, `streams`, `value`, `verify` compile with std, blake3, rkyv and pure code for signatures alone (README
 //! decision 17). `anchor`, `clock`, `head`,
-//! `held`, `ring`, `session`, `state`, `recent`, `writer`, `siblings`, `log`, `disk`, `recover`, `keys`, `figures` make the
+//! `held`, `originals`, `ring`, `session`, `state`, `recent`, `writer`, `siblings`, `log`, `disk`, `recover`, `keys`, `figures` make the
 //! evidence.
 
 pub mod chain;
@@ -22,6 +22,7 @@ pub mod format;
 pub mod keys;
 pub mod limits;
 pub mod note;
+pub mod originals;
 pub mod read;
 pub mod record;
 pub mod second_place;
@@ -52,7 +53,7 @@ pub use open::{Evidence, OpenError, Run, Settings, open};
 pub use recover::Cut;
 pub use ring::{Lane, Mark, UntilDurable};
 pub use session::{AppendError, SessionLog};
-pub use state::{State, Stopped};
+pub use state::{Constraint, State, Stopped, Wanting};
 
 #[cfg(test)]
 mod tests;

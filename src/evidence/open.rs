@@ -25,12 +25,13 @@ use super::limits::{
     SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, STALL_LIMIT_MS_DEFAULT, SYNC_INTERVAL_MS_DEFAULT,
 };
 use super::log::{Identity, Log, wall_ns};
+use super::originals::AuditorKey;
 use super::read::Bad;
 use super::record::v1::{Checkpoint, GatewayStarted, GatewayStopped, KeyRotated, Recovered};
 use super::record::{EncodeError, Entry, How, Stamp};
 use super::recover::{self, Cut, Opened};
 use super::ring::{Hub, Lane, Mark};
-use super::session::{AppendError, SessionLog};
+use super::session::{AppendError, Sealing, SessionLog};
 use super::state::{State, Stopped};
 use super::writer::{Pace, Writer};
 
@@ -51,6 +52,8 @@ pub struct Settings {
     pub sync_interval_ms: u64,
     /// How checkpoints are signed; without it there are none.
     pub signing: Option<Signing>,
+    /// The key that originals of masked values are sealed to; without it none is kept.
+    pub sealing: Option<Arc<AuditorKey>>,
 }
 
 impl Settings {
@@ -64,6 +67,7 @@ impl Settings {
             queue_bytes_max: QUEUE_BYTES_DEFAULT,
             sync_interval_ms: SYNC_INTERVAL_MS_DEFAULT,
             signing: None,
+            sealing: None,
         }
     }
 
@@ -77,6 +81,7 @@ impl Settings {
             queue_bytes_max: config.queue_bytes_max,
             sync_interval_ms: SYNC_INTERVAL_MS_DEFAULT,
             signing: None,
+            sealing: None,
         }
     }
 }
@@ -223,6 +228,7 @@ pub struct Evidence {
     anchor: Option<Anchor>,
     recovered: Option<Cut>,
     log_id: [u8; 16],
+    sealing: Option<Arc<AuditorKey>>,
 }
 
 impl core::fmt::Debug for Hub {
@@ -334,6 +340,7 @@ pub(crate) fn open_on(
         anchor: None,
         recovered: cut,
         log_id,
+        sealing: settings.sealing.clone(),
     };
     let gateway = Arc::clone(&evidence.gateway);
     evidence.anchor = signer.map(|signer| signer.spawn(gateway)).transpose().map_err(OpenError::Write)?;
@@ -430,7 +437,9 @@ fn random_id() -> Result<[u8; 16], OpenError> {
 impl Evidence {
     /// A stream for a session: `id` is random and never used again. The first record must be its opening.
     pub fn session(&self, lane: &Lane, id: [u8; 16]) -> SessionLog {
-        SessionLog::new(lane.clone(), id, self.keys.session(&id), 0, false)
+        let mut log = SessionLog::new(lane.clone(), id, self.keys.session(&id), 0, false);
+        log.sealing = self.sealing.clone().map(|key| Sealing { key, log_id: self.log_id });
+        log
     }
 
     /// Records an event of the gateway itself (a reload), and waits until it is on disk.

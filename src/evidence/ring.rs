@@ -27,7 +27,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::figures::{Figures, Written};
 use super::limits::{CHARGE_BYTES_MIN, LANE_BUDGET_BYTES_MAX, LANE_BUDGET_BYTES_MIN, WAKE_RECORDS};
-use super::state::{State, Stopped, Unplaced};
+use super::state::{Constraint, State, Stopped, Unplaced, Wanting};
 
 const RUNNING: u8 = 0;
 const CONSTRAINED: u8 = 1;
@@ -108,7 +108,7 @@ pub(crate) struct Ring {
 /// What all lanes and the writer share.
 pub(crate) struct Hub {
     state: AtomicU8,
-    constrained: Mutex<Arc<str>>,
+    constrained: Mutex<Constraint>,
     stopped: OnceLock<Stopped>,
     /// Sessions that ended without room for their closing record.
     unclosed: AtomicU64,
@@ -225,7 +225,7 @@ impl Hub {
         let rings = (0..).take(lanes).map(|index| Arc::new(Ring::new(index, budget))).collect();
         Arc::new(Hub {
             state: AtomicU8::new(RUNNING),
-            constrained: Mutex::new(Arc::from("")),
+            constrained: Mutex::new(Constraint { wanting: Wanting::Space, reason: Arc::from("") }),
             stopped: OnceLock::new(),
             unclosed: AtomicU64::new(0),
             in_order: AtomicBool::new(false),
@@ -280,11 +280,11 @@ impl Hub {
         self.state.load(Ordering::Acquire) == STOPPED
     }
 
-    /// Space is short (with the reason) or is there again. Says whether that is news.
-    pub(crate) fn set_constrained(&self, reason: Option<&str>) -> bool {
-        let (from, to) = match reason {
-            Some(reason) => {
-                *lock(&self.constrained) = Arc::from(reason);
+    /// Something is wanting, or is there again. Says whether that is news.
+    pub(crate) fn set_constrained(&self, constraint: Option<Constraint>) -> bool {
+        let (from, to) = match constraint {
+            Some(constraint) => {
+                *lock(&self.constrained) = constraint;
                 (RUNNING, CONSTRAINED)
             }
             None => (CONSTRAINED, RUNNING),

@@ -7,14 +7,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::format::REFERS_TO_NONE;
 use super::keys::SessionKeys;
 use super::limits::UNANSWERED_MAX;
 use super::log::wall_ns;
+use super::originals::{AuditorKey, Chunk, Place, SealError};
 use super::recent::{Recent, RecentTexts};
-use super::record::v1::{Outcome, SessionClosed, StatementResult};
+use super::record::v1::{Outcome, SealedOf, SessionClosed, StatementResult};
 use super::record::{EncodeError, Entry, How, Stamp};
 use super::ring::{Lane, Mark};
-use super::state::{State, Stopped, Unplaced};
+use super::state::{Constraint, State, Stopped, Unplaced, Wanting};
 
 /// Why a record was not taken.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -28,18 +30,18 @@ pub enum AppendError {
         /// How long was waited.
         waited_ms: u64,
     },
-    /// Disk space runs out: nothing new is begun.
-    #[error("evidence is constrained: {reason}")]
-    Constrained {
-        /// What is short, for the operator.
-        reason: Arc<str>,
-    },
+    /// Something is wanting: nothing new is begun.
+    #[error("evidence is constrained: {0}")]
+    Constrained(Constraint),
     /// The entry does not fit a record.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// Too many statements of this session are without a result.
     #[error("{UNANSWERED_MAX} statements of the session are without a result")]
     Unanswered,
+    /// Originals could not be sealed to the auditor's key.
+    #[error("originals could not be sealed: {0}")]
+    Unsealed(#[from] SealError),
     /// The stream was closed.
     #[error("internal: a record behind the session's end")]
     Closed,
@@ -53,7 +55,7 @@ impl AppendError {
             AppendError::Stalled { .. } => "53000",                      // insufficient_resources
             AppendError::Constrained { .. } => "53100",                  // disk_full
             AppendError::Encode(_) | AppendError::Unanswered => "54000", // program_limit_exceeded
-            AppendError::Closed => "XX000",                              // internal_error
+            AppendError::Unsealed(_) | AppendError::Closed => "XX000",   // internal_error
         }
     }
 
@@ -66,14 +68,20 @@ impl AppendError {
             AppendError::Stalled { .. } => {
                 "pgturnstile: refused, because its evidence could not be written in time; try again later"
             }
-            AppendError::Constrained { .. } => {
+            AppendError::Constrained(Constraint { wanting: Wanting::Space, .. }) => {
                 "pgturnstile: refused, because the disk of its evidence is nearly full; try again when its operator has made room"
+            }
+            AppendError::Constrained(Constraint { wanting: Wanting::SecondPlace, .. }) => {
+                "pgturnstile: refused, because the second place of its evidence's checkpoints cannot be written; try again when its operator has repaired it"
             }
             AppendError::Encode(_) => {
                 "pgturnstile: refused, because the statement is too large to be recorded; split it"
             }
             AppendError::Unanswered => {
                 "pgturnstile: refused, because too many statements are in flight; send Sync and read their results first"
+            }
+            AppendError::Unsealed(_) => {
+                "pgturnstile: refused, because the originals of masked values could not be sealed to the auditor's key; tell its operator"
             }
             AppendError::Closed => "pgturnstile: internal error; the session ends",
         }
@@ -102,6 +110,15 @@ pub struct SessionLog {
     closed: bool,
     /// The gateway's own stream stays open when it is dropped: only an ordered stop closes it.
     gateway: bool,
+    /// What originals are sealed by, where they are kept.
+    pub(super) sealing: Option<Sealing>,
+}
+
+/// What binds sealed originals: to whom, and to which log.
+#[derive(Clone, Debug)]
+pub(super) struct Sealing {
+    pub(super) key: Arc<AuditorKey>,
+    pub(super) log_id: [u8; 16],
 }
 
 impl SessionLog {
@@ -115,6 +132,7 @@ impl SessionLog {
             recent: RecentTexts::default(),
             closed: false,
             gateway,
+            sealing: None,
         }
     }
 
@@ -131,6 +149,34 @@ impl SessionLog {
     /// The lane: for [`Lane::durable`] and [`Lane::until_durable`].
     pub fn lane(&self) -> &Lane {
         &self.lane
+    }
+
+    /// Whether originals of masked values are kept, sealed.
+    pub fn seals(&self) -> bool {
+        self.sealing.is_some()
+    }
+
+    /// Seals originals and records them; `rest`: why further ones of the result are left out. `None` where none are kept.
+    ///
+    /// # Errors
+    /// As [`SessionLog::append`]; or they could not be sealed.
+    pub async fn seal(
+        &mut self,
+        what: SealedOf,
+        chunk: &Chunk,
+        rest: Option<&str>,
+        how: How,
+    ) -> Result<Option<Mark>, AppendError> {
+        let Some(Sealing { key, log_id }) = &self.sealing else { return Ok(None) };
+        let place = Place {
+            log_id,
+            session: &self.id,
+            number: self.next,
+            refers: how.refers.unwrap_or(REFERS_TO_NONE),
+            what,
+        };
+        let sealed = chunk.seal(key, &place)?;
+        self.append(Entry::Sealed(sealed.entry(rest)), how).await.map(Some)
     }
 
     /// Statements without a result.
@@ -196,7 +242,7 @@ impl SessionLog {
         if !self.lane.is_running() && entry.begins_work() {
             match self.lane.state() {
                 State::Running => {}
-                State::Constrained(reason) => return Err(AppendError::Constrained { reason }),
+                State::Constrained(constraint) => return Err(AppendError::Constrained(constraint)),
                 State::Stopped(stopped) => return Err(AppendError::Stopped(stopped)),
             }
         }
@@ -332,5 +378,23 @@ impl Drop for SessionLog {
             }
         }
         self.lane.left_unclosed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_what_is_wanting_and_nothing_of_the_host() {
+        let told = |wanting| {
+            let reason = Arc::from("/mnt/witness/last: it is gone");
+            let error = AppendError::Constrained(Constraint { wanting, reason });
+            assert_eq!(error.sqlstate(), "53100");
+            error.client_text()
+        };
+        let (space, second) = (told(Wanting::Space), told(Wanting::SecondPlace));
+        assert!(space.contains("disk") && !second.contains("disk") && second.contains("second place"));
+        assert!(!space.contains("/mnt") && !second.contains("/mnt"));
     }
 }

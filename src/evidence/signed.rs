@@ -257,6 +257,8 @@ impl Signed {
             | Payload::Report(_)
             | Payload::Notification(_)
             | Payload::CopiedIn(_)
+            | Payload::Sealed(_)
+            | Payload::Unsealed(_)
             | Payload::Refusal(_)
             | Payload::CancelRequested(_)
             | Payload::SettingMoved(_)

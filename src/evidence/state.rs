@@ -12,13 +12,37 @@ pub struct Stopped {
     pub reason: Arc<str>,
 }
 
+/// What is wanting while new work is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanting {
+    /// Space on the disk.
+    Space,
+    /// The second place of the checkpoints.
+    SecondPlace,
+}
+
+/// Why new work is refused.
+#[derive(Clone, Debug)]
+pub struct Constraint {
+    /// What is wanting.
+    pub wanting: Wanting,
+    /// In words for the operator.
+    pub reason: Arc<str>,
+}
+
+impl core::fmt::Display for Constraint {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
 /// Whether evidence can be written.
 #[derive(Clone, Debug)]
 pub enum State {
     /// Yes.
     Running,
-    /// Only what ends work: space runs out.
-    Constrained(Arc<str>),
+    /// Only what ends work.
+    Constrained(Constraint),
     /// No, until the gateway is started again.
     Stopped(Stopped),
 }

@@ -23,6 +23,7 @@ use super::limits::{
 use super::log::Log;
 use super::ring::{Hub, Queued, Rest, Ring};
 use super::siblings::Siblings;
+use super::state::{Constraint, Wanting};
 
 /// What the writer knows of one lane.
 struct Tracked {
@@ -337,13 +338,15 @@ impl Writer {
         }
         self.last_space_check = Some(Instant::now());
         let overdue = self.watch.as_ref().and_then(|watch| watch.trouble());
-        let shortage = self.shortage(wants_next).or_else(|| overdue.map(|trouble| trouble.to_string()));
-        if self.hub.set_constrained(shortage.as_deref()) {
-            match shortage {
+        let overdue = overdue.map(|reason| Constraint { wanting: Wanting::SecondPlace, reason });
+        let space = |reason: String| Constraint { wanting: Wanting::Space, reason: reason.into() };
+        let constraint = self.shortage(wants_next).map(space).or(overdue);
+        if self.hub.set_constrained(constraint.clone()) {
+            match constraint {
                 Some(reason) => {
                     tracing::error!(%reason, "evidence is constrained: new sessions and statements are refused");
                 }
-                None => tracing::info!("evidence has space again: work is accepted"),
+                None => tracing::info!("evidence lacks nothing again: work is accepted"),
             }
         }
     }

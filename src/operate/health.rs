@@ -128,7 +128,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::evidence::Stopped;
+    use crate::evidence::{Constraint, Stopped, Wanting};
 
     fn healthy() -> Health {
         Health {
@@ -164,7 +164,13 @@ mod tests {
     fn every_part_that_is_missing_is_named() {
         assert_eq!(parts(&Health { issuers: vec![keys("corp", false)], ..healthy() }), ["keys"]);
         assert_eq!(
-            parts(&Health { evidence: State::Constrained(Arc::from("full")), ..healthy() }),
+            parts(&Health {
+                evidence: State::Constrained(Constraint {
+                    wanting: Wanting::Space,
+                    reason: Arc::from("full")
+                }),
+                ..healthy()
+            }),
             ["evidence"]
         );
         let stopped = State::Stopped(Stopped { reason: Arc::from("EIO") });

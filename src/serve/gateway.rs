@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::accept::Connections;
+use super::bundle::{self, Attribution};
 use super::keys::Keys;
 use super::mapping;
 use super::route::Routes;
@@ -44,6 +45,8 @@ pub struct Loaded {
     pub policy: Arc<Policy>,
     /// Verifies tokens.
     pub verifier: Verifier,
+    /// Who vouches for the policy.
+    pub attribution: Attribution,
     /// Targets by name.
     pub targets: HashMap<String, Arc<TargetState>>,
     /// Names that lead to targets.
@@ -113,13 +116,17 @@ pub fn load(
 ) -> Result<Loaded, Vec<Diagnostic>> {
     let (config, policy) = both(path)?;
     let mut findings = mapping::check(&config, &policy);
+    let attribution = bundle::attributed(&config, &policy)
+        .and_then(|attribution| bundle::not_behind(&config, &attribution).map(|()| attribution))
+        .map_err(|what| findings.push(bundle::finding(&config, what)));
     let listener_tls = mapping::listener_tls(&config, &mut findings);
     let control_tls = mapping::control_tls(&config, &mut findings);
     let credentials = mapping::credentials(&config, &mut findings);
     let targets = mapping::targets(&config, &credentials, before, &mut findings);
     let verifier = mapping::verifier(&config, control, before.map(|before| &before.verifier), &mut findings);
-    match verifier {
-        Some(verifier) if findings.is_empty() => Ok(Loaded {
+    match (verifier, attribution) {
+        (Some(verifier), Ok(attribution)) if findings.is_empty() => Ok(Loaded {
+            attribution,
             routes: Routes::new(&config.targets),
             config,
             policy: Arc::new(policy),
@@ -130,7 +137,7 @@ pub fn load(
             control_tls,
             generation,
         }),
-        Some(_) | None => Err(findings),
+        (_, _) => Err(findings),
     }
 }
 
@@ -216,7 +223,12 @@ impl Gateway {
         let generation = before.generation + 1;
         let loaded = load(&self.path, generation, &self.control, Some(&before)).and_then(|next| {
             let refused = mapping::needs_restart(&before.config, &next.config);
-            if refused.is_empty() { Ok(Arc::new(next)) } else { Err(refused) }
+            if !refused.is_empty() {
+                return Err(refused);
+            }
+            bundle::remember(&next.config, &next.attribution)
+                .map_err(|what| vec![bundle::finding(&next.config, what)])?;
+            Ok(Arc::new(next))
         });
         let [in_force, refused] = &self.reloads;
         if loaded.is_ok() { in_force } else { refused }.fetch_add(1, Ordering::Relaxed);

@@ -238,11 +238,17 @@ pub fn needs_restart(before: &Config, next: &Config) -> Vec<Diagnostic> {
     if before.gateway.shards != next.gateway.shards {
         refuse("gateway.shards");
     }
+    let signers =
+        |config: &Config| (config.gateway.policy_signers.clone(), config.gateway.policy_signatures_min);
+    if signers(before) != signers(next) {
+        refuse("gateway.policy_signers and policy_signatures_min");
+    }
     if before.evidence.directory != next.evidence.directory
         || before.evidence.segment_bytes != next.evidence.segment_bytes
         || before.evidence.digest_key != next.evidence.digest_key
+        || before.evidence.sealing_key != next.evidence.sealing_key
     {
-        refuse("evidence.directory, segment_bytes and digest_key");
+        refuse("evidence.directory, segment_bytes, digest_key and sealing_key");
     }
     findings
 }

@@ -15,13 +15,14 @@
 pub mod accept;
 mod admit;
 mod arrive;
+pub(crate) mod bundle;
 pub mod gateway;
 mod guards;
 mod inherit;
 pub mod keys;
 pub mod mapping;
 pub mod peer;
-mod records;
+pub(crate) mod records;
 mod report;
 pub mod route;
 pub mod shard;
@@ -50,6 +51,7 @@ use crate::operate::notify::{Manager, Notice};
 use crate::operate::{http, process};
 use crate::session::Order;
 use accept::Listening;
+use bundle::UNATTRIBUTED;
 use gateway::{Gateway, Loaded};
 use inherit::Inherited;
 use records::open_evidence;
@@ -104,6 +106,7 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
         .enable_all()
         .build()?;
     let loaded = gateway::load(path, 1, control.handle(), None).map_err(ServeError::Configuration)?;
+    bundle::remember(&loaded.config, &loaded.attribution).map_err(ServeError::Machine)?;
     for warning in loaded.config.warnings.iter().chain(loaded.policy.warnings()) {
         tracing::warn!("{warning}");
     }
@@ -241,15 +244,16 @@ fn text_limits(loaded: &Loaded) -> TextLimits {
 
 async fn record_loaded(gateway: &Gateway) -> Result<(), ServeError> {
     let loaded = gateway.loaded.load();
-    for (document, hash) in
-        [(v1::Document::Configuration, loaded.config.hash), (v1::Document::Policy, loaded.policy.hash())]
-    {
+    for (document, hash, by) in [
+        (v1::Document::Configuration, loaded.config.hash, UNATTRIBUTED),
+        (v1::Document::Policy, loaded.policy.hash(), loaded.attribution.by.as_str()),
+    ] {
         let entry = v1::DocumentLoaded {
             document,
             in_force: true,
             old_hash: None,
             new_hash: Some(hash),
-            by: UNATTRIBUTED,
+            by,
             detail: "at the start",
         };
         gateway
@@ -260,9 +264,6 @@ async fn record_loaded(gateway: &Gateway) -> Result<(), ServeError> {
     }
     Ok(())
 }
-
-/// Who changed a file: nothing proves it while there are no signed bundles (README decision 10).
-const UNATTRIBUTED: &str = "unattributed";
 
 /// Why the gateway stops.
 enum Why {
@@ -306,13 +307,15 @@ async fn until_stopped(gateway: &Arc<Gateway>, manager: &Manager, signals: &mut 
 async fn reload(gateway: &Arc<Gateway>) {
     let before = gateway.loaded.load_full();
     let old_hash = Some(before.policy.hash());
-    let (in_force, new_hash, detail) = match gateway.reload() {
+    let (in_force, new_hash, by, detail) = match gateway.reload() {
         Ok(next) => {
+            reloaded_configuration(gateway, &before, &next).await;
             tracing::info!("the configuration was loaded anew");
             for warning in next.config.warnings.iter().chain(next.policy.warnings()) {
                 tracing::warn!("{warning}");
             }
-            (true, Some(next.policy.hash()), format!("configuration {}", mapping::hex(&next.config.hash)))
+            let detail = format!("configuration {}", mapping::hex(&next.config.hash));
+            (true, Some(next.policy.hash()), next.attribution.by.clone(), detail)
         }
         Err(findings) => {
             for finding in &findings {
@@ -320,7 +323,7 @@ async fn reload(gateway: &Arc<Gateway>) {
             }
             tracing::error!("the configuration was refused; the old one stays in force");
             let detail: Vec<String> = findings.iter().map(ToString::to_string).collect();
-            (false, None, detail.join("\n"))
+            (false, None, UNATTRIBUTED.to_owned(), detail.join("\n"))
         }
     };
     let entry = v1::DocumentLoaded {
@@ -328,9 +331,29 @@ async fn reload(gateway: &Arc<Gateway>) {
         in_force,
         old_hash,
         new_hash,
-        by: UNATTRIBUTED,
+        by: &by,
         detail: &detail,
     };
+    record_reload(gateway, entry).await;
+}
+
+/// A configuration that changed is a record of its own: nobody's signature covers it.
+async fn reloaded_configuration(gateway: &Gateway, before: &Loaded, next: &Loaded) {
+    if before.config.hash == next.config.hash {
+        return;
+    }
+    let entry = v1::DocumentLoaded {
+        document: v1::Document::Configuration,
+        in_force: true,
+        old_hash: Some(before.config.hash),
+        new_hash: Some(next.config.hash),
+        by: UNATTRIBUTED,
+        detail: "at a reload",
+    };
+    record_reload(gateway, entry).await;
+}
+
+async fn record_reload(gateway: &Gateway, entry: v1::DocumentLoaded<'_>) {
     if let Err(error) = gateway.evidence.record(evidence::record::Entry::DocumentLoaded(entry)).await {
         tracing::error!(%error, "the reload could not be recorded");
     }

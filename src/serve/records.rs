@@ -4,6 +4,7 @@
 //! listener accepts.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgturnstile_rules::mask::style::TokenKey;
@@ -13,7 +14,9 @@ use tokio::time::Instant;
 
 use crate::backend::credentials;
 use crate::config::{self, load_or_create_digest_key, load_or_create_key};
+use crate::evidence::describe::hex;
 use crate::evidence::note::SigningKey;
+use crate::evidence::originals::AuditorKey;
 use crate::evidence::{Evidence, Lane, Run, Settings, Signing, open};
 
 use super::ServeError;
@@ -39,7 +42,12 @@ pub(super) fn open_evidence(
             "evidence.head names no second place for the checkpoints: whoever owns the evidence's disk could cut its end off unseen"
         );
     }
-    let settings = Settings { signing: Some(signing), ..Settings::of(wanted) };
+    let sealing = sealing_key(wanted).map_err(ServeError::Machine)?;
+    if let Some(key) = &sealing {
+        tracing::info!(key = %key, id = hex(key.id()), "originals of masked values are sealed to this auditor's key");
+    }
+    let settings =
+        Settings { signing: Some(signing), sealing: sealing.map(Arc::new), ..Settings::of(wanted) };
     let run = Run {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         configuration_hash: loaded.config.hash,
@@ -49,6 +57,17 @@ pub(super) fn open_evidence(
         .map_err(|error| ServeError::Machine(error.to_string()))?;
     let (evidence, lanes) = open(&settings, &run, key.expose_secret(), lanes)?;
     Ok((evidence, lanes, TokenKey::derive(key.expose_secret())))
+}
+
+/// The auditor's key that originals are sealed to, where the configuration names one.
+///
+/// # Errors
+/// It cannot be read, or nothing can be sealed to it; in words.
+pub(crate) fn sealing_key(wanted: &config::Evidence) -> Result<Option<AuditorKey>, String> {
+    let Some(path) = &wanted.sealing_key else { return Ok(None) };
+    let said = |error: &dyn std::fmt::Display| format!("evidence.sealing_key {}: {error}", path.display());
+    let text = fs::read_to_string(path).map_err(|error| said(&error))?;
+    AuditorKey::parse(&text).map(Some).map_err(|error| said(&error))
 }
 
 /// The key of the checkpoints, its certificate, and what else the configuration says of them.

@@ -50,8 +50,9 @@ impl From<AppendError> for Unrecorded {
         match error {
             AppendError::Stopped(_) | AppendError::Closed => Unrecorded::Ended(ended(&error)),
             AppendError::Stalled { .. }
-            | AppendError::Constrained { .. }
+            | AppendError::Constrained(_)
             | AppendError::Encode(_)
+            | AppendError::Unsealed(_)
             | AppendError::Unanswered => {
                 tracing::warn!(%error, "a statement was refused because it could not be recorded");
                 Unrecorded::Refused(Refusal::built_in(

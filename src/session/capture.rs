@@ -182,10 +182,7 @@ impl Account {
         if let Some(why) = against {
             return self.end_capture(run.record, of, &why).await;
         }
-        // What is begun goes on while the disk runs full, but rows would fill it for good.
-        if let State::Constrained(reason) = self.log.lane().state() {
-            return Err(ended(&AppendError::Constrained { reason }));
-        }
+        self.room_for_data()?;
         self.progress(of).phase = Phase::Running;
         let rows_bytes_max = self.recorder.recording().rows_bytes_max;
         let left = rows_bytes_max.saturating_sub(self.progress(of).bytes);
@@ -213,6 +210,17 @@ impl Account {
             return self.end_capture(run.record, of, &why).await;
         }
         Ok(mark.and_then(|mark| self.gate(mark)))
+    }
+
+    /// What is begun goes on while the disk runs full, but rows would fill it for good.
+    ///
+    /// # Errors
+    /// It does: the session ends.
+    pub(super) fn room_for_data(&self) -> Result<(), End> {
+        match self.log.lane().state() {
+            State::Constrained(constraint) => Err(ended(&AppendError::Constrained(constraint))),
+            State::Running | State::Stopped(_) => Ok(()),
+        }
     }
 
     /// What comes from a client may be a labelled column's, and is searched by no detector on its way.

@@ -310,12 +310,16 @@ impl Relay {
             self.masking.copy = masker;
         } else if tag != BackendTag::CopyDone || !self.copy_out {
             return Err(unasked(tag, self.queue.front()));
-        } else if let Some(rest) = self.masking.copy_ended()? {
-            self.account.delivered(&rest);
-            let of = Of::CopyToClient { binary: self.masking.copy_binary };
-            let mark = self.account.capture(run, of, Piece::whole(&rest, 1)).await?;
-            self.stay(mark, false);
-            self.down.insert(rest);
+        } else {
+            self.masking.keep_originals(self.account.seals_rows(), 0);
+            if let Some(rest) = self.masking.copy_ended()? {
+                self.account.delivered(&rest);
+                let of = Of::CopyToClient { binary: self.masking.copy_binary };
+                let sealed = self.account.seal_rows(run, of, self.masking.take_originals()).await?;
+                let mark = self.account.capture(run, of, Piece::whole(&rest, 1)).await?;
+                self.stay(mark.or(sealed), false);
+                self.down.insert(rest);
+            }
         }
         self.down.pass(len);
         Ok(())

@@ -24,7 +24,7 @@ use super::relay::Relay;
 use super::stated;
 use super::world::Ground;
 use crate::evidence::record::captured::NOT_DESCRIBED;
-use crate::evidence::record::v1::{self, ReportKind, TextKept, ValueKept};
+use crate::evidence::record::v1::{self, ReportKind, SealedOf, TextKept, ValueKept};
 use crate::evidence::record::{Entry, How};
 use crate::evidence::{AppendError, Mark};
 
@@ -87,8 +87,17 @@ impl Account {
         let of = how.belonging_to(mark.stream_sequence);
         let claims = text.map(stated::in_comment).unwrap_or_default();
         let says_more = !claims.is_empty() && claims != self.recorder.stated;
+        let hidden = match (&kept, text) {
+            (TextKept::Masked(_) | TextKept::Withheld(_), Ok(text)) if self.log.seals() => Some(text),
+            (TextKept::Masked(_) | TextKept::Withheld(_) | TextKept::Whole(_), _) => None,
+        };
         let entry = Entry::StatementText(v1::StatementText { text: kept });
-        let kept = self.log.append(entry, if says_more { of.followed() } else { of }).await?;
+        let more = says_more || hidden.is_some();
+        let mut kept = self.log.append(entry, if more { of.followed() } else { of }).await?;
+        if let Some(text) = hidden {
+            let of = if says_more { of.followed() } else { of };
+            kept = self.seal_aside(SealedOf::Text, &[(0, 0, text.as_bytes())], of).await?.unwrap_or(kept);
+        }
         if !says_more {
             return Ok(kept);
         }
@@ -169,8 +178,18 @@ impl Account {
             let binary = format == Format::Binary;
             values.push(v1::Parameter { type_oid: types.get(at).copied().unwrap_or(0), binary, value });
         }
+        let of = how.belonging_to(mark.stream_sequence);
+        let hidden: Vec<(u64, u16, &[u8])> = (0_u16..)
+            .zip(bind.typed_parameters().zip(&values))
+            .filter_map(|(at, ((_, value), parameter))| match parameter.value {
+                ValueKept::Masked(_) | ValueKept::Withheld(_) if self.log.seals() => Some((0, at, value?)),
+                ValueKept::Null | ValueKept::Whole(_) | ValueKept::Masked(_) | ValueKept::Withheld(_) => None,
+            })
+            .collect();
         let entry = Entry::Parameters(v1::Parameters { values: &values });
-        self.log.append(entry, how.belonging_to(mark.stream_sequence)).await
+        let kept = self.log.append(entry, if hidden.is_empty() { of } else { of.followed() }).await?;
+        let sealed = self.seal_aside(SealedOf::Parameters, &hidden, of).await?;
+        Ok(sealed.unwrap_or(kept))
     }
 
     /// Records the columns that rows are described by, once for all results that look alike: the record's number.
@@ -227,6 +246,9 @@ impl Account {
         let detectors = self.recorder.recording().detectors;
         let (channel, payload) = (String::from_utf8_lossy(note.channel()), String::from_utf8_lossy(payload));
         let payload = (!withheld).then(|| cleaned(&detectors, &payload));
+        if payload.as_deref().is_none_or(|payload| payload.as_bytes() != note.payload()) {
+            self.seal_told(None, SealedOf::Notification, note.payload()).await?;
+        }
         let entry = Entry::Notification(v1::Notification {
             process: note.process_id(),
             channel: &cleaned(&detectors, &channel),
@@ -235,13 +257,24 @@ impl Account {
         self.keep_told(None, entry).await
     }
 
-    /// Records what the server tells; the mark that it waits for.
-    async fn keep_told(&mut self, record: Option<u64>, entry: Entry<'_>) -> Result<Option<Mark>, End> {
+    /// Seals what the server tells; its record comes right behind.
+    async fn seal_told(&mut self, record: Option<u64>, what: SealedOf, original: &[u8]) -> Result<(), End> {
+        let how = self.how_told(record).followed();
+        let sealed = self.seal_aside(what, &[(0, 0, original)], how).await;
+        sealed.map(drop).map_err(|error| ended(&error))
+    }
+
+    fn how_told(&self, record: Option<u64>) -> How {
         let how = if self.recorder.keeps_rows() { self.how() } else { How::QUEUED };
-        let how = match record.or(self.last_record()) {
+        match record.or(self.last_record()) {
             Some(record) => how.belonging_to(record),
             None => how,
-        };
+        }
+    }
+
+    /// Records what the server tells; the mark that it waits for.
+    async fn keep_told(&mut self, record: Option<u64>, entry: Entry<'_>) -> Result<Option<Mark>, End> {
+        let how = self.how_told(record);
         let mark = self.log.append(entry, how).await.map_err(|error| ended(&error))?;
         Ok(if self.recorder.keeps_rows() { self.gate(mark) } else { None })
     }
@@ -308,6 +341,9 @@ impl Relay {
         let detectors = self.account.recorder.recording().detectors;
         let stricter = self.masking.report_for_evidence(report, told, &detectors, against)?;
         let kept = stricter.as_deref().unwrap_or(told);
+        if kept != frame {
+            self.account.seal_told(record, SealedOf::Report, frame).await?;
+        }
         let (what, fields) = match report {
             side::Report::Error => (ReportKind::Error, Fields::parse_error(kept)),
             side::Report::Notice => (ReportKind::Notice, Fields::parse_notice(kept)),

@@ -27,6 +27,7 @@ use pgturnstile_proto::backend::{CopyResponse, FieldDescription, RowDescription}
 use pgturnstile_rules::catalog::{Column as CatalogColumn, FIRST_USER_OID, Relation};
 use pgturnstile_rules::mask::copy::CopyMasker;
 use pgturnstile_rules::mask::detect::Detectors;
+use pgturnstile_rules::mask::originals::Originals;
 use pgturnstile_rules::mask::plan::{Column, ColumnMask, LabelId, Origin, Plan, Reach, Style};
 use pgturnstile_rules::mask::row::{Masker, Misfit};
 use pgturnstile_rules::mask::shape::Shape;
@@ -407,6 +408,18 @@ impl Masking {
             });
         }
         Ok(CopyMasker::new(Plan::new(columns, detectors), spelling.clone()))
+    }
+
+    /// Whether originals of what is masked next are kept, until they are taken; `first_row`: rows of the result before.
+    pub(super) fn keep_originals(&mut self, keeps: bool, first_row: u64) {
+        // Rows of a COPY are counted by what cuts it into rows.
+        let first_row = if self.copy.is_some() { 0 } else { first_row };
+        self.masker.keep_originals(keeps, first_row);
+    }
+
+    /// What was kept.
+    pub(super) fn take_originals(&mut self) -> Originals {
+        self.masker.take_originals()
     }
 
     /// What leaves in the stead of checked rows.

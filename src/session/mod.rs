@@ -60,6 +60,7 @@ mod recorder;
 mod refuse;
 pub mod relay;
 mod rows;
+mod sealing;
 mod stated;
 pub mod summary;
 pub mod tally;

@@ -43,6 +43,15 @@ pub(super) struct Progress {
     pub(super) bytes: u64,
 }
 
+/// Originals of the running result that were sealed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SealedSoFar {
+    /// Their bytes, with what stands before each.
+    pub(super) bytes: u64,
+    /// The bound is reached: no more of the result.
+    pub(super) ended: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Recorder {
@@ -55,6 +64,8 @@ pub(super) struct Recorder {
     pub(super) out: Progress,
     /// Of what comes from it.
     pub(super) copied_in: Progress,
+    /// Originals.
+    pub(super) sealed: SealedSoFar,
     /// All of that, however much was captured; `None` before its first byte.
     pub(super) copied_digest: Option<blake3::Hasher>,
     /// Frames of it.
@@ -80,6 +91,7 @@ impl Recorder {
             labels: false,
             out: Progress::default(),
             copied_in: Progress::default(),
+            sealed: SealedSoFar::default(),
             copied_digest: None,
             copied_frames: 0,
             stated: Vec::new(),
@@ -163,6 +175,7 @@ impl Recorder {
     pub(super) fn result_ended(&mut self) {
         self.out = Progress::default();
         self.copied_in = Progress::default();
+        self.sealed = SealedSoFar::default();
     }
 }
 

@@ -101,6 +101,7 @@ impl Relay {
         }
         run.rows += rows.frames as u64;
         let frames = buffer.get(..rows.bytes).unwrap_or_default();
+        self.masking.keep_originals(masks && self.account.seals_rows(), run.rows - rows.frames as u64);
         let masked = match (&run.plan, tag) {
             (_, BackendTag::CopyData) if masks => self.masking.copied(frames).await?,
             (Some(plan), BackendTag::DataRow) if masks => self.masking.rows(plan, frames).await?,
@@ -110,8 +111,9 @@ impl Relay {
         run.bytes += leaving.len() as u64;
         self.account.delivered(leaving);
         let of = captured_of(tag, run, self.masking.copy_binary);
+        let sealed = self.account.seal_rows(run, of, self.masking.take_originals()).await?;
         let mark = self.account.capture(run, of, Piece::whole(leaving, rows.frames)).await?;
-        self.stay(mark, false);
+        self.stay(mark.or(sealed), false);
         self.say_or_pass(rows.bytes, masked);
         Ok(Step::Done)
     }

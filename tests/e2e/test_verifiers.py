@@ -46,7 +46,7 @@ def test_the_table_in_the_readme_is_what_verify_says(made):
     assert stored == tamper.table(made[0]), "src/evidence/README.md is stale: tests/tamper --write src/evidence/README.md"
 
 
-@pytest.mark.parametrize("name", ["evidence_v1", "evidence_v1_signed", "evidence_v1_rows"])
+@pytest.mark.parametrize("name", ["evidence_v1", "evidence_v1_signed", "evidence_v1_rows", "evidence_v1_sealed"])
 def test_golden_evidence_verifies_with_both(name):
     folder = ROOT / "tests" / "golden" / name
     code, report = tamper.judged(folder, [])

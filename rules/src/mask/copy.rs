@@ -38,6 +38,8 @@ pub struct CopyMasker {
     head: bool,
     /// The binary trailer came: nothing may follow.
     ended: bool,
+    /// Rows that were looked at.
+    rows: u64,
 }
 
 /// Bytes of a CopyData frame before its data.
@@ -62,7 +64,7 @@ impl CopyMasker {
             CopySpelling::Text { header, .. } | CopySpelling::Csv { header, .. } => *header,
             CopySpelling::Binary => true,
         };
-        Self { plan, spelling, carry: Vec::new(), scan: Scan::default(), head, ended: false }
+        Self { plan, spelling, carry: Vec::new(), scan: Scan::default(), head, ended: false, rows: 0 }
     }
 
     /// Bytes of a row that wait for its end.
@@ -85,7 +87,8 @@ impl CopyMasker {
         run: &[u8],
         tally: &mut Tally,
     ) -> Result<Option<Vec<u8>>, Misfit> {
-        if self.plan.is_clear() || self.is_clean(run)? {
+        // Where originals are kept, their rows are counted.
+        if self.plan.is_clear() || !masker.keeps_originals() && self.is_clean(run)? {
             return Ok(None);
         }
         let mut out: Option<Vec<u8>> = None;
@@ -119,6 +122,7 @@ impl CopyMasker {
         }
         let row = std::mem::take(&mut self.carry);
         let mut content = Vec::new();
+        masker.at_row(self.rows);
         if !self.row(masker, &row, tally, &mut content)? {
             content = row;
         }
@@ -181,8 +185,13 @@ impl CopyMasker {
             self.scan = Scan::default();
             let row = bytes.get(at..at + length).unwrap_or_default();
             let begin = out.len();
-            let masked =
-                if std::mem::take(&mut self.head) { false } else { self.row(masker, row, tally, &mut out)? };
+            let masked = if std::mem::take(&mut self.head) {
+                false
+            } else {
+                masker.at_row(self.rows);
+                self.rows += 1;
+                self.row(masker, row, tally, &mut out)?
+            };
             if masked {
                 changed = true;
             } else {

@@ -23,6 +23,7 @@
 //! | [`style`] | what stands in |
 //! | [`value`]; `json`, `binary`, `guess` | one value; JSON, containers in binary, values without a type |
 //! | [`row`], [`copy`], [`side`] | rows, COPY data, texts |
+//! | [`originals`] | what masked values were, where somebody seals them |
 //! | [`tally`] | what was masked, how often |
 
 mod binary;
@@ -31,6 +32,7 @@ pub mod detect;
 mod guess;
 mod json;
 mod number;
+pub mod originals;
 pub mod plan;
 pub mod reference;
 pub mod row;

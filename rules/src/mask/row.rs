@@ -9,6 +9,7 @@ use pgturnstile_proto::backend::DataRow;
 use pgturnstile_sweep::{Candidate, Candidates};
 
 use super::detect::{self, Anchors};
+use super::originals::Originals;
 use super::plan::{Column, ColumnMask, Plan};
 use super::shape::Shape;
 use super::style::{self, ColumnTokens, Masked, TokenKey};
@@ -31,12 +32,40 @@ const SCRATCH_BYTES_MAX: usize = 65_536;
 pub struct Masker {
     key: TokenKey,
     scratch: Vec<u8>,
+    /// Of what is masked, where somebody takes them.
+    originals: Option<Originals>,
+    /// Rows of the result before the run.
+    first_row: u64,
 }
 
 impl Masker {
     /// With the key of tokens.
     pub fn new(key: TokenKey) -> Self {
-        Self { key, scratch: Vec::new() }
+        Self { key, scratch: Vec::new(), originals: None, first_row: 0 }
+    }
+
+    /// Whether the originals of what is masked from here on are kept, until they are taken; and how many rows of their result
+    /// came before.
+    pub fn keep_originals(&mut self, keeps: bool, first_row: u64) {
+        self.originals = keeps.then(Originals::default);
+        self.first_row = first_row;
+    }
+
+    /// Whether they are.
+    pub(super) fn keeps_originals(&self) -> bool {
+        self.originals.is_some()
+    }
+
+    /// What was kept; none is kept from here on.
+    pub fn take_originals(&mut self) -> Originals {
+        self.originals.take().unwrap_or_default()
+    }
+
+    /// What is masked now is of this row of the run, or of the COPY.
+    pub(super) fn at_row(&mut self, row: u64) {
+        if let Some(originals) = &mut self.originals {
+            originals.at_row(self.first_row + row);
+        }
     }
 
     /// The key of tokens.
@@ -58,7 +87,7 @@ impl Masker {
     ) -> Result<Masked, Misfit> {
         let Column { mask, shape, origin } = plan.columns().get(index).copied().ok_or(Misfit)?;
         let at = At::Column(u16::try_from(index).unwrap_or(u16::MAX));
-        Ok(match mask {
+        let masked = match mask {
             ColumnMask::Label { label, style } => {
                 tally.add(at, By::Label(label));
                 style::label(style, shape, value, &self.key, out)
@@ -78,7 +107,12 @@ impl Masker {
                 tally.found(at, &hits);
                 masked
             }
-        })
+        };
+        match (masked, &mut self.originals) {
+            (Masked::Null | Masked::Value, Some(originals)) => originals.push(index, value),
+            (Masked::Keep, _) | (_, None) => {}
+        }
+        Ok(masked)
     }
 
     /// What leaves in the stead of a run of whole, checked DataRow frames; `None` when it may leave as it is.
@@ -90,10 +124,13 @@ impl Masker {
             return Ok(None);
         }
         let mut rebuilt = Rebuilt { run, out: None, taken: 0 };
+        let mut row = 0;
         if plan.walks() {
             let mut at = 0;
             while at < run.len() {
+                self.at_row(row);
                 at = self.row(plan, at, tally, &mut rebuilt)?;
+                row += 1;
             }
         } else {
             let mut frame = 0;
@@ -108,8 +145,11 @@ impl Masker {
                         break;
                     }
                     frame = next;
+                    row += 1;
                 }
+                self.at_row(row);
                 frame = self.row(plan, frame, tally, &mut rebuilt)?;
+                row += 1;
             }
         }
         Ok(rebuilt.finish())

@@ -215,6 +215,8 @@ impl<'c> Fill<'c> {
                 | Kind::Report
                 | Kind::Notification
                 | Kind::CopiedIn
+                | Kind::Sealed
+                | Kind::Unsealed
                 | Kind::Routed => {}
             }
         }

@@ -171,10 +171,32 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
         Kind::CopiedIn => {
             vec![format!("   copied in: {} frame(s), {} bytes", text("frames"), text("bytes"))]
         }
+        Kind::Sealed => {
+            vec![format!(
+                "   sealed {} original(s) of {} to key {}",
+                text("values"),
+                text("what"),
+                text("key_id")
+            )]
+        }
+        Kind::Unsealed => vec![unsealed(fields)],
         Kind::SessionClosed => {
             vec![format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))]
         }
     }
+}
+
+fn unsealed(fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    format!(
+        "{} opens {} original(s) in {} record(s) of log {}, asked for {}: {}",
+        text("operator"),
+        text("values"),
+        text("sealed"),
+        text("log_id"),
+        text("filter"),
+        text("reason")
+    )
 }
 
 /// `select 1`, `masked: …`, `withheld: …`.

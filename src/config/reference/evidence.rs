@@ -36,6 +36,11 @@ pub const EVIDENCE: Section = Section {
         ),
         key("signing_key", Kind::Table(Absent::Optional), "Key that signs checkpoints, see below."),
         key(
+            "sealing_key",
+            Kind::Table(Absent::Optional),
+            "An auditor's public key: originals of masked values are kept, sealed to it, see below. Without it none is kept.",
+        ),
+        key(
             "head",
             Kind::Table(Absent::Optional),
             "Second place of the last checkpoint, see below. Without it nobody can tell whether the log's end was cut off.",
@@ -67,6 +72,19 @@ pub const SIGNING_KEY: Section = Section {
              Needed at the first start with a new key.",
         ),
     ],
+};
+
+/// `evidence.sealing_key`.
+pub const SEALING_KEY: Section = Section {
+    header: "evidence.sealing_key",
+    meaning: "What labels and detectors mask, and what is withheld near labels, is sealed to this key (HPKE, RFC 9180) before \
+              anything stands in for it; `pgturnstile evidence unseal` opens it, with the private key and a reason. \
+              The gateway cannot.",
+    keys: &[key(
+        "file",
+        Kind::Path(Absent::Required),
+        "The line that `pgturnstile evidence keygen` printed for the auditor. Read at the start. Never the private key's file.",
+    )],
 };
 
 /// `evidence.head`.

@@ -6,6 +6,7 @@
 
 mod anchored;
 pub mod captured;
+pub mod sealed;
 pub mod v1;
 
 use core::fmt;
@@ -175,6 +176,10 @@ kinds! {
     Notification(Notification) = 40, "notification", flags: 0;
     /// All data of a COPY from the client, by digest.
     CopiedIn(CopiedIn) = 41, "copied-in", flags: 0;
+    /// Originals of masked values, sealed to an auditor's key.
+    Sealed(Sealed) = 42, "sealed", flags: 0;
+    /// Sealed originals are opened: of a log that `evidence unseal` keeps.
+    Unsealed(Unsealed) = 43, "unsealed", flags: 0;
 }
 
 /// Version of every payload that this program writes.
@@ -312,6 +317,8 @@ impl Entry<'_> {
             | Entry::Report(_)
             | Entry::Notification(_)
             | Entry::CopiedIn(_)
+            | Entry::Sealed(_)
+            | Entry::Unsealed(_)
             | Entry::SessionClosed(_) => false,
         }
     }
@@ -368,6 +375,8 @@ impl Entry<'_> {
             self
         {
             frames.len()
+        } else if let Entry::Sealed(v1::Sealed { ciphertext, .. }) = self {
+            ciphertext.len()
         } else {
             0
         }

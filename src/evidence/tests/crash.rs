@@ -309,6 +309,7 @@ fn without_space_new_work_is_refused_and_old_work_ends() {
     let error = session.try_append(&samples::statement(&facts), How::GATED).unwrap_err();
     assert!(matches!(error, AppendError::Constrained { .. }), "{error}");
     assert_eq!(error.sqlstate(), "53100");
+    assert!(error.client_text().contains("nearly full"), "{}", error.client_text());
     let keys = MasterKey::new(&KEY).session(&[2; 16]);
     let mut other = SessionLog::new(bench.lanes[0].clone(), [2; 16], keys, 0, false);
     assert!(matches!(other.try_append(&samples::opened(), How::GATED), Err(AppendError::Constrained { .. })));

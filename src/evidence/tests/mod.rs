@@ -6,6 +6,7 @@ mod directory;
 mod forgery;
 mod golden;
 mod golden_rows;
+mod golden_sealed;
 mod golden_signed;
 mod kill;
 mod lanes;

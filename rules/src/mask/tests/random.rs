@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::mask::originals::Originals;
+use pgturnstile_proto::backend::DataRow;
 
 const WORDS: &[&str] = &[
     "4111111111111111",
@@ -186,15 +188,20 @@ proptest! {
             encode::data_row(&mut run, &values).unwrap();
         }
         let (mut fast, mut slow) = (Tally::default(), Tally::default());
-        let masked = masker().rows(&plan, &run, &mut fast);
-        let expected = reference::rows(masker().key(), &plan, &run, &mut slow);
+        let mut masker = masker();
+        masker.keep_originals(true, 0);
+        let masked = masker.rows(&plan, &run, &mut fast);
+        let originals = masker.take_originals();
+        let expected = reference::rows(masker.key(), &plan, &run, &mut slow);
         prop_assert_eq!(masked.is_err(), expected.is_err());
         if let (Ok(masked), Ok(expected)) = (masked, expected) {
             prop_assert_eq!(masked.as_deref().unwrap_or(&run), &expected[..]);
             prop_assert_eq!(fast.sorted(), slow.sorted());
             if plan.is_clear() {
-                prop_assert_eq!(masked, None);
+                prop_assert_eq!(masked.as_deref(), None);
             }
+            let left = masked.as_deref().unwrap_or(&run);
+            prop_assert!(put_back(&originals, &rows, left), "{:?}", originals);
         }
     }
 
@@ -225,20 +232,25 @@ proptest! {
             }
             whole.push(b'\n');
         }
-        let run_of = |pieces: &[&[u8]]| {
+        let run_of = |pieces: &[&[u8]], keeps: bool| {
             let plan = clear(&[Shape::Unknown(Hint::None); 3]);
             let mut copy = CopyMasker::new(plan, spelling.clone());
             let (mut masker, mut tally, mut out) = (masker(), Tally::default(), Vec::new());
+            let mut originals = Vec::new();
             for piece in pieces {
+                masker.keep_originals(keeps, 0);
                 let mut run = Vec::new();
                 encode::copy_data(&mut run, piece).unwrap();
                 let masked = copy.run(&mut masker, &run, &mut tally).unwrap();
                 out.extend(reference::copy_data(masked.as_deref().unwrap_or(&run)).unwrap());
+                originals.extend(masker.take_originals().iter().map(|(row, column, value)| (row, column, value.to_vec())));
             }
+            masker.keep_originals(keeps, 0);
             if let Some(rest) = copy.end(&mut masker, &mut tally).unwrap() {
                 out.extend(reference::copy_data(&rest).unwrap());
             }
-            (out, tally.sorted())
+            originals.extend(masker.take_originals().iter().map(|(row, column, value)| (row, column, value.to_vec())));
+            (out, tally.sorted(), originals)
         };
         let mut pieces = Vec::new();
         let mut rest = whole.as_slice();
@@ -248,10 +260,16 @@ proptest! {
             rest = behind;
         }
         pieces.push(rest);
-        let (out, tally) = run_of(&[&whole]);
-        prop_assert_eq!(run_of(&pieces), (out.clone(), tally.clone()));
+        let (out, tally, none) = run_of(&[&whole], false);
+        prop_assert!(none.is_empty());
+        let (kept_out, kept_tally, originals) = run_of(&[&whole], true);
+        prop_assert_eq!((&kept_out, &kept_tally), (&out, &tally), "keeping originals changes nothing");
+        for (row, column, value) in &originals {
+            prop_assert_eq!(value, &rows[usize::try_from(*row).unwrap()][usize::from(*column)]);
+        }
+        prop_assert_eq!(run_of(&pieces, true), (out.clone(), tally.clone(), originals));
         let by_rows: Vec<&[u8]> = if csv { vec![&whole] } else { whole.split_inclusive(|byte| *byte == b'\n').collect() };
-        prop_assert_eq!(run_of(&by_rows), (out.clone(), tally));
+        prop_assert_eq!(run_of(&by_rows, false), (out.clone(), tally, Vec::new()));
         // What leaves reads back as the values that the twin masks one by one.
         let mut expected = Vec::new();
         for row in &rows {
@@ -271,6 +289,28 @@ proptest! {
         }
         prop_assert_eq!(out, expected);
     }
+}
+
+/// Whether the originals are the values that stood in their places, and every value that left otherwise is among them.
+fn put_back(originals: &Originals, rows: &[Vec<Option<Vec<u8>>>], left: &[u8]) -> bool {
+    let mut kept: Vec<(u64, u16, &[u8])> = originals.iter().collect();
+    let mut rest = left;
+    for (row, values) in rows.iter().enumerate() {
+        let length = 1 + u32::from_be_bytes(*rest[1..].first_chunk().unwrap()) as usize;
+        let (frame, behind) = rest.split_at(length);
+        rest = behind;
+        let frame = DataRow::parse(frame).unwrap();
+        for (column, (came, went)) in values.iter().zip(frame.columns().iter()).enumerate() {
+            let place = (row as u64, u16::try_from(column).unwrap());
+            let original = kept.iter().position(|(row, column, _)| (*row, *column) == place);
+            match original.map(|at| kept.remove(at).2) {
+                Some(original) if Some(original) != came.as_deref() => return false,
+                None if came.as_deref() != went => return false,
+                Some(_) | None => {}
+            }
+        }
+    }
+    kept.is_empty()
 }
 
 pub(super) fn spell_csv((quote, escape): (u8, u8), value: &[u8], out: &mut Vec<u8>) {
