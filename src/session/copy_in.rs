@@ -5,7 +5,7 @@
 //! has no place among the data waits until it is known whether the copy still runs ([`super::copy_probe`]).
 
 use pgturnstile_proto::backend::TransactionStatus;
-use pgturnstile_proto::{BackendTag, FrontendTag};
+use pgturnstile_proto::{BackendTag, FrontendTag, encode};
 
 use super::denial::PROTOCOL_VIOLATION;
 use super::end::End;
@@ -48,6 +48,8 @@ pub(super) struct CopySyncs {
     within: usize,
     /// Of a copy that has failed: may still be answered.
     owed: usize,
+    /// A Flush of our own went behind the copy's end.
+    flushed: bool,
     /// The copy runs in a batch of the extended protocol, which a server skips from its failure to its Sync; that Sync has
     /// not been sent yet, as far as is known here.
     in_batch: bool,
@@ -84,7 +86,7 @@ impl CopySyncs {
             | BackendTag::ParameterStatus => {}
             // The first answer behind the request for data is the copy's own.
             BackendTag::ErrorResponse => {
-                *self = Self { within: 0, owed: self.within, in_batch: self.in_batch };
+                *self = Self { within: 0, owed: self.within, in_batch: self.in_batch, flushed: false };
             }
             BackendTag::Authentication
             | BackendTag::BackendKeyData
@@ -125,7 +127,16 @@ impl Relay {
             return true;
         }
         // Its end was sent, and is answered.
-        self.gate.copy_syncs.within > 0 && matches!(self.queue.front(), Some(Expectation::Execute(_)))
+        let waits =
+            self.gate.copy_syncs.within > 0 && matches!(self.queue.front(), Some(Expectation::Execute(_)));
+        if waits && !self.gate.copy_syncs.flushed {
+            // The server keeps the answer to itself until a Sync or Flush, and the client's stands behind what waits here.
+            self.gate.copy_syncs.flushed = true;
+            let mut flush = Vec::new();
+            encode::flush(&mut flush);
+            self.up.insert(flush);
+        }
+        waits
     }
 
     /// ReadyForQuery for a Sync among the data of a copy that had failed when the server read it. Whether it is one.

@@ -403,6 +403,16 @@ def syncs_among_the_data_of_a_failed_copy_in_a_batch(play):
 
 
 @case
+def what_follows_a_copy_of_a_batch_without_another_sync(play):
+    """The Sync behind the Execute was ignored, so the server keeps the copy's answer until the next Sync, Flush or Query."""
+    copying = (parse("COPY same FROM STDIN"), bind(), execute(), SYNC)
+    play.send(*copying).read(3).ask(copy_data(b"501\tx\n"), COPY_DONE, query("SELECT 'behind'"))
+    play.send(*copying).read(3).ask(copy_data(b"502\tx\n"), COPY_DONE, parse("SELECT 'behind'"), bind(), execute(), SYNC)
+    play.send(*copying).read(3).ask(copy_data(b"503\tx\n"), copy_fail("no"), parse("SELECT 'skipped'"), SYNC, query("SELECT 'behind'"), ready=2)
+    play.ask(query("DELETE FROM same WHERE id > 199"))
+
+
+@case
 def batches_behind_a_failed_copy_without_its_end(play):
     """A Sync among the data ends the batch of a COPY that had failed before it, and what follows runs; one before the
     failure is ignored, and what follows is skipped."""
