@@ -29,6 +29,8 @@ pub(crate) struct Follow<'f> {
     pub(crate) temp_possible: bool,
     /// Labels that leave in clear for this subject, by relation.
     pub(crate) cleared: &'f dyn Fn(u32, Hit) -> bool,
+    /// Only what is stored or leaves matters: a column may choose and order rows.
+    pub(crate) stored_alone: bool,
     /// How many more items may be looked at for a name: see [`LOOKS_MAX`].
     pub(crate) looks: Cell<u32>,
 }
@@ -421,16 +423,16 @@ impl Follow<'_> {
         if let Some(why) = level.opaque {
             return unfollowed(format!("{why} is not followed near a label"));
         }
-        if let (true, Some(column)) = (level.distinct, outs.labelled()) {
+        if let (true, Some(column)) = (level.distinct && !self.stored_alone, outs.labelled()) {
             return Err(Trouble::Used(column, Place::Distinct));
         }
         for (number, place) in &level.positions {
             let output = number.checked_sub(1).and_then(|at| outs.list.get(at));
-            if let Some(column) = output.and_then(|out| out.column) {
+            if let Some(column) = output.and_then(|out| out.column).filter(|_| !self.suffers(*place)) {
                 return Err(Trouble::Used(column, *place));
             }
         }
-        for used in &level.uses {
+        for used in level.uses.iter().filter(|used| !self.suffers(used.place)) {
             // ORDER BY, GROUP BY and DISTINCT ON see the outputs' names, too.
             let by_output = matches!(used.place, Place::Order | Place::Group | Place::Distinct);
             let mut of_output = false;
@@ -461,6 +463,29 @@ impl Follow<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a use there stores nothing, and nothing else is asked for.
+    fn suffers(&self, place: Place) -> bool {
+        self.stored_alone
+            && match place {
+                Place::Where
+                | Place::Join
+                | Place::Group
+                | Place::Having
+                | Place::Order
+                | Place::Distinct
+                | Place::Limit
+                | Place::Window
+                | Place::Conflict => true,
+                Place::Output
+                | Place::Expression
+                | Place::Argument
+                | Place::Assigned
+                | Place::Merge
+                | Place::SetOperation
+                | Place::SubSelect => false,
+            }
     }
 
     /// Items of that alias, innermost level first; a name with a schema may mean an item without an alias, too.

@@ -116,7 +116,10 @@ impl Near<'_> {
             };
         };
         match self.follow(self.statement, &first) {
-            Ok(fields) => Outcome::Near(Fields { near: true, cleared: self.all_cleared(), ..fields }),
+            Ok(fields) => match self.copied() {
+                Some(reached) => Outcome::Refused(reached),
+                None => Outcome::Near(Fields { near: true, cleared: self.all_cleared(), ..fields }),
+            },
             Err(reached) => Outcome::Refused(*reached),
         }
     }
@@ -208,32 +211,14 @@ impl Near<'_> {
         None
     }
 
-    /// Who reads in clear must not make unlabelled copies unnoticed (lineage.md 1.7).
-    fn copied(&self) -> Option<Reached> {
-        let (Outline::Rows(query) | Outline::Stores(query)) = &self.statement.outline else { return None };
-        let shut = |_, _| false;
-        let used = match (self.follow_with(&shut).statement(query), &self.statement.outline) {
-            (Err(Trouble::Used(column, Place::Assigned)), _) => column,
-            (Ok(outs), Outline::Stores(_)) => outs.labelled()?,
-            _ => return None,
-        };
-        let (rule, name) = self.words(used);
-        let why = format!("{name}, and it would be copied to where no label stands");
-        Some(Reached {
-            rule,
-            why,
-            next: "label the column that it goes to in a step of its own, or ask whoever keeps the policy"
-                .into(),
-        })
-    }
-
-    fn follow_with<'a>(&'a self, cleared: &'a dyn Fn(u32, Hit) -> bool) -> Follow<'a> {
+    pub(crate) fn follow_with<'a>(&'a self, cleared: &'a dyn Fn(u32, Hit) -> bool) -> Follow<'a> {
         Follow {
             labelled: self.sight.labelled,
             snapshot: self.sight.snapshot,
             path: self.sight.path,
             temp_possible: self.sight.temp_possible,
             cleared,
+            stored_alone: false,
             looks: Cell::new(LOOKS_MAX),
         }
     }
@@ -244,7 +229,10 @@ impl Near<'_> {
         let unclear = |atom: &&Atom<'_>| !self.code_is_clear(atom.class, &atom.object);
         if self.statement.flags.asks_stored && self.atoms.iter().any(|atom| unclear(&atom)) {
             return Some(feared(
-                format!("{} asks each column of that type whether its values fit", self.statement.tag),
+                format!(
+                    "{} asks each column of that type whether its values fit, at once or by the next write",
+                    self.statement.tag
+                ),
                 NEXT_WHO_SEES_ALL,
             ));
         }
@@ -492,7 +480,7 @@ impl Near<'_> {
         FieldLabel { relation, number, hit, style: self.style(relation, hit) }
     }
 
-    fn near(&self, column: Column, why: &str, next: &str) -> Reached {
+    pub(crate) fn near(&self, column: Column, why: &str, next: &str) -> Reached {
         let (rule, name) = self.words(column);
         Reached { rule, why: format!("it reaches a relation where {name}: {why}"), next: next.into() }
     }
@@ -518,6 +506,7 @@ pub fn origins(statement: &StatementFacts, sight: &Sight<'_>) -> Vec<Option<(u32
         path: sight.path,
         temp_possible: sight.temp_possible,
         cleared: &|_, _| false,
+        stored_alone: false,
         looks: Cell::new(LOOKS_MAX),
     };
     let outs = match &statement.outline {

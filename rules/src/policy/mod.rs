@@ -37,6 +37,7 @@ mod read;
 pub mod recording;
 pub mod reference;
 pub mod settings;
+mod stored;
 pub mod subject;
 #[cfg(test)]
 mod tests;

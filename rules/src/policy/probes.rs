@@ -312,7 +312,7 @@ fn writes_one(write: &Write, target: &Relation, number: i16) -> bool {
 }
 
 /// Every write in a query, at any depth.
-fn of_query<'q>(query: &'q Query, found: &mut Vec<&'q Write>) {
+pub(crate) fn of_query<'q>(query: &'q Query, found: &mut Vec<&'q Write>) {
     let Query { with, recursive: _, arms, level } = query;
     found.extend(&level.writes);
     let inner = level.queries.iter().map(|inner| &inner.query);

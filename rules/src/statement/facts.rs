@@ -306,7 +306,7 @@ pub struct Flags {
     pub in_place: bool,
     /// It names an operator class that is not known as the server's own: an index or a partition key may compare by code of users.
     pub operator_class: bool,
-    /// An ALTER DOMAIN that fails where a stored value of that type does not fit, in whatever relation.
+    /// An ALTER DOMAIN that fails where a stored value of that type does not fit, in whatever relation, or that gives one.
     pub asks_stored: bool,
     /// DECLARE … WITH HOLD.
     pub holds_cursor: bool,

@@ -346,6 +346,38 @@ fn who_reads_in_clear_reads_and_makes_no_copies() {
     ] {
         assert_eq!(fields(&judged_as(&policy, sql, action)), expected, "{sql}");
     }
+    // In whatever expression, whatever else the label is used for, by whatever carrier.
+    for stored in [
+        "insert into mart.plain select id, email from parts where email > ''",
+        "insert into mart.plain select distinct id, email from parts order by email",
+        "insert into mart.plain select id, email || '' from parts",
+        "insert into mart.plain select id, max(email) from parts group by id",
+        "insert into mart.plain select id, email from parts union select 1, 'x'",
+        "insert into mart.plain values (1, (select email from parts limit 1))",
+        "insert into mart.plain values (1, 'x') on conflict (id) do update set note = (select email from parts limit 1)",
+        "update mart.plain set note = (select email from parts where parts.id = plain.id)",
+        "update mart.plain set note = email from parts where parts.id = plain.id",
+        "merge into mart.plain p using parts c on p.id = c.id when matched then update set note = c.email",
+        "prepare p as insert into mart.plain select id, email from parts",
+        "explain analyze insert into mart.plain select id, email from parts",
+        "copy (with w as (insert into mart.plain select id, email from parts returning 1) select * from w) to stdout",
+        "create table mart.c as select email || '' as e from parts",
+        "create table mart.c as select email from parts where email > ''",
+        "create table mart.c as select parts.email from parts join mart.plain on plain.note = parts.email",
+        // Beside a label that is shut for the subject.
+        "insert into mart.plain select id, email from customers",
+    ] {
+        judged_as(&policy, stored, Action::Refuse);
+    }
+    for chosen in [
+        "insert into mart.plain select id, 'x' from parts where email = 'x' order by email",
+        "update mart.plain set note = 'x' from parts where parts.id = plain.id and parts.email like 'a%'",
+        "delete from mart.plain using parts where parts.email = plain.note",
+        "explain insert into mart.plain select id, 'x' from parts",
+        "create table mart.c as select id from parts where email > '' group by id, email",
+    ] {
+        judged_as(&policy, chosen, Action::Allow);
+    }
 }
 
 #[test]

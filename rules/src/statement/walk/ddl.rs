@@ -399,8 +399,8 @@ impl<'t> Walker<'t> {
 
     pub(super) fn alter_domain(&mut self, n: &'t pb::AlterDomainStmt) {
         let pb::AlterDomainStmt { subtype, type_name, name: _, def, behavior, missing_ok: _ } = n;
-        // DROP CONSTRAINT, DROP NOT NULL and defaults look at no row (`AlterDomainStmt`, parsenodes.h).
-        self.facts.flags.asks_stored |= !matches!(subtype.as_str(), "X" | "N" | "T");
+        // DROP CONSTRAINT and DROP NOT NULL ask nothing (`AlterDomainStmt`, parsenodes.h); a default is asked by the next INSERT.
+        self.facts.flags.asks_stored |= !matches!(subtype.as_str(), "X" | "N");
         self.named_act(Class::DdlAlter, type_name, ObjectKind::Type, "ALTER DOMAIN");
         self.cascades(*behavior);
         if let Some(def) = def {
