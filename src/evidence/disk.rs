@@ -4,9 +4,9 @@
 //! `fdatasync`; of a new segment: create, `fallocate`, `pwrite` of the header, `fdatasync`, `rename`, `fsync` of the
 //! directory. A failed sync is never retried: the kernel may have dropped the pages and say so only once.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::limits::ZERO_FILL_BYTES;
@@ -36,6 +36,8 @@ pub trait Disk: Send + Sync {
     fn sync_directory(&self) -> io::Result<()>;
     /// Bytes that an unprivileged process may still write.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// What a name in it leads to now, by the path that the operator gave; `None` where the disk has no such thing.
+    fn found(&self, name: &str) -> io::Result<Option<Inode>>;
 }
 
 /// A file of evidence.
@@ -52,6 +54,25 @@ pub trait DiskFile: Send {
     fn sync_data(&self) -> io::Result<()>;
     /// Length, bytes.
     fn length(&self) -> io::Result<u64>;
+    /// What identifies the file on its disk, and how many names it has: `None` where the disk has no such thing.
+    fn inode(&self) -> io::Result<Option<Inode>>;
+}
+
+/// A file as its disk knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inode {
+    /// Device and number.
+    pub number: (u64, u64),
+    /// Names that lead to it; 0: whoever opens a name finds another file, or none.
+    pub links: u64,
+    /// Length, bytes.
+    pub bytes: u64,
+}
+
+impl Inode {
+    fn of(metadata: &Metadata) -> Inode {
+        Inode { number: (metadata.dev(), metadata.ino()), links: metadata.nlink(), bytes: metadata.len() }
+    }
 }
 
 /// Writes all bytes, continuing after short writes.
@@ -148,6 +169,10 @@ impl Disk for Directory {
         let state = rustix::fs::fstatvfs(&self.handle)?;
         Ok(state.f_bavail.saturating_mul(state.f_frsize))
     }
+
+    fn found(&self, name: &str) -> io::Result<Option<Inode>> {
+        Ok(Some(Inode::of(&std::fs::symlink_metadata(self.path.join(name))?)))
+    }
 }
 
 struct RealFile(File);
@@ -185,6 +210,10 @@ impl DiskFile for RealFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn inode(&self) -> io::Result<Option<Inode>> {
+        Ok(Some(Inode::of(&self.0.metadata()?)))
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::chain::{Chain, Hash};
 use super::checkpoint::Point;
-use super::disk::{Claim, Disk, DiskFile, write_all_at};
+use super::disk::{Claim, Disk, DiskFile, Inode, write_all_at};
 use super::format::{self, SEAL_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, TRAILER_BYTES, Trailer};
 use super::limits::{
     BATCH_BYTES_MAX, BLOCK_BYTES_MAX, LARGE_RECORD_BYTES, RUNWAY_BYTES, RUNWAY_SYNC_BYTES_MAX,
@@ -269,10 +269,38 @@ impl Log {
         if self.unsynced_bytes > 0 {
             self.extend_runway()?;
             self.file.sync_data()?;
+            self.still_linked()?;
             self.unsynced_bytes = 0;
         }
         self.durable_sequence = self.chain.next_sequence();
         Ok(())
+    }
+
+    /// What is synced into a file that no name leads to is lost with the process, and into a shorter one is lost already.
+    fn still_linked(&self) -> io::Result<Option<Inode>> {
+        let inode = self.file.inode()?;
+        match inode {
+            Some(Inode { links: 0, .. }) => Err(self.gone("was removed")),
+            // All of its space was claimed: a write behind the cut would make a hole, and not the length.
+            Some(Inode { bytes, .. }) if bytes < self.capacity => Err(self.gone("was cut")),
+            Some(_) | None => Ok(inode),
+        }
+    }
+
+    /// Whether the segment's name still leads to the file that is written: not where the directory was moved or replaced.
+    pub(crate) fn still_there(&self) -> io::Result<()> {
+        let Some(own) = self.still_linked()? else { return Ok(()) };
+        match self.disk.found(&segment_name(self.index)) {
+            Ok(Some(found)) if found.number != own.number => Err(self.gone("was replaced")),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.gone("was moved away")),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn gone(&self, how: &str) -> io::Error {
+        let what = format!("the segment {} {how} while it was written", segment_name(self.index));
+        io::Error::other(what)
     }
 
     /// Writes zeros ahead of the records, once in a while and where syncs are small; [`RUNWAY_BYTES`] says why. They read

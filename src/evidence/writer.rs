@@ -235,7 +235,7 @@ impl Writer {
         }
         let (segment, left_bytes) = self.log.segment();
         self.hub.written().segment(segment, left_bytes);
-        self.watch_space();
+        self.watch_space()?;
         Ok(records)
     }
 
@@ -328,15 +328,16 @@ impl Writer {
     }
 
     /// Claims the next segment in time and measures free space; says where work must be refused for want of it.
-    fn watch_space(&mut self) {
+    fn watch_space(&mut self) -> io::Result<()> {
         let wants_next = self.log.wants_next();
         let interval = Duration::from_millis(SPACE_CHECK_INTERVAL_MS);
         let constrained = !self.is_unconstrained();
         let due = self.last_space_check.is_none_or(|last| last.elapsed() >= interval);
         if !due && (!wants_next || constrained) {
-            return;
+            return Ok(());
         }
         self.last_space_check = Some(Instant::now());
+        self.log.still_there()?;
         let overdue = self.watch.as_ref().and_then(|watch| watch.trouble());
         let overdue = overdue.map(|reason| Constraint { wanting: Wanting::SecondPlace, reason });
         let space = |reason: String| Constraint { wanting: Wanting::Space, reason: reason.into() };
@@ -349,6 +350,7 @@ impl Writer {
                 None => tracing::info!("evidence lacks nothing again: work is accepted"),
             }
         }
+        Ok(())
     }
 
     /// What is short, in words for the operator.

@@ -205,12 +205,18 @@ impl<'w> Work<'w> {
     fn carried(&self, statement: &StatementFacts) -> Result<Option<Arc<Prepared>>, Stop> {
         match &statement.named {
             Some(NamedUse::Execute(name)) => match self.names.statement(name.as_bytes(), self.batch) {
-                Lookup::Known(prepared) if !is_query(&prepared) => Err(Stop::Refuse(no_query(name))),
+                Lookup::Known(prepared) if !is_query(&prepared) => {
+                    Err(Stop::Refuse(no_query("EXECUTE", name)))
+                }
                 Lookup::Known(prepared) => Ok(Some(prepared)),
                 Lookup::Pending => Err(Stop::Wait),
                 Lookup::Absent => Err(Stop::Refuse(unknown("26000", "prepared statement", name))),
             },
             Some(NamedUse::Fetch(name)) => match self.names.portal(name.as_bytes(), self.batch) {
+                // What a portal runs by name is judged where the protocol runs it.
+                Lookup::Known(portal) if portal.batch.is_some() && !is_query(&portal.statement) => {
+                    Err(Stop::Refuse(no_query("FETCH", name)))
+                }
                 Lookup::Known(portal) => Ok(Some(Arc::clone(&portal.statement))),
                 Lookup::Pending => Err(Stop::Wait),
                 Lookup::Absent => Err(Stop::Refuse(unknown("34000", "cursor", name))),
@@ -462,12 +468,12 @@ fn is_query(prepared: &Prepared) -> bool {
     tags.into_iter().all(|tag| matches!(tag, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE"))
 }
 
-fn no_query(name: &str) -> Refusal {
+fn no_query(what: &str, name: &str) -> Refusal {
     Refusal::built_in(
         denial::REFUSED,
         "built-in: execute",
         format!(
-            "pgturnstile refused EXECUTE of \"{}\": the protocol has prepared it, and it is no SELECT, INSERT, UPDATE, DELETE or MERGE; \
+            "pgturnstile refused {what} of \"{}\": the protocol has prepared it, and it is no SELECT, INSERT, UPDATE, DELETE or MERGE; \
              what else a statement does to names, transactions and copies is followed where the protocol runs it. Next: run \
              it by Bind and Execute, or send its text",
             name.escape_debug()

@@ -92,3 +92,18 @@ def test_sql_executes_what_prepare_would_take(gate, text):
         assert client.rows("EXECUTE t") == [(b"1",)]
         client.ask(parse("SELECT 7", "q"), SYNC)
         assert client.rows("EXECUTE q") == [(b"7",)]
+
+
+@pytest.mark.parametrize("take", ["FETCH 1 FROM p", "MOVE 1 IN p", "FETCH ALL FROM p"])
+def test_no_portal_of_the_protocol_is_fetched_that_runs_by_name(gate, take):
+    """The server runs what the name means by then, and reads its rows as what it meant at the Bind: another type ends the server."""
+    with Client(gate) as client:
+        client.ask(query("BEGIN"))
+        client.ask(parse("SELECT 'old'", "s"), parse("EXECUTE s", "e"), SYNC)
+        client.ask(bind(portal="p", statement="e"), SYNC)
+        got = client.ask(query(take))
+        assert errors(got)[0]["C"] == "42501" and "by Bind and Execute" in errors(got)[0]["M"], got
+        client.ask(query("ROLLBACK"))
+        client.ask(query("BEGIN"))
+        client.ask(parse("SELECT 1 UNION SELECT 2", "q"), bind(portal="p", statement="q"), SYNC)
+        assert client.rows("FETCH ALL FROM p") == [(b"1",), (b"2",)]

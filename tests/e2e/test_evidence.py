@@ -234,6 +234,43 @@ AGAIN = {
 }
 
 
+def vanish(gate, how):
+    segment = max(gate.evidence.glob("segment-*.evidence"))
+    if how == "the segment is removed":
+        segment.unlink()
+    elif how == "the segment is cut":
+        with open(segment, "r+b") as file:
+            file.truncate(100)
+    elif how == "the segment is replaced by a copy":
+        copy = segment.with_name("copy")
+        shutil.copy(segment, copy)
+        copy.replace(segment)
+    else:
+        gate.evidence.rename(gate.evidence.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    "how", ["the segment is removed", "the segment is cut", "the segment is replaced by a copy", "the directory is moved"]
+)
+def test_evidence_that_is_taken_away_ends_the_gateway(own_gate, how):
+    """What goes into a file that no name leads to would be lost with the process: nothing is acknowledged behind it."""
+    gate = own_gate()
+    with gate.connect() as db:
+        db.execute("SELECT 1")
+        vanish(gate, how)
+
+        def refused():
+            try:
+                db.execute("INSERT INTO notes (test, body) VALUES ('vanished', 'x')")
+            except psycopg.Error:
+                return True
+            return False
+
+        wait_until("a write is refused", refused)
+    assert gate.process.wait(HANG_S) == 3
+    assert "while it was written" in gate.log()
+
+
 @pytest.mark.parametrize("what", AGAIN)
 def test_a_statement_is_settled_once_however_often_its_portal_runs(own_gate, what):
     gate = own_gate()

@@ -149,6 +149,10 @@ def test_what_asks_no_row_of_a_domain_passes(keyed):
         "SELECT * FROM pg_stat_user_tables",
         "SELECT pg_stat_get_tuples_hot_updated('keys.cards'::regclass)",
         "SELECT pg_stat_get_xact_tuples_hot_updated('keys.cards'::regclass)",
+        "SELECT pg_current_wal_insert_lsn()",
+        "SELECT idx_blks_hit FROM pg_statio_user_indexes",
+        "SELECT wal_bytes FROM pg_stat_wal",
+        "SELECT blks_hit FROM pg_stat_database",
     ],
 )
 def test_counters_do_not_tell_whether_a_secret_value_was_guessed(keyed, sql):

@@ -405,21 +405,45 @@ pub fn may_show_values(schema: &str, name: &str) -> bool {
     }
 }
 
-/// Whether a view or function of the system counts updates that changed no indexed column (`n_tup_hot_upd`): who sets such a
-/// column to a guess reads there whether the guess was right, and may roll it back.
+/// Whether a view or function of the system counts what a write did below its rows: WAL, blocks, updates that changed no indexed
+/// column. Who sets a column to a guess reads there how much of it was right, and rolls it back: the WAL of an update leaves out
+/// what old and new row have in common (`log_heap_update`, src/backend/access/heap/heapam.c).
 #[must_use]
-pub fn counts_updates(schema: &str, name: &str) -> bool {
-    schema == "pg_catalog"
-        && (matches!(
-            name,
-            "pg_stat_all_tables"
-                | "pg_stat_sys_tables"
-                | "pg_stat_user_tables"
-                | "pg_stat_xact_all_tables"
-                | "pg_stat_xact_sys_tables"
-                | "pg_stat_xact_user_tables"
-        ) || name.starts_with("pg_stat_get_")
-            && (name.ends_with("_hot_updated") || name.ends_with("_newpage_updated")))
+pub fn tells_volumes(schema: &str, name: &str) -> bool {
+    const BEGINNINGS: [&str; 12] = [
+        "pg_backup_",
+        "pg_control_",
+        "pg_create_restore_point",
+        "pg_current_wal_",
+        "pg_last_wal_",
+        "pg_logical_emit_message",
+        "pg_start_backup",
+        "pg_stat_io",
+        "pg_stat_wal",
+        "pg_statio_",
+        "pg_stop_backup",
+        "pg_switch_wal",
+    ];
+    const COUNTERS: [&str; 8] =
+        ["_archiver", "_blocks_", "_buf", "_hot_updated", "_io", "_newpage_updated", "_slru", "_wal"];
+    let view = matches!(
+        name,
+        "pg_replication_slots"
+            | "pg_stat_all_tables"
+            | "pg_stat_archiver"
+            | "pg_stat_bgwriter"
+            | "pg_stat_checkpointer"
+            | "pg_stat_database"
+            | "pg_stat_replication_slots"
+            | "pg_stat_slru"
+            | "pg_stat_sys_tables"
+            | "pg_stat_user_tables"
+            | "pg_stat_xact_all_tables"
+            | "pg_stat_xact_sys_tables"
+            | "pg_stat_xact_user_tables"
+    );
+    let counter = || name.starts_with("pg_stat_get_") && COUNTERS.iter().any(|part| name.contains(part));
+    schema == "pg_catalog" && (view || BEGINNINGS.iter().any(|begins| name.starts_with(begins)) || counter())
 }
 
 /// Whether the lists know a system relation at all.
@@ -488,10 +512,13 @@ mod tests {
             assert_eq!(may_show_values("pg_catalog", name), shows, "{name}");
         }
         assert!(may_show_values("pg_catalog", "pg_brand_new") && may_show_values("crm", "pg_authid"));
-        assert!(counts_updates("pg_catalog", "pg_stat_get_xact_tuples_hot_updated"));
+        for name in
+            ["pg_stat_get_xact_tuples_hot_updated", "pg_current_wal_insert_lsn", "pg_statio_user_indexes"]
+        {
+            assert!(tells_volumes("pg_catalog", name), "{name}");
+        }
         assert!(
-            !counts_updates("pg_catalog", "pg_stat_get_live_tuples")
-                && !counts_updates("crm", "pg_stat_all_tables")
+            !tells_volumes("pg_catalog", "pg_stat_get_live_tuples") && !tells_volumes("crm", "pg_stat_wal")
         );
         assert!(is_type("_int4") && is_type("text") && !is_type("citext"));
     }

@@ -274,8 +274,8 @@ impl Near<'_> {
                 arguments: &function.arguments,
             };
             let harmless = function.category.is_some_and(|category| !category.tells_stored_data());
-            let counts = self.counters_tell() && system::counts_updates(&function.schema, &function.name);
-            if (!harmless || counts) && !self.code_is_clear(function.class, &object) {
+            let volumes = system::tells_volumes(&function.schema, &function.name);
+            if (!harmless || volumes) && !self.code_is_clear(function.class, &object) {
                 let why = format!("{object} may read a labelled column");
                 return Some(feared(why, NEXT_CODE));
             }
@@ -290,17 +290,11 @@ impl Near<'_> {
         ))
     }
 
-    /// Whether a counter may tell that a value is equal to one, which is kept from `secret` columns alone, as keys are.
-    fn counters_tell(&self) -> bool {
-        self.sight.labelled.strictest() >= Tier::Secret
-            && !self.code_is_clear(Class::ReadSelect, &Object::Whole)
-    }
-
-    /// Whether it is a view of such counters, and the subject sees not everything in clear.
-    fn tells_updates(&self, relation: &ResolvedRelation) -> bool {
+    /// Whether it is a view that tells what a write did below its rows, and the subject sees not everything in clear.
+    fn tells_volumes(&self, relation: &ResolvedRelation) -> bool {
         let (schema, name) = (&relation.schema, &relation.name);
         let object = Object::Relation { schema, name, reach: relation.reach };
-        system::counts_updates(schema, name) && !self.code_is_clear(relation.class, &object)
+        system::tells_volumes(schema, name) && !self.code_is_clear(relation.class, &object)
     }
 
     /// Relations that are closed, not known, or have code in their way.
@@ -312,9 +306,9 @@ impl Near<'_> {
                     let why = format!("{} may show a labelled column's values", name());
                     return Some(feared(why, NEXT_CODE));
                 }
-                Reach::Catalog if self.counters_tell() && self.tells_updates(relation) => {
+                Reach::Catalog if self.tells_volumes(relation) => {
                     let why = format!(
-                        "{} counts the updates that changed no indexed column, and so tells of a secret one",
+                        "{} counts what a write did below its rows, which tells how much of a guess was right",
                         name()
                     );
                     return Some(feared(why, NEXT_CODE));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use crate::evidence::disk::{Claim, Disk, DiskFile};
+use crate::evidence::disk::{self, Claim, Disk, DiskFile};
 
 /// What a sector holds.
 const SECTOR_BYTES: usize = 512;
@@ -275,6 +275,10 @@ impl Disk for Simulated {
     fn free_bytes(&self) -> io::Result<u64> {
         Ok(self.0.lock().unwrap().free_bytes)
     }
+
+    fn found(&self, _name: &str) -> io::Result<Option<disk::Inode>> {
+        Ok(None)
+    }
 }
 
 impl File {
@@ -327,5 +331,9 @@ impl DiskFile for File {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.inode.lock().unwrap().seen.len() as u64)
+    }
+
+    fn inode(&self) -> io::Result<Option<disk::Inode>> {
+        Ok(None)
     }
 }
