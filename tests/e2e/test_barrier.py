@@ -736,3 +736,14 @@ def test_texts_over_temporary_tables(gate):
             # Also once the catalog has been read behind it, and still shows no such table.
             wait_until("the DDL is no news", lambda: not errors(client.ask(parse("SELECT 1"), bind(), execute(), parse("SELECT 2"), bind(), execute(), SYNC)))
         assert not errors(client.ask(query("BEGIN; DELETE FROM of_steps WHERE id = 1; COMMIT; BEGIN; SELECT 1; COMMIT")))
+
+
+def test_a_pool_resets_right_behind_code(gate):
+    """asyncpg's pool sends this when a connection comes back, whatever ran before. The server's own functions without arguments,
+    and constants, mean the same under every catalog."""
+    reset = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;"
+    for _ in range(20):
+        with Client(gate) as client:
+            client.ask(query("SELECT shop.shout('x')"))
+            for text in (reset, "SELECT 1; SELECT 'two'"):
+                assert "E" not in wire.tags(client.ask(query(text))), text

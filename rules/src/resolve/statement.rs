@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::calls::Reached;
 use super::own::fills_own_table;
 use super::{Code, Reach, Resolution, ResolvedFunction, ResolvedRelation, SearchPath, SessionView};
-use crate::catalog::Snapshot;
+use crate::catalog::{Snapshot, builtins};
 use crate::class::Class;
 use crate::statement::facts::{
     FunctionUse, NameUse, NamedUse, SettingAction, StatementFacts, TransactionControl,
@@ -152,6 +152,30 @@ impl Resolver<'_> {
         }
     }
 
+    /// Whether it is a SELECT of constants and of the server's own functions without arguments (`SELECT pg_advisory_unlock_all()`, as
+    /// pools send it): no catalog shows anything else behind it, since such a function hides any other of its name where `pg_catalog`
+    /// is searched first.
+    fn names_built_ins_alone(&self) -> bool {
+        let facts = self.facts;
+        let own = |used: &FunctionUse| {
+            let NameUse { catalog, schema, name } = &used.name;
+            let schema_is_own = schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+            catalog.is_none()
+                && schema_is_own
+                && used.arguments == Some(0)
+                && builtins::functions("pg_catalog", name).iter().any(|of| of.takes(Some(0)))
+        };
+        facts.class == Class::ReadSelect
+            && facts.relations.is_empty()
+            && facts.operators.is_empty()
+            && facts.types.is_empty()
+            && facts.attributes.is_empty()
+            && facts.newer.is_empty()
+            && facts.named.is_none()
+            && facts.functions.iter().all(own)
+            && self.path.schemas().skip(1).all(|schema| &**schema != "pg_catalog")
+    }
+
     fn by_transaction(&mut self) {
         let ends = match self.facts.transaction {
             Some(TransactionControl::Commit | TransactionControl::TwoPhase) => true,
@@ -166,7 +190,8 @@ impl Resolver<'_> {
             None => self.facts.class == Class::SessionTransaction,
         };
         if !ends {
-            if self.session.private_catalog && self.facts.transaction.is_none() {
+            let private = self.session.private_catalog && self.facts.transaction.is_none();
+            if private && !self.names_built_ins_alone() {
                 let reason = "the session may see a catalog that the snapshot does not show yet";
                 if self.session.private_code && touches_rows(self.facts) {
                     self.runs(reason);
