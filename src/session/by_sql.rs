@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 /// Names, and since when they stand there, as the server spells it.
-type Since = serde_json::Map<String, Value>;
+pub type Since = serde_json::Map<String, Value>;
 
 /// What the server has in its session.
 #[derive(Debug, PartialEq)]

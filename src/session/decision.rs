@@ -8,6 +8,7 @@ use pgturnstile_rules::catalog::Stamps;
 use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::policy::{Fields, Labelled};
 use pgturnstile_rules::statement::facts::{NameUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
+use pgturnstile_rules::statement::outline::Outline;
 
 use crate::evidence::record::v1;
 
@@ -124,6 +125,27 @@ impl Decision {
                 Some(NamedUse::Deallocate(_) | NamedUse::Close(_) | NamedUse::DiscardAll)
             )
         })
+    }
+
+    /// Whether its rows may go to the client, as far as its text says.
+    pub fn gives_rows(&self) -> bool {
+        self.facts.statements.iter().any(|statement| match &statement.outline {
+            Outline::Rows(query) => !query.arms.is_empty() || !query.level.outputs.is_empty(),
+            Outline::CopyQuery(_)
+            | Outline::CopyTable { .. }
+            | Outline::CopyIn(_)
+            | Outline::Stores(_)
+            | Outline::NoValues => false,
+            Outline::Carries | Outline::Explains | Outline::Opaque => true,
+        })
+    }
+
+    /// Whether a portal of it may give rows later on. It has taken a snapshot then, as every plan does.
+    pub fn may_be_suspended(&self) -> bool {
+        let plans = |statement: &StatementFacts| {
+            statement.class.covered_by("read") || statement.class.covered_by("write")
+        };
+        self.facts.statements.iter().all(plans) && self.gives_rows()
     }
 
     /// Whether the text makes names in SQL.

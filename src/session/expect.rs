@@ -17,7 +17,7 @@
 //!  Sync                Z · E Z                                                        Z
 //!  RefusedParse        E (ours to rewrite)                                            E
 //!  RefusedQuery        E (ours to rewrite), Z                                         Z
-//!  GuardRead           T D C, or 1 2 D C 3 3, for each setting, Z: swallowed          Z
+//!  GuardRead           `answers`, then Z; or E Z: swallowed                           Z
 //!  CopyProbe           Z* 3 Z 3 3 Z · Z 3 3 Z: see `copy_probe`                       the last Z
 //!
 //!  N, S, A              at any moment; they belong to no entry
@@ -35,6 +35,7 @@ use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::mask::plan::Plan;
 use pgturnstile_rules::policy::Fields;
 
+use super::answers::Answers;
 use super::copy_probe::Probe;
 use super::denial::Refusal;
 use super::drift::Stamp;
@@ -185,6 +186,8 @@ pub enum Expectation {
     },
     /// Our own reading of the guarded settings.
     GuardRead {
+        /// What is still to come.
+        answers: Answers,
         /// Values so far.
         values: Vec<Option<Box<[u8]>>>,
         /// How it goes.

@@ -21,6 +21,7 @@ use pgturnstile_rules::resolve::same_rows;
 use pgturnstile_rules::statement::facts::TextFacts;
 
 use super::denial::{self, Refusal};
+use super::expect::Expectation;
 use super::judge::{Decision, Fence as FenceKind};
 use super::names::{Portal, Prepared};
 use super::relay::Relay;
@@ -67,9 +68,38 @@ impl Fence {
     pub(super) fn reading() -> Self {
         Self { kind: FenceKind::Full, own: u64::MAX, own_facts: None, bound: true, closed: true }
     }
+
+    /// Stands at a batch's end until the server has said which portals it has: behind code that runs next it could not be
+    /// told whose they are.
+    pub(super) fn of_portals() -> Self {
+        Self { kind: FenceKind::None, ..Self::reading() }
+    }
+
+    /// Whether it stands for [`Self::of_portals`] alone.
+    pub(super) fn only_looks(&self) -> bool {
+        self.kind == FenceKind::None
+    }
 }
 
 impl Relay {
+    /// A whole Query is on its way.
+    pub(super) fn fence_query(&mut self, decision: &Decision, own: u64) {
+        if decision.fence != FenceKind::None {
+            self.gate.fence = Some(Fence::of_query(decision, own));
+        } else if decision.copies_in == 0 && self.names.has_unseen_portals() {
+            self.gate.fence = Some(Fence::of_portals());
+        }
+    }
+
+    /// A Sync ends the batch.
+    pub(super) fn close_fence(&mut self) {
+        match &mut self.gate.fence {
+            Some(fence) => fence.closed = true,
+            None if self.names.has_unseen_portals() => self.gate.fence = Some(Fence::of_portals()),
+            None => {}
+        }
+    }
+
     /// A Bind of the statement with this record stands behind the frames so far, or an Execute: it runs. A fence only ever gets
     /// stronger.
     pub(super) fn raise_fence(&mut self, decision: &Decision, own: u64) {
@@ -110,6 +140,34 @@ impl Relay {
         };
         decision.only_controls_transaction()
             || decision.repeatable && fence.own_facts.as_ref().is_some_and(again)
+    }
+
+    /// A Describe analyses its statement, perhaps anew, under whatever path the code before has left: it is admitted as its text
+    /// would be, or with the statement that raised the fence.
+    pub(super) fn fence_admits_describe(&self, statement: &Prepared, decision: &Decision) -> bool {
+        self.gate.fence.as_ref().is_none_or(|fence| {
+            fence.own == statement.record
+                || fence.kind != FenceKind::Full && self.relaxed_fence_admits(decision)
+        })
+    }
+
+    /// Why a Bind of an allowed text does not go on here.
+    pub(super) fn refuses_bind(
+        &self,
+        name: &[u8],
+        statement: &Prepared,
+        decision: &Decision,
+    ) -> Option<Refusal> {
+        if !self.relaxed_fence_admits_bind(statement, decision) {
+            return Some(behind_code());
+        }
+        if self.gate.guard_read_owed && !decision.only_controls_transaction() {
+            return Some(owed());
+        }
+        // In a failed transaction the server runs nothing that PREPARE could have made, until an Execute has ended it.
+        let executed = self.queue.iter().any(|entry| matches!(entry, Expectation::Execute(_)));
+        let still_failed = self.gate.guard_read_owed && !executed;
+        (!still_failed && self.names.is_doubtful(name, statement)).then(behind_code)
     }
 
     /// As [`Self::relaxed_fence_admits`]; and the Bind that belongs to the Parse that raised it.

@@ -124,12 +124,15 @@ impl Relay {
     }
 
     /// Reads the whole frame, so that nothing is passed on unread.
-    fn checked(&self, len: usize) -> Result<Message<'_>, End> {
+    pub(super) fn checked(&self, len: usize) -> Result<Message<'_>, End> {
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
         Message::parse(frame).map_err(|fault| End::backend_fault(&fault))
     }
 
     async fn on_description(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+        if let Some(Expectation::GuardRead { .. }) = self.queue.front() {
+            return self.on_own_description(tag, len);
+        }
         let recorded = self.describe_rows(tag, len).await?;
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
         let message = Message::parse(frame).map_err(|fault| End::backend_fault(&fault))?;
@@ -151,7 +154,6 @@ impl Relay {
                 };
                 self.down.pass(len);
             }
-            (Some(Expectation::GuardRead { .. }), BackendTag::RowDescription) => self.down.swallow(len),
             (
                 Some(Expectation::DescribeStatement { parameters_seen, statement }),
                 BackendTag::ParameterDescription,
@@ -197,12 +199,11 @@ impl Relay {
 
     fn on_acknowledged(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
         self.checked(len)?;
-        let ours = match self.queue.front_mut() {
-            Some(Expectation::GuardRead { .. }) => true,
+        let probed = match self.queue.front_mut() {
             Some(Expectation::CopyProbe(probe)) => tag == BackendTag::CloseComplete && probe.closed(),
             Some(_) | None => false,
         };
-        if ours {
+        if probed || self.is_own_answer(tag) {
             self.down.swallow(len);
             return Ok(());
         }
@@ -227,11 +228,11 @@ impl Relay {
             return Err(End::gateway("a CommandComplete frame that is none"));
         };
         let tag: Vec<u8> = complete.tag().into();
+        if self.is_own_answer(BackendTag::CommandComplete) {
+            self.down.swallow(len);
+            return Ok(());
+        }
         match self.queue.front_mut() {
-            Some(Expectation::GuardRead { .. }) => {
-                self.down.swallow(len);
-                return Ok(());
-            }
             Some(Expectation::Query(run)) => {
                 self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &Outcome::Complete(&tag)).await?;
@@ -240,6 +241,9 @@ impl Relay {
             Some(Expectation::Execute(run)) => {
                 self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &Outcome::Complete(&tag)).await?;
+                if let Some(portal) = &run.portal {
+                    self.names.done(portal);
+                }
                 self.names_done_query();
                 self.queue.pop_front();
             }
@@ -386,7 +390,12 @@ impl Relay {
                 self.account.failed_aside(&sqlstate).await?;
                 self.tell(len, Report::Error, masked).await?;
             }
-            Some(Expectation::RefusedQuery { rewritten: true, .. } | Expectation::CopyProbe(_)) | None => {
+            Some(
+                Expectation::RefusedQuery { rewritten: true, .. }
+                | Expectation::GuardRead { reading: Reading::Cancelled | Reading::Failed, .. }
+                | Expectation::CopyProbe(_),
+            )
+            | None => {
                 return Err(unasked(BackendTag::ErrorResponse, self.queue.front()));
             }
             Some(Expectation::RefusedQuery { refusal, reference, rewritten }) => {
@@ -394,7 +403,8 @@ impl Relay {
                 let ours = (sqlstate == SYNTAX_ERROR.as_bytes()).then(|| denial::error(refusal, reference));
                 self.say_or_pass(len, ours.or(masked));
             }
-            Some(Expectation::GuardRead { reading, .. }) => {
+            Some(Expectation::GuardRead { answers, reading: reading @ Reading::Well, .. }) => {
+                answers.failed();
                 let cancelled = sqlstate == denial::CANCELLED.as_bytes();
                 *reading = if cancelled { Reading::Cancelled } else { Reading::Failed };
                 self.down.swallow(len);
@@ -510,7 +520,7 @@ impl Relay {
         let batch = match self.queue.pop_front() {
             Some(Expectation::Query(_) | Expectation::RefusedQuery { .. }) => self.batch.saturating_sub(1),
             Some(Expectation::Sync { batch }) => batch,
-            Some(Expectation::GuardRead { values, reading }) => {
+            Some(Expectation::GuardRead { answers, values, reading }) if answers.over() => {
                 self.down.swallow(len);
                 self.status = status;
                 return self.on_guards(&values, reading).await;

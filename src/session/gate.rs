@@ -295,9 +295,7 @@ impl Relay {
         if decision.copies_in > 0 {
             self.gate.copy = CopyPhase::Awaited;
         }
-        if decision.fence != FenceKind::None {
-            self.gate.fence = Some(Fence::of_query(&decision, record));
-        }
+        self.fence_query(&decision, record);
         self.judge.runs(&decision);
         self.names.forwarded(&decision);
         let proven = decision.proven;
@@ -358,6 +356,9 @@ impl Relay {
         let runs = decision.fence == FenceKind::Full || decision.runs_at_analysis;
         let fence =
             (runs && decision.fence != FenceKind::None).then(|| Fence::of_analysis(&decision, record));
+        if fence.is_some() {
+            self.names.analysed(&decision);
+        }
         let prepared = Arc::new(self.names.prepared(decision, record));
         if !declared.is_empty() {
             prepared.types().set(declared.into_iter());
@@ -366,8 +367,6 @@ impl Relay {
         // have dropped it meanwhile, and then the server runs this text under it.
         let undo = Some(self.names.set_statement(&name, Some(Arc::clone(&prepared)), self.batch));
         if let Some(fence) = fence {
-            // Even parse analysis may run code: input functions of types and domains on constants.
-            self.names.moved();
             self.judge.runs(&prepared.decision);
             self.gate.fence.get_or_insert(fence);
         }
@@ -414,11 +413,8 @@ impl Relay {
                 }
                 Verdict::Allow(decision) => decision,
             };
-        if !self.relaxed_fence_admits_bind(&statement, &decision) {
-            return self.refuse(len, Stand::Extended, behind_code(), Some(decision)).await;
-        }
-        if self.gate.guard_read_owed && !decision.only_controls_transaction() {
-            return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
+        if let Some(refusal) = self.refuses_bind(bind.statement(), &statement, &decision) {
+            return self.refuse(len, Stand::Extended, refusal, Some(decision)).await;
         }
         self.account.follow(&self.judge.ground).await?;
         let waiting =
@@ -435,15 +431,16 @@ impl Relay {
         self.raise_fence(&decision, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
         self.names.forwarded(&decision);
-        let bound = self.bound(&statement, decision, record);
+        let bound = self.bound(&portal, &statement, decision, record);
         // A cursor of this name may have gone with its transaction: the server then takes the portal, else it is undone.
         let undo = Some(self.names.set_portal(&portal, Some(Arc::new(bound)), self.batch));
         self.gate.batch_open = true;
         self.release(len, mark, proven, Expectation::Bind { undo, run })
     }
 
-    fn bound(&self, statement: &Prepared, decision: Arc<Decision>, record: u64) -> Portal {
+    fn bound(&self, name: &[u8], statement: &Prepared, decision: Arc<Decision>, record: u64) -> Portal {
         Portal {
+            name: name.into(),
             by_name: decision.runs_by_name().then(AtomicU64::default),
             cursor: self.cursor_of(&decision),
             statement: Arc::new(statement.judged_again(decision)),
@@ -523,9 +520,7 @@ impl Relay {
         self.gate.batch_open = false;
         self.queue.push_back(Expectation::Sync { batch: self.batch });
         self.batch += 1;
-        if let Some(fence) = &mut self.gate.fence {
-            fence.closed = true;
-        }
+        self.close_fence();
         Ok(Step::Done)
     }
 

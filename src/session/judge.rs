@@ -246,7 +246,7 @@ impl Judge {
             self.may_have_changed_the_catalog(decision);
         }
         // Names of SQL are seen when they are made, so that it is known when another stands there.
-        self.temp_unread |= decision.may_make_temporary || decision.makes_names();
+        self.temp_unread |= decision.may_make_temporary || decision.runs_code || decision.makes_names();
         self.ran_code |= decision.runs_code;
         if decision.unsettles_tables {
             self.own_tables.clear();
@@ -308,8 +308,16 @@ impl Judge {
                 let described = Described::default();
                 let held =
                     decision.facts.statements.get(index).is_some_and(|declare| declare.flags.holds_cursor);
-                let portal =
-                    Portal { statement, record, described, cursor: None, batch: None, held, by_name: None };
+                let portal = Portal {
+                    name: Box::default(),
+                    statement,
+                    record,
+                    described,
+                    cursor: None,
+                    batch: None,
+                    held,
+                    by_name: None,
+                };
                 names.put_portal(name.as_bytes(), Arc::new(portal));
             }
             Some(NamedUse::Close(Some(name))) => names.drop_portal(name.as_bytes()),

@@ -19,7 +19,9 @@
 //! | `rows` | rows, COPY data, texts that quote data |
 //! | `masking`, `large` | which plan holds for which rows; what is masked beside the shard |
 //! | [`expect`] | what the backend owes |
+//! | `answers` | what it owes to the gateway's own questions |
 //! | [`names`] | prepared statements and portals |
+//! | [`by_sql`], `standing` | whether a name still stands for what was made under it |
 //! | [`judge`], [`decision`], [`world`], [`decisions`] | the verdict on a text |
 //! | [`pinned`], [`denial`] | what may not move, and how it is said |
 //! | [`account`], [`summary`] | what is recorded |
@@ -27,6 +29,7 @@
 //! | [`tally`], `live` | what is counted, and what is shown of one session |
 
 pub mod account;
+mod answers;
 pub mod by_sql;
 mod capture;
 pub mod control;
@@ -61,6 +64,7 @@ mod refuse;
 pub mod relay;
 mod rows;
 mod sealing;
+mod standing;
 mod stated;
 pub mod summary;
 pub mod tally;

@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::by_sql::{Made, Told};
-
 use super::judge::Decision;
 use super::masking::Described;
+use super::standing::{Bound, Standing};
 
 /// The server's NAMEDATALEN less its NUL (`src/include/pg_config_manual.h`).
 pub const NAME_BYTES_MAX: usize = 63;
@@ -41,6 +41,8 @@ pub struct Prepared {
     pub decision: Arc<Decision>,
     /// Sequence of the record that holds its text, within the session.
     pub record: u64,
+    /// How much code had run, when it was made, that may give its name away ([`super::standing`]).
+    made_behind: u64,
     /// Its text's share of what the session may hold.
     share: Arc<Share>,
 }
@@ -71,7 +73,7 @@ impl Prepared {
 
     /// The same statement, as it was decided anew at its Bind.
     pub fn judged_again(&self, decision: Arc<Decision>) -> Self {
-        Self { decision, record: self.record, share: Arc::clone(&self.share) }
+        Self { decision, record: self.record, made_behind: self.made_behind, share: Arc::clone(&self.share) }
     }
 }
 
@@ -94,6 +96,8 @@ impl Drop for Share {
 /// A portal or cursor.
 #[derive(Debug)]
 pub struct Portal {
+    /// Its name; of a cursor, empty.
+    pub name: Box<[u8]>,
     /// What it runs.
     pub statement: Arc<Prepared>,
     /// Sequence of the record of its Bind or DECLARE, within the session.
@@ -124,7 +128,7 @@ pub struct Undo(Change);
 #[derive(Debug)]
 enum Change {
     Statement { name: Box<[u8]>, before: Option<Arc<Prepared>> },
-    Portal { name: Box<[u8]>, before: Option<Arc<Portal>> },
+    Portal { name: Box<[u8]>, before: Option<Arc<Portal>>, stood: Option<Bound> },
 }
 
 /// What a name stands for at this moment.
@@ -148,6 +152,7 @@ pub struct Names {
     /// Which of the statements PREPARE made, and which of the portals DECLARE.
     sql_statements: Made,
     sql_cursors: Made,
+    standing: Standing,
 }
 
 fn look<T>(table: &HashMap<Box<[u8]>, Slot<T>>, name: &[u8], batch: Batch) -> Lookup<T> {
@@ -208,7 +213,7 @@ impl Names {
         let bytes = decision.facts.text_bytes;
         self.text_bytes.fetch_add(bytes, Ordering::Relaxed);
         let share = Share { held: Arc::clone(&self.text_bytes), bytes, types: Types::default() };
-        Prepared { decision, record, share: Arc::new(share) }
+        Prepared { decision, record, made_behind: self.standing.prepares(), share: Arc::new(share) }
     }
 
     /// A Parse or PREPARE of `name` is on its way.
@@ -221,11 +226,15 @@ impl Names {
     /// A Bind or DECLARE of `name` is on its way.
     pub fn set_portal(&mut self, name: &[u8], value: Option<Arc<Portal>>, batch: Batch) -> Undo {
         self.named(name);
+        let stood = self.standing.dropped(name);
         if let Some(portal) = &value {
+            if !name.is_empty() {
+                self.standing.bound(name, portal.record, portal.statement.decision.may_be_suspended());
+            }
             self.runs(portal);
         }
         let before = change(&mut self.portals, name, value, batch);
-        Undo(Change::Portal { name: name.into(), before })
+        Undo(Change::Portal { name: name.into(), before, stood })
     }
 
     /// Something is on its way to the server that may give a name of a statement or cursor another meaning: code, a name that
@@ -239,6 +248,13 @@ impl Names {
         if decision.may_move_names() {
             self.moved();
         }
+        self.standing.goes(decision);
+    }
+
+    /// A text is on its way whose analysis may run code: input functions of types and domains on its constants.
+    pub fn analysed(&mut self, decision: &Decision) {
+        self.moved();
+        self.standing.goes(decision);
     }
 
     /// Nothing reads what has no name.
@@ -246,6 +262,26 @@ impl Names {
         if !name.is_empty() {
             self.moved();
         }
+    }
+
+    /// Whether a portal's own name still stands for it, for certain ([`super::standing`]).
+    pub fn is_certain(&self, portal: &Portal) -> bool {
+        portal.batch.is_none() || self.standing.stands(&portal.name, portal.record)
+    }
+
+    /// Whether code ran that may have given a statement's name away since it was certain.
+    pub fn is_doubtful(&self, name: &[u8], statement: &Prepared) -> bool {
+        !name.is_empty() && self.standing.may_have_prepared_since(statement.made_behind)
+    }
+
+    /// Whether the server is to be asked, at the end of their batch, which portals it has.
+    pub fn has_unseen_portals(&self) -> bool {
+        self.standing.has_unseen()
+    }
+
+    /// A portal has given its last row.
+    pub fn done(&mut self, portal: &Portal) {
+        self.standing.done(&portal.name);
     }
 
     /// Whether what a portal runs by name is what it was at its Bind, for certain.
@@ -256,7 +292,8 @@ impl Names {
 
     /// A portal is bound, or runs: what it does to other names by that does not move its own, whose columns, or rows, the
     /// server has taken by then.
-    pub fn runs(&self, portal: &Portal) {
+    pub fn runs(&mut self, portal: &Portal) {
+        self.standing.runs(&portal.name);
         if let Some(mark) = &portal.by_name {
             mark.store(self.moves, Ordering::Relaxed);
         }
@@ -283,7 +320,8 @@ impl Names {
                 }
                 settle(&mut self.statements, &name);
             }
-            Change::Portal { name, before } => {
+            Change::Portal { name, before, stood } => {
+                self.standing.put_back(&name, stood);
                 if let Some(slot) = self.portals.get_mut(&name) {
                     slot.value = before;
                 }
@@ -306,12 +344,14 @@ impl Names {
 
     /// DECLARE was completed.
     pub fn put_portal(&mut self, name: &[u8], value: Arc<Portal>) {
+        self.standing.dropped(name);
         self.sql_cursors.put(name);
         self.portals.insert(name.into(), Slot { value: Some(value), pending: None });
     }
 
     /// CLOSE was completed.
     pub fn drop_portal(&mut self, name: &[u8]) {
+        self.standing.dropped(name);
         self.sql_cursors.drop(name);
         self.portals.remove(name);
     }
@@ -323,10 +363,14 @@ impl Names {
         self.portals.retain(|_, slot| slot.pending.is_some() || slot.value.as_ref().is_some_and(stays));
         let portals = &self.portals;
         self.sql_cursors.retain(|name| portals.contains_key(name));
+        self.standing.retain(|name| portals.contains_key(name));
     }
 
-    /// The server says which names SQL has made in its session: what is not what the client made through here is forgotten.
+    /// The server says which names it has in its session: what is not what the client made through here is forgotten.
     pub fn told(&mut self, told: &Told) {
+        for name in self.standing.told(&told.cursors) {
+            self.portals.remove(&name);
+        }
         for name in self.sql_statements.compare(&told.statements) {
             self.statements.retain(|known, slot| *known != name || slot.pending.is_some());
         }
@@ -347,6 +391,7 @@ impl Names {
     /// CLOSE ALL.
     pub fn forget_portals(&mut self) {
         self.sql_cursors.retain(|_| false);
+        self.standing.retain(|_| false);
         self.portals.clear();
     }
 }
@@ -368,6 +413,7 @@ mod tests {
         assert!(names.full());
         let again = Arc::new(first.judged_again(Arc::clone(&first.decision)));
         let portal = Portal {
+            name: Box::from(*b"p"),
             statement: again,
             record: 2,
             described: Described::default(),
@@ -435,6 +481,7 @@ mod tests {
     fn a_portal_by_name_stands_until_a_name_moves() {
         let mut names = Names::default();
         let portal = |by_name| Portal {
+            name: Box::default(),
             statement: prepared(1),
             record: 2,
             described: Described::default(),

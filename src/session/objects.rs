@@ -9,12 +9,23 @@ use pgturnstile_proto::frontend::{Message, ObjectKind};
 
 use super::end::End;
 use super::expect::Expectation;
-use super::fence::Fence;
+use super::fence::{Fence, behind_the_fence};
 use super::gate::Step;
-use super::judge::{Fence as FenceKind, Verdict};
+use super::judge::{Decision, Fence as FenceKind, Verdict};
 use super::names::{Lookup, Prepared};
+use super::portals::given_away;
 use super::refuse::{Stand, absent, bad_name};
 use super::relay::Relay;
+
+/// What comes of the analysis that a Describe may cause.
+enum Analysed {
+    /// It is not known yet.
+    Blocked,
+    /// It stands behind a barrier.
+    Behind(Arc<Decision>),
+    /// It may.
+    Passes,
+}
 
 impl Relay {
     pub(super) async fn on_describe(&mut self, len: usize) -> Result<Step, End> {
@@ -32,27 +43,31 @@ impl Relay {
         if statement {
             match self.names.statement(&name, self.batch) {
                 Lookup::Pending => return Ok(Step::Blocked),
-                Lookup::Known(known) => {
-                    if !self.analysed_anew(&known).await? {
-                        return Ok(Step::Blocked);
+                Lookup::Known(known) => match self.analysed_anew(&known).await? {
+                    Analysed::Blocked => return Ok(Step::Blocked),
+                    Analysed::Behind(decision) => {
+                        return self.refuse(len, Stand::Extended, behind_the_fence(), Some(decision)).await;
                     }
-                    described = Some(known);
-                }
+                    Analysed::Passes => described = Some(known),
+                },
                 Lookup::Absent => {
                     let refusal = absent("26000", "prepared statement", &name);
                     return self.refuse(len, Stand::Extended, refusal, None).await;
                 }
             }
         }
+        let portal = match self.names.portal(&name, self.batch) {
+            Lookup::Known(portal) if !statement => Some(portal),
+            Lookup::Known(_) | Lookup::Absent | Lookup::Pending => None,
+        };
+        if portal.as_ref().is_some_and(|portal| !self.names.is_certain(portal)) {
+            return self.refuse(len, Stand::Extended, given_away(&name), None).await;
+        }
         self.gate.batch_open = true;
         self.up.pass(len);
         self.queue.push_back(if statement {
             Expectation::DescribeStatement { parameters_seen: false, statement: described }
         } else {
-            let portal = match self.names.portal(&name, self.batch) {
-                Lookup::Known(portal) => Some(portal),
-                Lookup::Absent | Lookup::Pending => None,
-            };
             Expectation::DescribePortal { portal, ours: false }
         });
         Ok(Step::Done)
@@ -88,12 +103,12 @@ impl Relay {
     }
 
     /// A server analyses a statement anew where something of what it names was touched since its Parse (plancache.c,
-    /// RevalidateCachedQuery): it runs then what its Parse would run now. `false` where that is not known yet.
-    async fn analysed_anew(&mut self, known: &Prepared) -> Result<bool, End> {
+    /// RevalidateCachedQuery): it runs then what its Parse would run now, and means what it would mean.
+    async fn analysed_anew(&mut self, known: &Prepared) -> Result<Analysed, End> {
         let transaction = self.transaction();
         let (fence, decision) =
             match self.judge.again(&known.decision, &self.names, self.batch, transaction).await? {
-                Verdict::Wait => return Ok(false),
+                Verdict::Wait => return Ok(Analysed::Blocked),
                 // Its Bind will be refused; what its analysis runs is not known.
                 Verdict::Refuse(..) => {
                     let fence =
@@ -105,11 +120,14 @@ impl Relay {
                     (runs.then(|| Fence::of_analysis(&now, known.record)), now)
                 }
             };
+        if !self.fence_admits_describe(known, &decision) {
+            return Ok(Analysed::Behind(decision));
+        }
         if let Some(fence) = fence {
-            self.names.moved();
+            self.names.analysed(&decision);
             self.judge.runs(&decision);
             self.gate.fence.get_or_insert(fence);
         }
-        Ok(true)
+        Ok(Analysed::Passes)
     }
 }

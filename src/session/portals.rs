@@ -43,6 +43,9 @@ impl Relay {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
+        if !self.names.is_certain(portal) {
+            return Ok(Verdict::Refuse(given_away(&portal.name), Some(now)));
+        }
         let stands = same && self.names.stands(portal);
         Ok(if stands { Verdict::Allow(now) } else { Verdict::Refuse(declared_anew(), Some(now)) })
     }
@@ -56,4 +59,20 @@ fn declared_anew() -> Refusal {
         "pgturnstile refused to execute a portal that is bound to a FETCH or EXECUTE: its cursor was closed or declared anew, or its \
          prepared statement made anew, since the Bind, or may have been. Next: bind it again",
     )
+}
+
+/// A portal's name may be that of a cursor of the code by now.
+pub(super) fn given_away(name: &[u8]) -> Refusal {
+    let said = |name: &str| {
+        format!(
+            "pgturnstile refused to use the portal{name}: code of the database's users ran since its Bind, and has given its name to \
+             another cursor (refcursor), or may have. Next: bind it anew, and end its batch with Sync before such code runs"
+        )
+    };
+    Refusal {
+        sqlstate: "34000",
+        message: said(&format!(" \"{}\"", name.escape_ascii())),
+        safe: said(""),
+        rule: "built-in: name-given-away".to_owned(),
+    }
 }

@@ -4,14 +4,17 @@
 //! it (that is [`super::judge`]), or pass its answers to the client. Fails closed: a setting that moved, or that cannot be
 //! read, ends the session.
 
-use pgturnstile_proto::backend::TransactionStatus;
+use pgturnstile_proto::BackendTag;
+use pgturnstile_proto::backend::{Message, TransactionStatus};
 
+use super::answers::Answers;
 use super::by_sql::Told;
 use super::copy_in::CopyPhase;
 use super::denial::{self, GUARDED};
 use super::end::End;
 use super::expect::{Expectation, Reading};
 use super::fence::Fence;
+use super::flow::unasked;
 use super::gate::Step;
 use super::names::Lookup;
 use super::relay::Relay;
@@ -28,6 +31,11 @@ impl Relay {
         // A failed COPY is answered while the rest of a frame of its data is still to come. The reading stands behind
         // that rest: within the frame, the target would take it for data, and the frame's end for a frame of its own.
         let due = quiet && self.gate.at_frame_boundary();
+        let shows_portals =
+            self.status == TransactionStatus::InTransaction && self.names.has_unseen_portals();
+        if due && !shows_portals && self.gate.fence.as_ref().is_some_and(Fence::only_looks) {
+            self.gate.fence = None;
+        }
         if due && (self.gate.fence_closed() || self.gate.guard_read_owed) {
             self.read_guards()?;
         }
@@ -65,18 +73,41 @@ impl Relay {
         }
         let unnamed = !matches!(self.names.statement(b"", self.batch), Lookup::Absent)
             || !matches!(self.names.portal(b"", self.batch), Lookup::Absent);
+        self.judge.temp_unread |= self.names.has_unseen_portals();
         let temporary = self.judge.temp_unread;
         self.judge.reads_guards();
-        self.up.insert(if unnamed {
-            denial::guard_read_beside_unnamed(temporary, self.gate.guard_reads_cancelled > 0)
+        let texts = GUARDED.len() + usize::from(temporary);
+        let again = self.gate.guard_reads_cancelled > 0;
+        let (question, answers) = if unnamed {
+            (denial::guard_read_beside_unnamed(temporary, again), Answers::by_name(texts, again))
         } else {
-            denial::guard_read(temporary)
-        });
+            (denial::guard_read(temporary), Answers::of_a_query(texts))
+        };
+        self.up.insert(question);
         self.queue.push_back(Expectation::GuardRead {
+            answers,
             values: Vec::with_capacity(GUARDED.len() + 1),
             reading: Reading::Well,
         });
         self.gate.fence = self.gate.fence.take().or_else(|| Some(Fence::reading()));
+        Ok(())
+    }
+
+    /// Whether the frame is the next of the reading's answers.
+    pub(super) fn is_own_answer(&mut self, tag: BackendTag) -> bool {
+        match self.queue.front_mut() {
+            Some(Expectation::GuardRead { answers, .. }) => answers.takes(tag),
+            Some(_) | None => false,
+        }
+    }
+
+    /// A description in the answers to a question of the gateway's own: of one column.
+    pub(super) fn on_own_description(&mut self, tag: BackendTag, len: usize) -> Result<(), End> {
+        let one = matches!(self.checked(len)?, Message::RowDescription(rows) if rows.len() == 1);
+        if !one || !self.is_own_answer(tag) {
+            return Err(unasked(tag, self.queue.front()));
+        }
+        self.down.swallow(len);
         Ok(())
     }
 

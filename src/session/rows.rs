@@ -62,7 +62,7 @@ impl Relay {
         let run = match self.queue.front_mut() {
             Some(Expectation::Query(run) | Expectation::Execute(run)) => run,
             Some(Expectation::GuardRead { .. }) if tag == BackendTag::DataRow => {
-                return self.on_guard_row(len);
+                return self.on_own_row(len);
             }
             other => return Err(unasked(tag, other.as_deref())),
         };
@@ -141,17 +141,29 @@ impl Relay {
         Ok(Step::Done)
     }
 
-    fn on_guard_row(&mut self, len: usize) -> Result<Step, End> {
+    /// The answer to a question of the gateway's own: one value.
+    fn on_own_row(&mut self, len: usize) -> Result<Step, End> {
         let frame = self.down.unscanned();
         if frame.len() < len {
             self.down.make_room(len);
             return Ok(Step::NeedBytes);
         }
-        let value = match Message::parse(frame.get(..len).unwrap_or_default()) {
-            Ok(Message::DataRow(row)) => row.columns().iter().next().flatten().map(Box::from),
+        let value: Option<Box<[u8]>> = match Message::parse(frame.get(..len).unwrap_or_default()) {
+            Ok(Message::DataRow(row)) => {
+                let mut values = row.columns().iter();
+                match (values.next(), values.next()) {
+                    (Some(value), None) => value.map(Box::from),
+                    (None | Some(_), None | Some(_)) => {
+                        return Err(unasked(BackendTag::DataRow, self.queue.front()));
+                    }
+                }
+            }
             Ok(_) => return Err(End::gateway("a DataRow that is none")),
             Err(fault) => return Err(End::backend_fault(&fault)),
         };
+        if !self.is_own_answer(BackendTag::DataRow) {
+            return Err(unasked(BackendTag::DataRow, self.queue.front()));
+        }
         if let Some(Expectation::GuardRead { values, .. }) = self.queue.front_mut() {
             values.push(value);
         }

@@ -24,6 +24,7 @@ use super::denial::{self, Refusal};
 use super::judge::{Decision, Fence, Judge};
 use super::masking;
 use super::names::{Batch, Lookup, Names, Prepared};
+use super::portals::given_away;
 use super::refuse::{bad_name, too_many_names};
 use super::summary;
 use crate::evidence::record::v1;
@@ -45,6 +46,10 @@ pub(super) struct Work<'w> {
     in_transaction: Option<bool>,
     /// A statement before this one may have moved what names mean.
     code_before: bool,
+    /// Code runs with this statement.
+    code_now: bool,
+    /// A statement before this one makes a name that such code could give away before anybody has seen it.
+    names_before: bool,
     /// Names of relations that the session has made or altered, and this text so far.
     made: Vec<Arc<str>>,
     /// A statement before this one may have changed the catalog.
@@ -90,6 +95,8 @@ impl<'w> Work<'w> {
             batch,
             in_transaction: status.map(|status| status != TransactionStatus::Idle),
             code_before: false,
+            code_now: false,
+            names_before: false,
             made: judge.made.clone(),
             ddl_before: false,
             brings_code: false,
@@ -118,6 +125,7 @@ impl<'w> Work<'w> {
         self.check_new_name(statement)?;
         let carried = self.carried(statement)?;
         self.check_order(statement)?;
+        self.code_now = false;
         let ground = &self.judge.ground;
         let made = self.made.clone();
         let view = self.view(&made);
@@ -152,6 +160,10 @@ impl<'w> Work<'w> {
         {
             return Err(Stop::Refuse(masking::gives_other_labels("cursor")));
         }
+        if self.code_now && self.names_before {
+            return Err(Stop::Refuse(name_before_code()));
+        }
+        self.names_before |= matches!(statement.named, Some(NamedUse::Prepare(_) | NamedUse::Declare(_)));
         let looked_at =
             !self.judge.detectors().is_empty() || fields.as_ref().is_some_and(|fields| fields.near);
         check_spelling(statement, looked_at)?;
@@ -216,6 +228,9 @@ impl<'w> Work<'w> {
                 // What a portal runs by name is judged where the protocol runs it.
                 Lookup::Known(portal) if portal.batch.is_some() && !is_query(&portal.statement) => {
                     Err(Stop::Refuse(no_query("FETCH", name)))
+                }
+                Lookup::Known(portal) if !self.names.is_certain(&portal) => {
+                    Err(Stop::Refuse(given_away(name.as_bytes())))
                 }
                 Lookup::Known(portal) => Ok(Some(Arc::clone(&portal.statement))),
                 Lookup::Pending => Err(Stop::Wait),
@@ -360,7 +375,8 @@ impl<'w> Work<'w> {
             || resolution.runs_code
             || statement.transaction.is_some() && !begins;
         // DDL alone moves no names but its own, which need permits in every schema of the path either way.
-        self.code_before |= resolution.runs_code || statement.flags.dynamic;
+        self.code_now |= resolution.runs_code || statement.flags.dynamic;
+        self.code_before |= self.code_now;
         match statement.transaction {
             Some(TransactionControl::Begin { .. }) => self.in_transaction = Some(true),
             Some(
@@ -490,6 +506,15 @@ fn unknown(sqlstate: &'static str, what: &str, name: &str) -> Refusal {
              it runs is not known. Next: make it in this session first",
             name.escape_default()
         ),
+    )
+}
+
+fn name_before_code() -> Refusal {
+    Refusal::built_in(
+        denial::REFUSED,
+        "built-in: order",
+        "pgturnstile refused a text in which a statement that runs code of the database's users stands behind PREPARE or DECLARE: \
+         that code may give the new name to another statement before anybody has seen it. Next: send them as separate queries",
     )
 }
 

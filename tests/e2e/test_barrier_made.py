@@ -5,7 +5,7 @@ import pytest
 
 from harness import wait_until
 from test_barrier import Attack
-from wire import SYNC, Client, bind, errors, execute, parse, query, row
+from wire import SYNC, Client, bind, close, describe, errors, execute, parse, query, row
 
 SETUP = """
 CREATE TABLE shop.maker (id int);
@@ -30,18 +30,23 @@ CREATE FUNCTION shop.opens(name refcursor) RETURNS refcursor LANGUAGE plpgsql AS
   OPEN name FOR SELECT 'of the code'; RETURN name; END $$;
 CREATE FUNCTION shop.opens_anew(name text) RETURNS void LANGUAGE plpgsql AS $$ DECLARE c refcursor := name; BEGIN
   CLOSE c; OPEN c FOR SELECT 'of the code'; END $$;
+CREATE TABLE shop.gives (id int, name text, as_what text);
+CREATE FUNCTION shop.gives() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF NEW.as_what = 'cursor' THEN PERFORM shop.opens_anew(NEW.name);
+  ELSIF NEW.name IS NOT NULL THEN PERFORM shop.prepares(NEW.name, NEW.as_what); END IF; RETURN NEW; END $$;
+CREATE TRIGGER gives BEFORE INSERT ON shop.gives FOR EACH ROW EXECUTE FUNCTION shop.gives();
 CREATE FUNCTION shop.json_value(jsonb, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
   PERFORM set_config('search_path', 'evil', false); RETURN 'x'; END $$;
 CREATE FUNCTION shop.json_object(text, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
   PERFORM set_config('search_path', 'evil', false); RETURN 'x'; END $$;
 """
 CLEANUP = """
-DROP TABLE shop.maker, shop.made_for, shop.of_making;
+DROP TABLE shop.maker, shop.made_for, shop.of_making, shop.gives;
 DROP DOMAIN shop.making;
 DROP OPERATOR FAMILY shop.evil_ops USING btree;
 DROP PROCEDURE shop.make_and_fail();
 DROP FUNCTION shop.make_by_trigger(), shop.make_it(), shop.makes_in_a_check(text), shop.as_text(text, text), shop.harmless(),
-  shop.prepares(text, text), shop.opens(refcursor), shop.opens_anew(text), shop.json_value(jsonb, text), shop.json_object(text, text);
+  shop.prepares(text, text), shop.gives(), shop.opens(refcursor), shop.opens_anew(text), shop.json_value(jsonb, text), shop.json_object(text, text);
 """
 HARMLESS = "INSERT INTO shop.made_for VALUES (1, 'application_name', 'x')"
 MOVES = "INSERT INTO shop.made_for VALUES (1, 'search_path', 'evil')"
@@ -59,7 +64,8 @@ def knows(gate, sql) -> bool:
 def made(world, shared):
     with world.database.superuser() as db:
         db.execute(SETUP)
-    wait_until("the snapshot shows them", lambda: knows(shared, "INSERT INTO shop.maker VALUES (1)"))
+    for table in ("maker", "gives"):
+        wait_until("the snapshot shows them", lambda: knows(shared, f"INSERT INTO shop.{table} (id) VALUES (1)"))  # noqa: B023
     yield
     with world.database.superuser() as db:
         db.execute(CLEANUP)
@@ -223,6 +229,118 @@ def test_a_cursor_with_hold_outlives_its_transaction(gate):
         for text in ("BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 'its own' FROM generate_series(1, 3)", "COMMIT", "SELECT shop.harmless()"):
             assert not errors(client.ask(query(text))), text
         assert values(client.ask(query("FETCH ALL FROM c"))) == [(b"its own",)] * 3
+
+
+OWN_ROWS = "SELECT 'its own' FROM generate_series(1, 9)"
+
+
+def test_a_portal_that_code_opened_anew(gate):
+    with Client(gate, "power") as client:
+        client.ask(query("BEGIN"))
+        assert not errors(client.ask(parse(OWN_ROWS), bind(portal="p"), execute("p", 2), SYNC))
+        for code in ("SELECT shop.harmless()", "INSERT INTO shop.maker VALUES (1)"):
+            assert not errors(client.ask(query(code)))
+            assert values(client.ask(execute("p", 1), SYNC)) == [(b"its own",)]
+            assert values(client.ask(query("FETCH 1 FROM p"))) == [(b"its own",)]
+        assert not errors(client.ask(query("SELECT shop.opens_anew('p')")))
+        client.ask(query("SAVEPOINT s"))
+        for use in ((execute("p"), SYNC), (describe("P", "p"), SYNC), (query("FETCH ALL FROM p"),)):
+            (refused,) = errors(client.ask(*use))
+            assert refused["C"] == "34000" and "given its name to another cursor" in refused["M"], refused
+            client.ask(query("ROLLBACK TO s"))
+        # The name is free to be bound anew.
+        client.ask(close("P", "p"), SYNC)
+        assert values(client.ask(parse(OWN_ROWS), bind(portal="p"), execute("p", 1), SYNC)) == [(b"its own",)]
+
+
+def test_a_portal_of_code_is_its_own(gate):
+    """A driver fetches from a function by portions, beside other functions."""
+    with Client(gate, "power") as client:
+        client.ask(query("BEGIN"))
+        text = "SELECT 'its own', shop.harmless() FROM generate_series(1, 9)"
+        assert len(values(client.ask(parse(text), bind(portal="p"), execute("p", 2), SYNC))) == 2
+        for _ in range(3):
+            assert values(client.ask(parse("SELECT shop.harmless()"), bind(), execute(), SYNC)) == [(b"1",)]
+            assert values(client.ask(execute("p", 1), SYNC)) == [(b"its own", b"1")]
+        assert len(values(client.ask(execute("p", 0), SYNC))) == 4
+
+
+TO_GIVE = "INSERT INTO shop.gives VALUES ($1, $2, $3)"
+
+
+def test_a_portal_that_code_opens_anew_in_its_batch(gate):
+    with Client(gate, "power") as client:
+        client.ask(query("BEGIN"))
+        said = client.ask(
+            parse(TO_GIVE), bind(1, None, None, portal="p"), bind(2, "p", "cursor", portal="q"), execute("q"), execute("p"), SYNC
+        )
+        assert len(errors(said)) == 1 and not values(said), said
+
+
+def test_a_portal_beside_code_of_its_own_batch_is_not_used_behind_it(gate):
+    with Client(gate, "power") as client:
+        client.ask(query("BEGIN"))
+        client.ask(parse(TO_GIVE, "g"), parse(OWN_ROWS, "s"), SYNC)
+        client.ask(bind(portal="p", statement="s"), bind(2, "p", "cursor", statement="g"), execute(), SYNC)
+        (refused,) = errors(client.ask(execute("p"), SYNC))
+        assert refused["C"] == "34000" and "Next: bind it anew" in refused["M"], refused
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"DECLARE c CURSOR FOR {OWN_ROWS}; SELECT shop.opens_anew('c')",
+        "PREPARE s AS SELECT 'its own'; SELECT shop.prepares('s', 'SELECT 1')",
+    ],
+)
+def test_code_behind_a_new_name_in_one_text(gate, text):
+    with Client(gate, "power") as client:
+        client.ask(query("BEGIN"))
+        (refused,) = errors(client.ask(query(text)))
+        assert refused["C"] == "42501" and "send them as separate queries" in refused["M"], refused
+
+
+def evil_names(world):
+    with world.database.superuser() as db:
+        return [name for (name,) in db.execute("SELECT name FROM evil.items ORDER BY name")]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text", "other"),
+    [
+        ("g", TO_GIVE, "INSERT INTO evil.items (id, name) SELECT 666, $2 FROM (SELECT $1::int, $3::text) AS taken"),
+        ("c", "COMMIT", "INSERT INTO evil.items (id, name) VALUES (666, 'x')"),
+    ],
+    ids=["its own", "of a commit"],
+)
+def test_a_prepared_name_that_code_gives_away_in_its_batch(gate, world, inside, name, text, other):
+    """Its own write may come again behind its trigger, and the transaction may end."""
+    before = evil_names(world)
+    with Client(gate, "power") as client:
+        assert not errors(client.ask(parse(TO_GIVE, "g"), SYNC))
+        if name != "g":
+            client.ask(parse(text, name), SYNC)
+        if inside:
+            client.ask(query("BEGIN"))
+        again = bind(*([2, "x", None] if name == "g" else []), statement=name)
+        (refused,) = errors(client.ask(bind(1, name, other, statement="g"), execute(), again, execute(), SYNC))
+        assert refused["C"] == "42501" and "behind another one" in refused["M"], refused
+        # In a failed transaction the server runs nothing that PREPARE could have made.
+        said = client.ask(parse("ROLLBACK", "r"), bind(statement="r"), execute(), SYNC)
+        assert not errors(said), said
+        (refused,) = errors(client.ask(bind(statement=name), execute(), SYNC))
+        assert refused["C"] == "26000", refused
+    assert evil_names(world) == before
+
+
+def test_a_prepared_rollback_ends_what_failed_behind_code(gate):
+    """Drivers prepare it by name, and bind that name again."""
+    with Client(gate, "power") as client:
+        client.ask(parse("ROLLBACK", "r"), SYNC)
+        client.ask(query("BEGIN"))
+        assert errors(client.ask(query("SELECT shop.harmless() / 0")))
+        assert not errors(client.ask(close("S", "other"), bind(statement="r"), execute(), SYNC))
 
 
 def test_a_temporary_table_of_the_same_text_hides_what_it_is_called_by(gate):

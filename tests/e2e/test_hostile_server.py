@@ -408,6 +408,57 @@ def test_a_late_cancel_that_hits_the_reading_in_a_transaction_fails_it(hostile):
         assert tags(client.ask(query("SELECT 1"))) == "TDCZ"
 
 
+ROLE, *OTHERS = [[row_description(name), data_row(wire.GUARDS[name]), complete("SHOW")] for name in list(wire.GUARDS)[:4]]
+REST = b"".join(part for each in OTHERS for part in each)
+PARSED, BOUND, CLOSED = frame("1"), frame("2"), frame("3")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [ROLE[0], data_row(b"none", b"none"), ROLE[2]],
+        [row_description("role", "role"), *ROLE[1:]],
+        [ROLE[0], ROLE[1], ROLE[1], ROLE[2]],
+        [ROLE[0], ROLE[0], ROLE[1], ROLE[2]],
+        [ROLE[1], ROLE[2]],
+        [ROLE[0], ROLE[1]],
+        [ROLE[0], ROLE[2]],
+        [ROLE[1], ROLE[0], ROLE[2]],
+        [PARSED, *ROLE],
+        [ROLE[0], BOUND, *ROLE[1:]],
+        [PARSED, BOUND, *ROLE[1:], CLOSED, CLOSED],
+        [*ROLE, CLOSED],
+        [*ROLE, *ROLE],
+        [*ROLE[:2], frame("s")],
+        [frame("n"), *ROLE[1:]],
+        [],
+    ],
+    ids=[
+        "two columns", "two columns described", "two rows", "described twice", "row alone", "no end", "no row", "row first", "stray parse",
+        "stray bind", "by name", "stray close", "twice", "suspended", "no data", "missing",
+    ],
+)  # fmt: skip
+def test_an_answer_to_the_reading_that_is_none(hostile, first):
+    """Each frame of it has one place, whatever its values say."""
+    gate, script = hostile
+    with logged_in(gate, script, b"".join(first) + REST + READY) as client:
+        script.at_query = complete("SET") + READY
+        client.ask(BARRIER)
+        script.at_query = HONEST
+        client.send(query("SELECT 1"))
+        fields = client.fatal()
+        assert fields["C"] == "08006" and "Next: " in fields["M"], fields
+
+
+def test_a_second_error_to_the_reading(hostile):
+    gate, script = hostile
+    with logged_in(gate, script, LATE + LATE + READY) as client:
+        script.at_query = complete("SET") + READY
+        client.ask(BARRIER)
+        client.send(query("SELECT 1"))
+        assert "Next: " in client.fatal()["M"]
+
+
 def test_a_fatal_while_the_guards_are_read(hostile):
     gate, script = hostile
     with logged_in(gate, script, error("FATAL", "57P01", "terminating connection due to administrator command")) as client:

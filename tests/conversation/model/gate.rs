@@ -10,6 +10,7 @@
 use super::frames::{Frame, LONG_NAME, RESERVED_NAME};
 use super::server::{Reply, Server};
 use super::sql::Sql;
+use super::standing::Standing;
 
 /// SQLSTATE of a refusal.
 type Code = &'static str;
@@ -49,6 +50,7 @@ pub struct Gate {
     data_follows: bool,
     /// Syncs went among its data.
     syncs_in_copy: bool,
+    standing: Standing,
 }
 
 impl Gate {
@@ -72,7 +74,8 @@ impl Gate {
         // Whether the gateway has seen the error before it judges this frame is a race, and in a failed transaction the
         // barrier that it may have raised for nothing would be seen.
         if server.skipping && server.failed() {
-            return !matches!(frame, Frame::Query(_) | Frame::Parse { .. } | Frame::Bind { .. });
+            let counted = matches!(frame, Frame::Execute { .. }) && self.standing.asks();
+            return !matches!(frame, Frame::Query(_) | Frame::Parse { .. } | Frame::Bind { .. }) && !counted;
         }
         if *frame == Frame::Cancelled {
             return self.fence.is_none() && !self.owed;
@@ -95,11 +98,12 @@ impl Gate {
                 if self.fence.is_some() {
                     return Some("42501");
                 }
-                match verdict(server, statements, self.held) {
+                match self.verdict(server, statements) {
                     Err(code) => Some(code),
                     Ok(_) if self.owed && !only_controls(statements) => Some("25P02"),
-                    Ok(Barrier::None) => None,
-                    Ok(kind) => {
+                    Ok((Barrier::None, _)) => None,
+                    Ok((kind, code)) => {
+                        self.counts(code);
                         self.fence =
                             Some(Fence { kind, own: u64::MAX, text: statements.clone(), bound: true });
                         None
@@ -120,22 +124,33 @@ impl Gate {
                     return Some("42501");
                 }
                 // What was bound in an earlier batch is judged again.
-                let kind = match verdict(server, std::slice::from_ref(&found.sql), self.held) {
-                    Ok(kind) => kind,
+                let (kind, code) = match self.verdict(server, std::slice::from_ref(&found.sql)) {
+                    Ok(verdict) => verdict,
                     Err(code) if found.batch != server.batch => return Some(code),
-                    Err(_) => Barrier::None,
+                    Err(_) => (Barrier::None, false),
                 };
                 let own = self.fence.as_ref().is_some_and(|fence| fence.own == found.made);
                 if !own && self.stands_behind_code(std::slice::from_ref(&found.sql)) {
                     return Some("42501");
                 }
+                if self.standing.is_doubtful(portal) {
+                    return Some("34000");
+                }
                 if self.owed && !only_controls(std::slice::from_ref(&found.sql)) {
                     return Some("25P02");
                 }
                 self.raise(kind, found.made, &found.sql);
+                self.counts(code);
+                self.standing.runs(portal);
                 None
             }
-            Frame::Describe { name, .. } | Frame::Close { name, .. } => bad_name(name),
+            Frame::Describe { statement: true, name } => {
+                bad_name(name).or_else(|| self.refuses_describe(server, name))
+            }
+            Frame::Describe { statement: false, name } => bad_name(name).or_else(|| {
+                (server.portals.contains_key(*name) && self.standing.is_doubtful(name)).then_some("34000")
+            }),
+            Frame::Close { name, .. } => bad_name(name),
             Frame::FunctionCall => Some("42501"),
             Frame::StandIn
             | Frame::Flush
@@ -169,9 +184,10 @@ impl Gate {
         if !admitted {
             return Some("42501");
         }
-        match verdict(server, sql, self.held) {
+        match self.verdict(server, sql) {
             Err(code) => return Some(code),
-            Ok(Barrier::Full) if self.fence.is_none() => {
+            Ok((Barrier::Full, code)) if self.fence.is_none() => {
+                self.counts(code);
                 let text = sql.to_vec();
                 self.fence = Some(Fence { kind: Barrier::Full, own: server.made + 1, text, bound: false });
             }
@@ -199,9 +215,9 @@ impl Gate {
         {
             return Some("42501");
         }
-        let kind = match verdict(server, std::slice::from_ref(&found.sql), self.held) {
+        let (kind, code) = match self.verdict(server, std::slice::from_ref(&found.sql)) {
             Err(code) => return Some(code),
-            Ok(kind) => kind,
+            Ok(verdict) => verdict,
         };
         if self.stands_behind_code(std::slice::from_ref(&found.sql)) {
             return Some("42501");
@@ -210,7 +226,22 @@ impl Gate {
             return Some("25P02");
         }
         self.raise(kind, found.made, &found.sql);
+        self.counts(code);
         None
+    }
+
+    /// It is analysed, perhaps anew, under whatever the code before has left.
+    fn refuses_describe(&self, server: &Server, name: &str) -> Option<Code> {
+        let found = server.statements.get(name)?;
+        let fence = self.fence.as_ref().filter(|fence| fence.own != found.made)?;
+        let shut = fence.kind == Barrier::Full || self.stands_behind_code(std::slice::from_ref(&found.sql));
+        shut.then_some("42501")
+    }
+
+    fn counts(&mut self, code: bool) {
+        if code {
+            self.standing.ran();
+        }
     }
 
     fn raise(&mut self, kind: Barrier, own: u64, sql: &Sql) {
@@ -259,10 +290,47 @@ impl Gate {
             |reply: &Reply| matches!(reply, Reply::Complete(tag) if tag == "COMMIT" || tag == "ROLLBACK");
         let ready = replies.iter().any(|reply| matches!(reply, Reply::Ready(_)));
         self.ended = !ready && (self.ended || replies.iter().any(ends));
+        self.names_settled(server, frame, replies);
         if ready && (self.fence.is_some() || self.owed) {
             self.owed = server.failed();
             self.fence = None;
         }
+    }
+}
+
+impl Gate {
+    /// What becomes of the names of portals.
+    fn names_settled(&mut self, server: &Server, frame: &Frame, replies: &[Reply]) {
+        match frame {
+            Frame::Bind { portal, .. } if replies.contains(&Reply::BindComplete) => {
+                if let Some(found) = server.portals.get(*portal) {
+                    self.standing.bound(portal, &found.sql);
+                }
+            }
+            Frame::Execute { portal, .. }
+                if replies.iter().any(|reply| matches!(reply, Reply::Complete(_))) =>
+            {
+                self.standing.done(portal);
+            }
+            _ => {}
+        }
+        // A cursor is the server's to keep apart.
+        self.standing.retain(|name| server.portals.contains_key(name) && !server.declared.contains_key(name));
+        let asked = match frame {
+            Frame::Sync => true,
+            Frame::Query(statements) => !statements.contains(&Sql::CopyIn),
+            _ => false,
+        };
+        if replies.contains(&Reply::Ready(b'T'))
+            && (self.fence.is_some() || self.owed || asked && self.standing.asks())
+        {
+            self.standing.told();
+        }
+    }
+
+    /// The strictest of a text's statements, and whether code runs with it.
+    fn verdict(&self, server: &Server, statements: &[Sql]) -> Result<(Barrier, bool), Code> {
+        verdict(server, &self.standing, statements, self.held)
     }
 }
 
@@ -296,16 +364,25 @@ fn only_controls(statements: &[Sql]) -> bool {
 /// The strictest of a text's statements.
 ///
 /// `held`: a cursor was declared, whose statement the transaction's end may run to its end.
-fn verdict(server: &Server, statements: &[Sql], held: bool) -> Result<Barrier, Code> {
+fn verdict(
+    server: &Server,
+    standing: &Standing,
+    statements: &[Sql],
+    held: bool,
+) -> Result<(Barrier, bool), Code> {
     if statements.contains(&Sql::Syntax) {
         return Err("42601");
     }
     let mut refused = false;
     let mut barrier = Barrier::None;
     let mut code_before = false;
+    let mut names_before = false;
     for sql in statements.iter().filter(|sql| !sql.is_nothing()) {
         let inner = match sql {
             Sql::Execute(name, _) => Some(&server.statements.get(*name).ok_or("26000")?.sql),
+            Sql::Fetch(name, _) if standing.is_doubtful(name) && server.portals.contains_key(*name) => {
+                return Err("34000");
+            }
             Sql::Fetch(name, _) => Some(known_cursor(server, name)?),
             _ => None,
         };
@@ -314,13 +391,18 @@ fn verdict(server: &Server, statements: &[Sql], held: bool) -> Result<Barrier, C
         }
         refused |= matches!(sql, Sql::Drop | Sql::Truncate | Sql::Wipe);
         barrier = barrier.max(barrier_of(sql)).max(inner.map_or(Barrier::None, barrier_of));
-        code_before |= moves_names(sql) || inner.is_some_and(moves_names);
+        let mut code = moves_names(sql) || inner.is_some_and(moves_names);
         if held && *sql == Sql::Commit {
             barrier = barrier.max(Barrier::Relaxed);
-            code_before = true;
+            code = true;
         }
+        if code && names_before {
+            return Err("42501");
+        }
+        code_before |= code;
+        names_before |= matches!(sql, Sql::Prepare(..) | Sql::Declare(..));
     }
-    if refused { Err("42501") } else { Ok(barrier) }
+    if refused { Err("42501") } else { Ok((barrier, code_before)) }
 }
 
 /// A cursor stays known when its savepoint is rolled back, until it is closed or the transaction ends.

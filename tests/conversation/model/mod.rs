@@ -18,6 +18,7 @@ pub mod gate;
 pub mod server;
 mod simple;
 pub mod sql;
+mod standing;
 mod transaction;
 
 use frames::Frame;
