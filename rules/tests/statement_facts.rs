@@ -182,13 +182,127 @@ fn settings() {
     ]);
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "one table of cases")]
-fn predicates() {
+/// Which of the writes are not graded as they should be: the first ones absent, the others present.
+fn misgraded(absent: &[&str], present: &[&str]) -> Vec<String> {
     let grade = |sql: &str| {
         let facts = facts(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
         facts.statements[0].relations.iter().map(|r| r.predicate).find(|p| *p != Predicate::NotApplicable)
     };
+    let wrong = |list: &[&str], said: &str, wanted: Predicate| -> Vec<String> {
+        let of = list.iter().filter(|sql| grade(sql) != Some(wanted));
+        of.map(|sql| format!("{said}: {sql}")).collect()
+    };
+    let mut all = wrong(absent, "absent", Predicate::Absent);
+    all.extend(wrong(present, "present", Predicate::Present));
+    all
+}
+
+fn as_texts(list: &[String]) -> Vec<&str> {
+    list.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn conditions_that_hold_by_their_form() {
+    let condition = |conditions: &[&str]| -> Vec<String> {
+        conditions.iter().map(|condition| format!("delete from t where {condition}")).collect()
+    };
+    let absent = condition(&[
+        "(id is not null) = true",
+        "true = (id is not null)",
+        "(id is not null) <> false",
+        "(id is not null) is distinct from false",
+        "(id is null) = false",
+        "(id is null) is not distinct from false",
+        "(id is not null) = 'yes'::bool",
+        "not ((id is null) = true)",
+        "id < 5 or id >= 5",
+        "id < 5 or 5 <= id",
+        "id > 0 or id < 10",
+        "id > -10 or id <= 10",
+        "id <= 3 or id > 3 or name = 'x'",
+        "name = 'x' or (id <= 3 or id > 3)",
+        "id < $1 or id >= $1",
+        "a < b or a >= b",
+        "a < b or b <= a",
+        "id <> 1 or id <> 2",
+        "id <> 1 or id = 1",
+        "id <> 1 or id < 5",
+        "name = 'x' or name <> 'x'",
+        "not (id < 5 and id >= 5)",
+        "not (id = 1 and id = 2)",
+        "id in (1, 2) or id not in (1, 2)",
+        "id between 1 and 2 or id not between 1 and 2",
+        "name like 'a%' or name not like 'a%'",
+        "(id = 1) is true or (id = 1) is not true",
+        "id is distinct from 1 or id is not distinct from 1",
+        "not (id is null)",
+        "id = id and true",
+        "coalesce(id, id) = id",
+        "coalesce(id, 0) = id",
+        "id = coalesce(id, 0)",
+        "id + 0 = id",
+        "id = 1 * id",
+        "name || '' = name",
+        "id = (select id)",
+        "(select id is not null)",
+        "(select true)",
+        "exists (select 1 where id is not null)",
+        "exists (select id)",
+        "id in (select id)",
+        "id = 1 or exists (select 1)",
+    ]);
+    let present = condition(&[
+        "active = true",
+        "active <> false",
+        "(id = 5) = true",
+        "(id is null) = true",
+        "(id is not null) = false",
+        "not ((id is not null) = true)",
+        "id < 5 or id > 5",
+        "id < 5 or id >= 6",
+        "id < 0 or id > 10",
+        "id = 1 or id = 2",
+        "id <> 1",
+        "id <> 1 or id <> 1",
+        "id <> 1 and id <> 2",
+        "not (id <> 1 or id <> 2)",
+        "not (id < 5 or id >= 5) or id = 1",
+        "id < 5 or other >= 5",
+        "id < 5 and id >= 5",
+        "id < $1 or id >= $2",
+        "name = 'x' or name <> 'y' and id = 1",
+        "id in (1, 2) or id not in (3) and name = 'x'",
+        "coalesce(id, 0) = 1",
+        "coalesce(name, id) = id",
+        "id + 1 = 5",
+        "id = (select 5)",
+        "(select id = 5)",
+        "exists (select 1 where id = 5)",
+        "not exists (select 1 where id <> 5)",
+        "id in (select 5)",
+        "id = (select max(id) from t)",
+    ]);
+    let wrong = misgraded(&as_texts(&absent), &as_texts(&present));
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Mappers delete by long lists: they are read in one walk, and are what they say.
+#[test]
+fn long_lists_of_arms_restrict() {
+    let arms = |of: &dyn Fn(usize) -> String| (0..3_000).map(of).collect::<Vec<_>>().join(" or ");
+    let nested = (0..1_500).fold("id = 0".to_owned(), |inner, n| format!("id = {n} or ({inner})"));
+    let whole = arms(&|n| format!("id = {n}"));
+    let pairs = arms(&|n| format!("(a = {n} and b = 'x{n}')"));
+    let covered = format!("{whole} or id <> 7");
+    let absent = format!("delete from t where {covered}");
+    let present = [whole, pairs, nested].map(|condition| format!("delete from t where {condition}"));
+    let wrong = misgraded(&[&absent], &as_texts(&present));
+    assert!(wrong.is_empty(), "{} are not", wrong.len());
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
+fn predicates() {
     let absent = [
         "delete from t",
         "delete from t where true",
@@ -279,14 +393,7 @@ fn predicates() {
         "insert into t values (1) on conflict (id) do update set x = 0",
         "update t set x = 1 where id = 5 and x = x",
     ];
-    let wrong: Vec<String> = absent
-        .iter()
-        .filter(|s| grade(s) != Some(Predicate::Absent))
-        .map(|s| format!("absent: {s}"))
-        .chain(
-            present.iter().filter(|s| grade(s) != Some(Predicate::Present)).map(|s| format!("present: {s}")),
-        )
-        .collect();
+    let wrong = misgraded(&absent, &present);
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 

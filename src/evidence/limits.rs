@@ -36,6 +36,8 @@ pub const WAKE_RECORDS: usize = 192;
 pub const STALL_LIMIT_MS_DEFAULT: u64 = 5_000;
 /// Smallest size of a segment that is accepted.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Largest size of a segment that is accepted, and largest file that is read as one.
+pub const SEGMENT_BYTES_MAX: u64 = 16 << 30;
 /// Size of a segment, unless the settings say otherwise.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 256 << 20;
 /// Free disk below which work is refused, unless the settings say otherwise.

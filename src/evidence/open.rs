@@ -22,7 +22,8 @@ use super::held::Before;
 use super::keys::MasterKey;
 use super::limits::{
     LOCK_PATIENCE_MS, LOCK_PAUSE_MS, QUEUE_BYTES_DEFAULT, RECORD_BYTES_MAX, RESERVE_BYTES_DEFAULT,
-    SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN, STALL_LIMIT_MS_DEFAULT, SYNC_INTERVAL_MS_DEFAULT,
+    SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, STALL_LIMIT_MS_DEFAULT,
+    SYNC_INTERVAL_MS_DEFAULT,
 };
 use super::log::{Identity, Log, wall_ns};
 use super::originals::AuditorKey;
@@ -267,9 +268,9 @@ fn lock(directory: &Path) -> Result<Directory, OpenError> {
 }
 
 fn check(settings: &Settings) -> Result<(), OpenError> {
-    if settings.segment_bytes < SEGMENT_BYTES_MIN {
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&settings.segment_bytes) {
         return Err(OpenError::Setting(format!(
-            "segment_bytes = {} is below {SEGMENT_BYTES_MIN}",
+            "segment_bytes = {} is not within {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}",
             settings.segment_bytes
         )));
     }

@@ -17,9 +17,11 @@ use super::checkpoint::LAST_NAME;
 use super::diagnose;
 pub use super::diagnose::Tampering;
 use super::format::{Flaw, RecordView};
+use super::limits::SEGMENT_BYTES_MAX;
 use super::note::NOTE_BYTES_MAX;
 use super::read::{
-    Bad, ChainEnd, Expected, Observer, Position, Walk, scan_tail, segment_index, segment_name, walk_segment,
+    Bad, ChainEnd, Expected, Observer, Position, Tail, Walk, scan_tail, segment_index, segment_name,
+    walk_segment,
 };
 use super::record::{self, Kind, Payload};
 use super::signed::Signed;
@@ -322,9 +324,15 @@ impl Place<'_> {
 pub(super) fn judge_end(found: &mut Found, place: &Place<'_>, walk: Walk) -> io::Result<()> {
     let sequence = walk.chain.next_sequence();
     let position = Position { segment: place.index, offset: walk.end, sequence };
-    let mut file = File::open(place.path)?;
-    io::Seek::seek(&mut file, io::SeekFrom::Start(walk.end))?;
-    let tail = scan_tail(&mut file)?;
+    let decided = walk.bad.as_ref().is_some_and(|bad| !(place.last && bad.flaw.torn_looking()));
+    // What stands behind a flaw that no crash leaves changes nothing, however long it is.
+    let tail = if decided {
+        Tail::default()
+    } else {
+        let mut file = File::open(place.path)?;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(walk.end))?;
+        scan_tail(&mut file)?
+    };
     let open_records = walk.chain.open_records();
     let flaw = match walk.bad {
         Some(bad) => Some(bad.flaw),
@@ -371,6 +379,15 @@ pub(super) fn segments(directory: &Path) -> io::Result<(Vec<u64>, u64)> {
             // A pipe or a device has no end.
             if !found.is_file() {
                 let why = format!("{} is no regular file", entry.file_name().display());
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            }
+            // A hole of any length costs its maker nothing, and would be read to its end.
+            if found.len() > SEGMENT_BYTES_MAX {
+                let why = format!(
+                    "{} has {} bytes, and no segment has more than {SEGMENT_BYTES_MAX}: it is not as a gateway left it",
+                    entry.file_name().display(),
+                    found.len()
+                );
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
             indices.push(index);

@@ -97,6 +97,27 @@ def test_a_describe_that_runs_code_is_a_barrier(attack, database):
             $$ BEGIN PERFORM set_config('search_path', $1, false); RETURN true; END $$""")
 
 
+def test_a_sequence_of_the_same_text_brings_no_code(gate):
+    with Client(gate, "power") as client:
+        said = client.ask(query("BEGIN; CREATE SEQUENCE s9; CREATE TABLE t9 (id int DEFAULT nextval('s9'), v text); INSERT INTO t9 (v) VALUES ('a'); "
+                                "INSERT INTO t9 (v) VALUES ('b'); SELECT id FROM t9; ROLLBACK"))  # fmt: skip
+        assert not errors(said) and [tag for tag, _ in said].count("D") == 2, said
+
+
+@pytest.mark.parametrize("barrier", ["INSERT INTO kept VALUES (1, 'x')", "SET application_name = 'x'"])
+def test_a_describe_behind_a_barrier(gate, barrier):
+    """It analyses its statement anew where something that it names was touched: by then under another path."""
+    with Client(gate, "power") as client:
+        client.ask(parse("SELECT name FROM items", "other"), parse(barrier, "own"), SYNC)
+        before = bind(statement="own"), execute()
+        (refused,) = errors(client.ask(*before, wire.describe("S", "other"), SYNC))
+        assert refused["C"] == "42501" and "no ReadyForQuery between them" in refused["M"], refused
+        said = client.ask(*before, wire.describe("S", "own"), wire.describe("P"), SYNC)
+        assert not errors(said), said
+        said = client.ask(wire.describe("S", "other"), SYNC)
+        assert not errors(said), said
+
+
 def test_its_own_bind_follows_it(gate):
     with Client(gate, "power") as client:
         out = client.ask(parse("INSERT INTO of_domains VALUES ('{shop}')"), wire.describe("S"), bind(), execute(), SYNC)

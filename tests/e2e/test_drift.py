@@ -209,6 +209,57 @@ def test_own_definitions_are_no_drift(gates, world):
             db.execute("SELECT 1 / (id - 1) FROM plain")
 
 
+MOVED = """
+CREATE SCHEMA drift_moved;
+CREATE TABLE drift_moved.plain AS SELECT 1 AS id, 'QZXV of another schema'::text AS note;
+GRANT USAGE ON SCHEMA drift_moved TO PUBLIC;
+GRANT SELECT ON drift_moved.plain TO PUBLIC;
+CREATE FUNCTION drift.moves() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM set_config('search_path', 'drift_moved', false); RETURN NEW; END $$;
+"""
+# The first trigger of a table is told by pg_class, further ones are not.
+HARMLESS = """
+CREATE FUNCTION drift.passes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER passes AFTER DELETE ON drift.plain FOR EACH ROW EXECUTE FUNCTION drift.passes();
+"""
+
+
+@pytest.fixture
+def moved(world):
+    with world.database.superuser() as db:
+        db.execute(MOVED + HARMLESS)
+    yield
+    with world.database.superuser() as db:
+        db.execute("DROP TRIGGER passes ON drift.plain; DROP FUNCTION drift.moves(), drift.passes(); DROP SCHEMA drift_moved CASCADE")
+        db.execute("DELETE FROM drift.plain WHERE id > 5")
+
+
+@pytest.mark.parametrize(
+    "insert",
+    [
+        [query("INSERT INTO plain VALUES (6, 'x')")],
+        [parse("INSERT INTO plain VALUES (6, 'x') RETURNING id"), bind(), execute(), SYNC],
+    ],
+    ids=["simple", "extended"],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_trigger_that_comes_meanwhile_ends_the_session_at_its_first_answer(gates, world, moved, insert, inside):
+    client = ready(gates["stamped"], world)
+    if inside:
+        client.ask(query("BEGIN"))
+    trigger = "CREATE TRIGGER moves BEFORE INSERT ON drift.plain FOR EACH ROW EXECUTE FUNCTION drift.moves()"
+    with Blind(world, trigger, "DROP TRIGGER moves ON drift.plain") as blind:
+        client.send(*insert, query("SELECT note FROM plain"))
+        early = arrived(client, quiet=True)
+        blind.look()
+        late = arrived(client, quiet=False)
+        while late and late[-1][0] == "Z":
+            late += arrived(client, quiet=False) or [("", b"")]
+    assert b"QZXV" not in b"".join(body for _, body in early + late), late
+    assert "changed behind the gateway" in repr(late), late
+    client.sock.close()
+
+
 def test_the_end_is_recorded(gates, world):
     made, undo, sql = CHANGES["view"]
     client = ready(gates["stamped"], world)

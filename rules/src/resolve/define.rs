@@ -41,6 +41,9 @@ pub fn plainly_defines(facts: &StatementFacts, resolution: &Resolution, snapshot
         && !facts.flags.operator_class
         && (made || own.is_some())
         && facts.relations.iter().all(|used| {
-            plain(used.class) || Some(&used.name) == own || used.class == Class::DdlAlter && keys_are_plain()
+            // A default by nextval: what is no sequence is refused there when it is called.
+            let sequence = used.class == Class::WriteUpdate && facts.flags.in_place;
+            let of_key = || used.class == Class::DdlAlter && keys_are_plain();
+            plain(used.class) || Some(&used.name) == own || sequence || of_key()
         })
 }

@@ -134,6 +134,33 @@ fn a_segment_without_an_end_is_not_read() {
     assert!(error.contains("is no regular file"), "{error}");
 }
 
+/// A hole of the file system: its bytes are zeros that nobody wrote.
+fn hole(directory: &Path, index: u64, bytes: u64) {
+    fs::File::create(directory.join(segment_name(index))).unwrap().set_len(bytes).unwrap();
+}
+
+#[test]
+fn a_segment_larger_than_any_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    record_sessions(directory.path(), 1, 1);
+    hole(directory.path(), 1, 60_000_000_000);
+    let error = verify(directory.path(), &mut |_, _| {}, &mut |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("has 60000000000 bytes, and no segment has more than 17179869184"), "{error}");
+    let large = Settings { segment_bytes: (16 << 30) + 1, ..settings(directory.path()) };
+    assert!(matches!(open(&large, &run(), &KEY, 1), Err(OpenError::Setting(_))));
+}
+
+#[test]
+fn zeros_in_the_place_of_a_header_are_not_read_to_their_end() {
+    let directory = tempfile::tempdir().unwrap();
+    hole(directory.path(), 0, 16 << 30);
+    let mut read = 0;
+    let report = verify(directory.path(), &mut |bytes, _| read = bytes, &mut |_, _| {}).unwrap();
+    let bad = report.bad.unwrap();
+    assert!(bad.flaw.to_string().contains("does not begin with"), "{bad:?}");
+    assert!(read < 1 << 30, "{read}");
+}
+
 #[test]
 fn a_flipped_byte_anywhere_is_found_and_named() {
     let directory = tempfile::tempdir().unwrap();

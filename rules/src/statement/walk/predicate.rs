@@ -5,6 +5,9 @@
 //! (also through a self-join); IS NOT NULL; LIKE '%'; an OR with such; an AND of such only. Fails closed: a column whose
 //! owner the text does not show counts as no column of the target.
 
+mod covers;
+mod forms;
+
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -12,11 +15,11 @@ use pg_query::protobuf as pb;
 use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::node::Node as N;
 
+use self::covers::{arms, covers};
+use self::forms::{as_truth, reduced, without_from};
 use super::{kind, name};
 use crate::statement::generated::{self, Visitor};
 
-/// Comparisons between arms of one OR.
-const COMPARED_ARMS_MAX: usize = 65_536;
 /// WITH queries in scope that are told apart; a name beyond them counts as a blind reading of the target.
 const CTES_MAX: usize = 64;
 /// Nodes that reading one write's condition may visit, since nested readings of the target multiply; then it counts as
@@ -59,6 +62,10 @@ impl<'t> Scope<'t> {
     fn cte(&self, name: &str) -> Option<bool> {
         let known = self.ctes.iter().rev().find(|(n, _)| *n == name).map(|(_, blind)| *blind);
         known.or(self.overflow.then_some(true))
+    }
+
+    fn is_spent(&self) -> bool {
+        self.left.get() == 0
     }
 
     /// Takes one visit; `false` when none is left.
@@ -166,7 +173,7 @@ impl<'t> Visitor<'t> for From<'_, 't> {
 
 /// Whether the condition restricts a write to `target`.
 pub(super) fn restricts<'t>(target: &Target<'t>, condition: Option<&'t pb::Node>) -> bool {
-    condition.is_some_and(|c| grade(target, c, false))
+    condition.is_some_and(|c| grade(target, c, false)) && !target.scope.is_spent()
 }
 
 /// `true`: it looks at the target's rows and is not true by its form. `negated`: read under an odd number of NOTs, where
@@ -187,7 +194,8 @@ fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
                     grades.any(|a| grade(target, a, negated))
                 }
                 (Ok(pb::BoolExprType::OrExpr), false) | (Ok(pb::BoolExprType::AndExpr), true) => {
-                    !complements(target, args) && grades.all(|a| grade(target, a, negated))
+                    let arms = arms(target, args, negated);
+                    !covers(target, &arms) && arms.iter().all(|arm| grade(target, arm.node, arm.negated))
                 }
                 (Ok(pb::BoolExprType::Undefined) | Err(_), _) => false,
             }
@@ -199,7 +207,7 @@ fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
         }
         N::BooleanTest(test) => boolean_test(target, test, negated),
         N::AExpr(expression) => compares(target, expression, negated),
-        N::SubLink(link) => sublink(target, link),
+        N::SubLink(link) => sublink(target, link, negated),
         N::CaseExpr(case) => case_expression(target, case, negated),
         N::CoalesceExpr(coalesce) => {
             let pb::CoalesceExpr { xpr: _, coalescetype: _, coalescecollid: _, args, location: _ } =
@@ -245,6 +253,9 @@ fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
     if !looks(target, left) && !looks(target, right) {
         return false;
     }
+    if let Some((truth, positive)) = as_truth(n, left, right) {
+        return grade(target, truth, negated == positive);
+    }
     use pb::AExprKind as K;
     match K::try_from(*form).unwrap_or(K::Undefined) {
         // x IS DISTINCT FROM NULL is x IS NOT NULL.
@@ -277,17 +288,28 @@ fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
 
 /// EXISTS, IN and their kin: they must look at the target's row, and where they read the target itself, that reading must
 /// be restricted too (`id IN (SELECT id FROM the target)` holds for every row).
-fn sublink<'t>(target: &Target<'t>, n: &'t pb::SubLink) -> bool {
-    let pb::SubLink {
-        xpr: _,
-        sub_link_type: _,
-        sub_link_id: _,
-        testexpr,
-        oper_name: _,
-        subselect,
-        location: _,
-    } = n;
+fn sublink<'t>(target: &Target<'t>, n: &'t pb::SubLink, negated: bool) -> bool {
+    let pb::SubLink { xpr: _, sub_link_type, sub_link_id: _, testexpr, oper_name: _, subselect, location: _ } =
+        n;
     let Some(subselect) = subselect.as_deref() else { return false };
+    if let Some((gives, condition)) = without_from(subselect) {
+        let chosen = |negated| condition.is_some_and(|condition| grade(target, condition, negated));
+        match pb::SubLinkType::try_from(*sub_link_type).unwrap_or(pb::SubLinkType::Undefined) {
+            pb::SubLinkType::ExprSublink => return chosen(false) || grade(target, gives, negated),
+            pb::SubLinkType::ExistsSublink => return chosen(negated),
+            pb::SubLinkType::AnySublink | pb::SubLinkType::AllSublink => {
+                let differs = testexpr.as_deref().is_some_and(|test| {
+                    (looks(target, test) || looks(target, gives)) && !same(target, true, test, gives)
+                });
+                return chosen(negated) || differs;
+            }
+            pb::SubLinkType::RowcompareSublink
+            | pb::SubLinkType::MultiexprSublink
+            | pb::SubLinkType::ArraySublink
+            | pb::SubLinkType::CteSublink
+            | pb::SubLinkType::Undefined => {}
+        }
+    }
     if !testexpr.as_deref().is_some_and(|t| looks(target, t)) && !looks(target, subselect) {
         return false;
     }
@@ -345,25 +367,6 @@ fn case_expression<'t>(target: &Target<'t>, n: &'t pb::CaseExpr, negated: bool) 
         Some(_) | None => false,
     });
     arms && n.defresult.as_deref().is_none_or(|d| (is_false(d) && !negated) || grade(target, d, negated))
-}
-
-/// Whether two arms of an OR are each other's negation (`a OR NOT a`).
-fn complements<'t>(target: &Target<'t>, args: &'t [pb::Node]) -> bool {
-    let negations = args.iter().filter(
-        |a| matches!(kind(Some(a)), Some(N::BoolExpr(b)) if b.boolop == pb::BoolExprType::NotExpr as i32),
-    );
-    // Each is compared with all: a chain too long for that is taken for one that holds always.
-    if negations.count().saturating_mul(args.len()) > COMPARED_ARMS_MAX {
-        return true;
-    }
-    args.iter().any(|a| match kind(Some(a)) {
-        Some(N::BoolExpr(inner))
-            if pb::BoolExprType::try_from(inner.boolop) == Ok(pb::BoolExprType::NotExpr) =>
-        {
-            inner.args.iter().any(|i| args.iter().any(|b| same(target, true, i, b)))
-        }
-        Some(_) | None => false,
-    })
 }
 
 fn is_null(node: &pb::Node) -> bool {
@@ -458,6 +461,7 @@ fn strict(operator: &[pb::Node]) -> bool {
 /// Whether two expressions are the same by form: equal but for positions and for how a column of the target is
 /// qualified. With `twin`, columns of the same relation beside the target count as its own.
 fn same<'t>(target: &Target<'t>, twin: bool, a: &'t pb::Node, b: &'t pb::Node) -> bool {
+    let (a, b) = (reduced(a), reduced(b));
     let (Some(a), Some(b)) = (kind(Some(a)), kind(Some(b))) else { return false };
     let all = |x: &'t [pb::Node], y: &'t [pb::Node]| {
         x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(target, twin, x, y))
