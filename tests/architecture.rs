@@ -43,6 +43,7 @@ macro_rules! below_session_and {
             "evidence",
             "identity",
             "backend",
+            "approval",
             $($more,)*
         ]
     };
@@ -63,11 +64,22 @@ const GATEWAY: &[Part] = &[
     Part { modules: &["evidence"], uses: &["config"] },
     Part { modules: &["identity"], uses: &["config", "net::stream", "net::tls"] },
     Part { modules: &["backend"], uses: &["config", "net::stream", "net::tls", "evidence"] },
+    // Holds and who decides them: knows no session, no token and no record.
+    Part { modules: &["approval"], uses: &[] },
     Part { modules: &["session"], uses: below_session_and![] },
     Part { modules: &["net"], uses: below_session_and!["session", "net::local"] },
     Part {
         modules: &["operate"],
-        uses: &["config", "net::stream", "net::tls", "net::local", "evidence", "identity", "session"],
+        uses: &[
+            "config",
+            "net::stream",
+            "net::tls",
+            "net::local",
+            "evidence",
+            "identity",
+            "approval",
+            "session",
+        ],
     },
     Part {
         modules: &["serve"],
@@ -81,6 +93,7 @@ const GATEWAY: &[Part] = &[
             "evidence",
             "identity",
             "backend",
+            "approval",
             "session",
             "net",
         ],

@@ -152,6 +152,7 @@ fn detail(event: &Event) -> Cell {
         "portal": statement.portal,
         "catalog_epoch": statement.judged.catalog_epoch,
         "captured": captured(&statement.captured),
+        "holds": statement.holds.iter().cloned().map(json::of).collect::<Vec<_>>(),
     }))
 }
 

@@ -171,6 +171,8 @@ pub struct Statement {
     pub masked: Vec<MaskCount>,
     /// What is kept of text, parameters and rows.
     pub captured: Captured,
+    /// Its waits for people: what each asked for, and how it ended, with who approved.
+    pub holds: Vec<Value>,
     /// Nothing is expected for it: a permitted Parse runs nothing.
     pub runs_nothing: bool,
     /// Its last answer is there.

@@ -116,6 +116,8 @@ impl Open {
             | Payload::Rows(_)
             | Payload::CopyData(_)
             | Payload::Sealed(_)
+            | Payload::HoldOpened(_)
+            | Payload::HoldEnded(_)
             | Payload::RowDescription(_) => return self.answered(record, kind, payload, hear),
             Payload::Stated(_) if header.refers != REFERS_TO_NONE => {
                 return self.answered(record, kind, payload, hear);
@@ -125,6 +127,7 @@ impl Open {
             | Payload::Notification(_)
             | Payload::CopiedIn(_)
             | Payload::Unsealed(_)
+            | Payload::HoldDecided(_)
             | Payload::GatewayStarted(_)
             | Payload::GatewayStopped(_)
             | Payload::DocumentLoaded(_)
@@ -193,6 +196,7 @@ impl Open {
             refusal: None,
             masked: Vec::new(),
             captured: Captured { text, ..Captured::default() },
+            holds: Vec::new(),
             runs_nothing: !expects,
             settled: !expects,
         };
@@ -241,6 +245,7 @@ fn join(statement: &mut Statement, payload: &Payload<'_>) {
         Payload::CaptureEnded(_) => captured.ended.push(fields()),
         Payload::Report(_) => captured.reports.push(fields()),
         Payload::Stated(_) => captured.stated.push(fields()),
+        Payload::HoldOpened(_) | Payload::HoldEnded(_) => statement.holds.push(fields()),
         Payload::Rows(rows) => {
             captured.rows = captured.rows.saturating_add(rows.rows.to_native());
             captured.bytes = captured.bytes.saturating_add(rows.frames.get().len() as u64);

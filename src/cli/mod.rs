@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod check;
 mod completions;
+pub mod control_socket;
 pub mod dev_idp;
 pub mod evidence_export;
 pub mod evidence_keys;
@@ -16,6 +17,7 @@ pub mod evidence_show;
 pub mod evidence_sql;
 pub mod evidence_unseal;
 pub mod explain;
+pub mod holds;
 pub mod log;
 pub mod out;
 pub mod policy_sign;
@@ -53,6 +55,7 @@ Examples:
   pgturnstile test                             the tests that stand in the policy
   pgturnstile scan --target crm                columns that hold personal data and bear no label
   pgturnstile top                              the live sessions of a running gateway
+  pgturnstile holds                            statements that wait for people to decide
   pgturnstile verify evidence                  prove a folder of evidence, without the gateway
   pgturnstile evidence show evidence           read it
 
@@ -60,7 +63,8 @@ Exit codes:
   0  done: the answer is yes
   1  done: the answer is no
   2  the command line, the configuration or the policy is wrong; nothing was started
-  3  the machine did not cooperate: a file, a socket, a disk";
+  3  the machine did not cooperate: a file, a socket, a disk
+10 and more belong to `hold wait`: its --help says which.";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -80,6 +84,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Approve a statement that waits.
+    Approve(holds::ApproveArgs),
     /// Make a package of the evidence for an auditor.
     Audit(audit::AuditArgs),
     /// Show a session again as it went: transcript, terminal, asciinema cast.
@@ -96,10 +102,16 @@ enum Command {
     Verify(verify::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
+    /// Deny a statement that waits.
+    Deny(holds::DenyArgs),
     /// Run an identity provider for development ONLY: it signs any token for anybody on this machine.
     DevIdp(dev_idp::Args),
     /// Say what the policy makes of a text, and why, with file and line; nothing is sent anywhere.
     Explain(explain::Args),
+    /// Wait until a held statement was decided.
+    Hold(holds::HoldArgs),
+    /// Show the statements that wait for people to decide.
+    Holds(holds::ListArgs),
     /// Sample a database, read-only: what is sensitive, and which labels it lacks; never a value.
     Scan(scan::Args),
     /// Run the policy's own tests, offline.
@@ -120,7 +132,11 @@ pub fn main() -> ExitCode {
     };
     log::init(&cli.log);
     let outcome = match cli.command {
+        Command::Approve(args) => holds::approve(&args, &mut out),
         Command::Audit(args) => audit::run_audit(&args, &mut out),
+        Command::Deny(args) => holds::deny(&args, &mut out),
+        Command::Hold(args) => holds::hold(&args, &mut out),
+        Command::Holds(args) => holds::list(&args, &mut out),
         Command::Replay(args) => replay::run(&args, &mut out),
         Command::Policy(args) => policy_sign::run(&args, &mut out),
         Command::Serve(args) => serve::run(&args, &mut out),

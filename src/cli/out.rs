@@ -19,6 +19,16 @@ pub enum Exit {
     Usage = 2,
     /// The machine did not cooperate: a file, a socket, a disk.
     Trouble = 3,
+    /// `hold wait`: it was denied.
+    Denied = 10,
+    /// `hold wait`: nobody decided in time.
+    Expired = 11,
+    /// `hold wait`: it was given up.
+    Withdrawn = 12,
+    /// `hold wait`: it was judged anew.
+    Superseded = 13,
+    /// `hold wait`: it still waits.
+    TimedOut = 14,
 }
 
 impl From<Exit> for ExitCode {

@@ -206,7 +206,10 @@ fn tell(event: &Event, told_ns: u64, steps: &mut Vec<Step>) {
                 | Kind::Notification
                 | Kind::CopiedIn
                 | Kind::Sealed
-                | Kind::Unsealed => What::Note,
+                | Kind::Unsealed
+                | Kind::HoldOpened
+                | Kind::HoldDecided
+                | Kind::HoldEnded => What::Note,
             };
             let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), json::of(value.clone())));
             let line = format!("-- {}: {}", kind.name(), json::line(&Json::Object(fields.collect())));

@@ -24,8 +24,7 @@ use super::{Exit, Out};
     long_about = "\
 Run the tests that stand in the policy and in the packs it includes ([[test]]), without a server.
 
-Each names who asks, on which target, against which catalog, and what must come out. `hold` is what the policy asks for, \
-also while holds are refused for want of being built.",
+Each names who asks, on which target, against which catalog, and what must come out.",
     after_help = "\
 Examples:
   pgturnstile test

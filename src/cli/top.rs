@@ -6,26 +6,17 @@
 
 use std::cmp::Reverse;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixStream;
 
+use super::control_socket::{self, Gateway};
 use super::out::{aligned, shortened};
 use super::{Exit, Out};
-use crate::config::{Config, Files};
 use crate::evidence::describe::escaped;
 
-/// Longest answer that is read: a hundred thousand sessions.
-const PAGE_BYTES_MAX: usize = 64 << 20;
-/// How long a gateway may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Moves a terminal's cursor home and clears what is below it.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
@@ -44,8 +35,8 @@ Examples:
   pgturnstile top --sort rows --limit 10             who moves the most rows
   pgturnstile top --once --json | jq '.sessions[] | select(.waits_for == \"evidence\")'
 
-WAITS FOR is the client, the target, a barrier (the client's next frame waits for the target's answer) or the evidence (a \
-record has to be on disk). AGE is that of the running statement, or else of the state. CLASS of an idle session is that of \
+WAITS FOR is the client, the target, a barrier (the client's next frame waits for the target's answer), the evidence (a \
+record has to be on disk) or an approval (people have to decide: pgturnstile holds). AGE is that of the running statement, or else of the state. CLASS of an idle session is that of \
 its last statement.
 
 Exit codes:
@@ -54,12 +45,8 @@ Exit codes:
   3  no gateway answers"
 )]
 pub struct Args {
-    /// The configuration file, which names the control socket.
-    #[arg(long, value_name = "FILE", env = "PGTURNSTILE_CONFIG", default_value = "pgturnstile.toml")]
-    config: PathBuf,
-    /// The control socket, where the configuration is not at hand.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    gateway: Gateway,
     /// What stands first.
     #[arg(long, value_enum, default_value_t = Sort::Age)]
     sort: Sort,
@@ -136,7 +123,7 @@ struct Session {
 /// # Errors
 /// Output cannot be written, or no runtime can be made.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
-    let socket = match socket(args) {
+    let socket = match args.gateway.socket() {
         Ok(socket) => socket,
         Err(complaint) => {
             out.complain(complaint);
@@ -167,48 +154,13 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     }
 }
 
-fn socket(args: &Args) -> Result<PathBuf, String> {
-    if let Some(socket) = &args.socket {
-        return Ok(socket.clone());
-    }
-    let shown = args.config.display();
-    let config = Config::load_with(&args.config, Files::Skip).map_err(|findings| {
-        let first = findings.iter().find(|finding| finding.is_error()).map(ToString::to_string);
-        format!(
-            "{}\nname the control socket with --socket, or the configuration with --config",
-            first.unwrap_or_default()
-        )
-    })?;
-    config.control.and_then(|control| control.socket).ok_or_else(|| {
-        format!(
-            "{shown} names no control socket: the live sessions are told there only. Add socket = \
-             \"/run/pgturnstile/control\" to [control], and restart the gateway"
-        )
-    })
-}
-
 /// One look.
 async fn ask(socket: &Path) -> Result<Page, String> {
-    let answer = async {
-        let stream = UnixStream::connect(socket).await.map_err(|error| error.to_string())?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        let driving = tokio::spawn(connection);
-        let request = Request::get("/sessions").header(HOST, "localhost").body(Empty::<Bytes>::new());
-        let answer = sender.send_request(request.map_err(|error| error.to_string())?).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        if answer.status() != StatusCode::OK {
-            return Err(format!("it says {}: is it the control socket of a gateway?", answer.status()));
-        }
-        let body = Limited::new(answer.into_body(), PAGE_BYTES_MAX).collect().await;
-        driving.abort();
-        let body = body.map_err(|error| error.to_string())?.to_bytes();
-        serde_json::from_slice(&body).map_err(|error| format!("its answer cannot be read: {error}"))
-    };
-    tokio::time::timeout(ANSWER_TIMEOUT, answer)
-        .await
-        .unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
+    let (status, body) = control_socket::ask(socket, Method::GET, "/sessions", String::new()).await?;
+    if status != StatusCode::OK {
+        return Err(format!("it says {status}: is it the control socket of a gateway?"));
+    }
+    serde_json::from_slice(&body).map_err(|error| format!("its answer cannot be read: {error}"))
 }
 
 fn show(args: &Args, mut page: Page, out: &mut Out<'_>) -> io::Result<()> {

@@ -9,6 +9,7 @@ use pgturnstile_rules::document::{Diagnostic, Severity, nearest};
 use pgturnstile_rules::policy::model::{Groups, Model, Record, Targets};
 use pgturnstile_rules::policy::{Place, Policy, recording};
 
+use super::deciders::undecidable;
 use super::model::{Config, TargetTls};
 
 /// Every name that does not resolve across the two files, and what nobody can reach. Errors stop a start or reload.
@@ -54,6 +55,7 @@ pub fn against_policy(config: &Config, model: &Model) -> Vec<Diagnostic> {
     found.extend(certificates_without_tls(config, model));
     found.extend(unreachable(config, model));
     found.extend(unheard(config, model));
+    found.extend(undecidable(config, model));
     found
 }
 
@@ -220,7 +222,7 @@ fn hint(word: &str, known: &[&str]) -> String {
     nearest(word, known).map_or(String::new(), |near| format!("; did you mean `{near}`?"))
 }
 
-fn at(place: &Place, key: String, message: String) -> Diagnostic {
+pub(super) fn at(place: &Place, key: String, message: String) -> Diagnostic {
     Diagnostic {
         line: usize::try_from(place.line).unwrap_or(0),
         key,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::files;
 use super::keys::Reader;
-use super::model::{Control, Evidence, Gateway, Limits, ListenerTls, PasswordSource};
+use super::model::{Control, Evidence, Gateway, Holds, Limits, ListenerTls, PasswordSource};
 use super::{reference, socket, target};
 
 /// Name of the digest key in the state folder.
@@ -70,6 +70,18 @@ pub(super) fn control(root: &Reader<'_>) -> Option<Control> {
 fn control_socket(section: &Reader<'_>) -> Option<PathBuf> {
     let path = section.path("socket")?;
     socket::fits(&path).map_err(|fault| section.table.error("socket", fault)).ok().map(|()| path)
+}
+
+pub(super) fn holds(root: &Reader<'_>) -> Holds {
+    let section = root.section("holds", &reference::HOLDS);
+    let holds = Holds {
+        open_max: section.integer("open_max"),
+        open_per_requester_max: section.integer("open_per_requester_max"),
+        bytes_max: section.integer("bytes_max"),
+        notice_every_s: section.integer("notice_every_s"),
+    };
+    section.done();
+    holds
 }
 
 pub(super) fn limits(root: &Reader<'_>) -> Limits {

@@ -62,8 +62,6 @@ pub enum State {
     Built,
     /// Not yet, and relying on it would be unsafe: the file is refused.
     Refused(&'static str),
-    /// Not yet, and without it less is offered: `check` warns.
-    Warned(&'static str),
 }
 
 /// One key.
@@ -106,7 +104,6 @@ impl<'d> Reader<'d> {
             match key.state {
                 State::Built => {}
                 State::Refused(why) => table.error(key.name, why),
-                State::Warned(why) => table.warn(key.name, why),
             }
         }
         Self { table, section, base }

@@ -7,6 +7,7 @@
 //! anew; the caller keeps the old value on error.
 
 mod against_policy;
+mod deciders;
 mod files;
 mod gateway;
 mod issuer;
@@ -148,6 +149,7 @@ fn read(path: &Path, base: &Path, document: &Document, diagnostics: &Diagnostics
     let gateway = gateway::gateway(&root);
     let control = gateway::control(&root);
     let limits = gateway::limits(&root);
+    let holds = gateway::holds(&root);
     let listeners = listener::listeners(&root);
     let issuers = issuer::issuers(&root);
     let persons = issuer::persons(&root, &issuers);
@@ -176,6 +178,7 @@ fn read(path: &Path, base: &Path, document: &Document, diagnostics: &Diagnostics
         listeners,
         control,
         limits,
+        holds,
         issuers,
         persons,
         credentials,

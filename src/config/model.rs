@@ -29,6 +29,8 @@ pub struct Config {
     pub control: Option<Control>,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[holds]`.
+    pub holds: Holds,
     /// `[[issuer]]`: at least one, names and issuer URLs differ.
     pub issuers: Vec<Issuer>,
     /// `[[person]]`.
@@ -314,6 +316,19 @@ pub struct Limits {
     pub held_bytes_max: u64,
     /// Time without any byte after which TCP keepalive probes a peer, in seconds.
     pub keepalive_s: u64,
+}
+
+/// `[holds]`.
+#[derive(Debug, Clone)]
+pub struct Holds {
+    /// Statements that wait for people at a time.
+    pub open_max: u64,
+    /// The same of one requester.
+    pub open_per_requester_max: u64,
+    /// Bytes that are kept for approvers to see.
+    pub bytes_max: u64,
+    /// Between two notices to a waiting client, in seconds.
+    pub notice_every_s: u64,
 }
 
 /// `[[issuer]]`.

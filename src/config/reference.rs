@@ -9,7 +9,9 @@ use super::keys::{Absent, Key, Kind, Section, State};
 use super::preset;
 
 mod evidence;
+mod holds;
 pub use evidence::{DIGEST_KEY, EVIDENCE, HEAD, SEALING_KEY, SIGNING_KEY};
+pub use holds::{HOLDS, PERSON};
 
 /// A key that is built.
 const fn key(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
@@ -19,11 +21,6 @@ const fn key(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
 /// A key whose machinery is missing and whose presence is refused.
 const fn refused(name: &'static str, kind: Kind, why: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, state: State::Refused(why), meaning }
-}
-
-/// A key whose machinery is missing and whose presence is warned about.
-const fn warned(name: &'static str, kind: Kind, why: &'static str, meaning: &'static str) -> Key {
-    Key { name, kind, state: State::Warned(why), meaning }
 }
 
 const fn integer(low: u64, high: u64, default: u64) -> Kind {
@@ -60,12 +57,8 @@ pub const ROOT: Section = Section {
             Kind::Table(Absent::Required),
             "Identity providers whose tokens are accepted; at least one.",
         ),
-        warned(
-            "person",
-            Kind::Table(Absent::Optional),
-            "persons separate requesters from approvers of holds, which are not built yet; the entry is checked, not used",
-            "The same human under several issuers.",
-        ),
+        key("holds", Kind::Table(Absent::Optional), "Statements that wait for people."),
+        key("person", Kind::Table(Absent::Optional), "The same human under several issuers."),
         key(
             "credential",
             Kind::Table(Absent::Required),
@@ -492,7 +485,7 @@ pub const TARGET_TLS: Section = Section {
 };
 
 /// All sections, in the order of the reference.
-pub const SECTIONS: [&Section; 21] = [
+pub const SECTIONS: [&Section; 22] = [
     &ROOT,
     &GATEWAY,
     &LISTENER,
@@ -503,6 +496,7 @@ pub const SECTIONS: [&Section; 21] = [
     &CONTROL,
     &CONTROL_TLS,
     &LIMITS,
+    &HOLDS,
     &ISSUER,
     &PERSON,
     &CREDENTIAL,
@@ -515,13 +509,6 @@ pub const SECTIONS: [&Section; 21] = [
     &HEAD,
     &DIGEST_KEY,
 ];
-
-/// `[[person]]`.
-pub const PERSON: Section = Section {
-    header: "[[person]]",
-    meaning: "The same human under several issuers: `email`, or an issuer's name, each with the value of the person claim there. Checked, not used yet.",
-    keys: &[],
-};
 
 /// The reference as Markdown tables.
 #[must_use]
@@ -539,7 +526,6 @@ pub fn markdown() -> String {
             let built = match key.state {
                 State::Built => "",
                 State::Refused(_) => " **Not built yet: refused.**",
-                State::Warned(_) => " **Not built yet: warned about.**",
             };
             let _ = writeln!(page, "| `{}` | {value} | {absent} | {}{built} |", key.name, key.meaning);
         }

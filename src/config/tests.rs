@@ -102,7 +102,7 @@ fn every_key_of_the_design_s_example_is_known_and_what_is_not_built_is_said() {
     let found = faults(include_str!("example.toml"));
     let unknown: Vec<_> = found.iter().filter(|fault| fault.contains("unknown key")).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
-    let expected = ["person", "credential.crm-owner.password.gcp-secret"];
+    let expected = ["credential.crm-owner.password.gcp-secret"];
     let missing: Vec<_> = expected
         .iter()
         .filter(|key| !found.iter().any(|fault| fault.contains(&format!(" {key}: "))))
@@ -554,6 +554,34 @@ fn names_of_both_files_must_resolve() {
     for (found, wanted) in found.iter().zip(expected) {
         assert!(found.starts_with(wanted), "{found} is not {wanted}");
     }
+}
+
+#[test]
+fn a_hold_that_nobody_can_decide_is_said() {
+    let policy = |quorum: u32, approvers: &str| {
+        let text = format!(
+            "version = 1\n[group.all]\nany = [{{ issuer = \"corp\", groups = [\"a\"] }}]\n\
+             [group.dba]\nany = [{{ issuer = \"{approvers}\", groups = [\"d\"] }}]\n\
+             [[access]]\nid = \"a\"\ngroups = [\"all\"]\ntargets = [\"crm-prod\"]\nlogin = \"crm-catalog\"\n\
+             mode = \"read\"\nguards = {{ search_path = [] }}\n\
+             [[restrict]]\nid = \"r\"\ngroups = [\"all\"]\ntargets = [\"*\"]\nclasses = [\"read\"]\non = [\"*\"]\nthen = \"hold\"\n\
+             hold = {{ approvers = [\"dba\"], quorum = {quorum}, ttl_s = 1, in_transaction_ttl_s = 1, ticket_ttl_s = 1 }}\n"
+        );
+        Policy::from_text("policy.toml", &text, None).unwrap_or_else(|found| panic!("{found:#?}"))
+    };
+    let other = LEAST.replacen("[[issuer]]", "[[issuer]]\nname = \"other\"\nissuer = \"https://o.example.com\"\naudiences = [\"p\"]\njwks = \"discover\"\n[[issuer]]", 1);
+    let with_socket = format!("{other}[control]\nsocket = \"/run/control\"\n");
+    let person = format!("{with_socket}[[person]]\ncorp = \"kim\"\nother = \"k\"\n");
+    let said = |config: &str, quorum, approvers| {
+        let config = parse(config).unwrap_or_else(|found| panic!("{found:#?}"));
+        let found = lines(&against_policy(&config, policy(quorum, approvers).model()));
+        found.into_iter().filter(|line| line.contains("restrict[r].hold")).collect::<Vec<_>>()
+    };
+    assert!(said(&other, 1, "corp")[0].contains("nobody can decide"));
+    assert_eq!(said(&with_socket, 1, "corp"), Vec::<String>::new());
+    assert!(said(&with_socket, 1, "other")[0].contains("two must approve"));
+    assert_eq!(said(&with_socket, 2, "other"), Vec::<String>::new());
+    assert_eq!(said(&person, 1, "other"), Vec::<String>::new());
 }
 
 #[test]

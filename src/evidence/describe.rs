@@ -239,6 +239,9 @@ words! {
         Notification = "notification",
     }
     ArchivedReportKind { Error = "error", Notice = "notice" }
+    ArchivedHoldOutcome {
+        Released = "released", Denied = "denied", Expired = "expired", Withdrawn = "withdrawn", Superseded = "superseded",
+    }
     ArchivedOutcome {
         Completed = "completed", Failed = "failed", Suspended = "suspended", Skipped = "skipped", Unknown = "unknown",
     }
@@ -312,6 +315,13 @@ fields! {
     ArchivedCopiedIn<'_> { frames, bytes, digest }
     ArchivedSealed<'_> { what, rest, values, key_id, columns, encapsulated, ciphertext }
     ArchivedUnsealed<'_> { reason, operator, filter, log_id, records, head, key_id, sealed, values }
+    ArchivedHoldNeed<'_> { rule, approvers, quorum }
+    ArchivedHoldOpened<'_> { hold, needs, binding, in_transaction, expires_ns, limit }
+    ArchivedHoldDecided<'_> {
+        hold, session, statement, decision, refused, reason, binding, issuer, issuer_url, subject, person, groups,
+        token_thumbprint, token_id, channel,
+    }
+    ArchivedHoldEnded<'_> { hold, outcome, reason, approved_by, waited_ns }
 }
 
 /// The fields of a payload, in order.
@@ -352,6 +362,9 @@ pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
         Payload::CopiedIn(payload) => payload.shown(),
         Payload::Sealed(payload) => payload.shown(),
         Payload::Unsealed(payload) => payload.shown(),
+        Payload::HoldOpened(payload) => payload.shown(),
+        Payload::HoldDecided(payload) => payload.shown(),
+        Payload::HoldEnded(payload) => payload.shown(),
     };
     match value {
         Value::Map(fields) => fields,

@@ -1,14 +1,14 @@
 //! The admin listener and the control socket: a few pages over HTTP/1.1, nothing else.
 //!
-//! Owns: the listener, its bounds (connections, seconds; no body is ever read) and the routing. May not: change anything,
-//! or be reached in clear from another machine: the configuration refuses an address that is not loopback without TLS.
+//! Owns: the listener, its bounds (connections, seconds; a body is read of decisions on holds alone) and the routing. May not: change
+//! anything itself, or be reached in clear from another machine: the configuration refuses an address that is not loopback without TLS.
 //! Fails alone, in the log.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Source, sessions, text};
+use super::{Source, approvals, process, sessions, text};
 use crate::net::local::Held;
 use crate::net::stream::Stream;
 
@@ -109,8 +109,8 @@ async fn connection<S: Source>(caller: Caller, source: Arc<S>) {
         }
     };
     let service = service_fn(move |request| {
-        let page = page(source.as_ref(), &request, local);
-        async move { Ok::<_, Infallible>(page) }
+        let source = Arc::clone(&source);
+        async move { Ok::<_, Infallible>(page(source.as_ref(), request, local).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -122,10 +122,19 @@ async fn connection<S: Source>(caller: Caller, source: Arc<S>) {
     }
 }
 
-fn page<S: Source>(source: &S, request: &Request<Incoming>, local: bool) -> Page {
+async fn page<S: Source>(source: &S, request: Request<Incoming>, local: bool) -> Page {
     if request.headers().contains_key(ORIGIN) {
         return say(StatusCode::FORBIDDEN, "requests that a browser makes for a page are not answered");
     }
+    if local && (request.uri().path() == "/holds" || request.uri().path().starts_with("/holds/")) {
+        let (status, page) = approvals::page(source, request).await;
+        return json_page(status, &page);
+    }
+    read(source, &request, local)
+}
+
+/// What is only read.
+fn read<S: Source>(source: &S, request: &Request<Incoming>, local: bool) -> Page {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut page = say(StatusCode::METHOD_NOT_ALLOWED, "pages are only read: use GET");
         page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -145,20 +154,15 @@ fn page<S: Source>(source: &S, request: &Request<Incoming>, local: bool) -> Page
             None => say(StatusCode::NOT_FOUND, "metrics are not offered here: [control] metrics is false"),
         },
         "/sessions" if local => {
-            let page = sessions::page(&source.sessions(), now_ms());
+            let page = sessions::page(&source.sessions(), process::now_ms());
             json_page(StatusCode::OK, &page)
         }
-        "/sessions" => say(
+        "/sessions" | "/holds" => say(
             StatusCode::NOT_FOUND,
-            "the live sessions are told on the control socket only: [control] socket",
+            "live sessions and holds are told on the control socket only: [control] socket",
         ),
         _ => say(StatusCode::NOT_FOUND, "there are /live, /ready and /metrics"),
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn status(good: bool) -> StatusCode {

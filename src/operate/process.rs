@@ -25,6 +25,12 @@ pub fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Now, milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Descriptors that are open now; `None` where the system does not say. Its own, for the looking, is not counted.
 pub fn open_descriptors() -> Option<u64> {
     let entries = std::fs::read_dir("/proc/self/fd").ok()?;

@@ -521,6 +521,7 @@ impl Admission {
             account: Account::new(log, durability, Arc::clone(self.shard.memory.tally())),
             token_key: self.shard.gateway.token_key.clone(),
             control,
+            holds: Arc::clone(&self.shard.gateway.holds),
             application_name: name,
         });
         // What only login needs goes before the session, which may last for days.

@@ -26,6 +26,7 @@ use super::keys::Keys;
 use super::mapping;
 use super::route::Routes;
 use super::targets::TargetState;
+use crate::approval::Holds;
 use crate::backend::catalog::Unavailable;
 use crate::backend::settings::Credential;
 use crate::config::{self, Config};
@@ -73,6 +74,10 @@ pub struct Gateway {
     pub evidence: Evidence,
     /// Key of the tokens that stand in for values.
     pub token_key: TokenKey,
+    /// Statements that wait for people.
+    pub holds: Arc<Holds>,
+    /// Held while somebody's decision is recorded and counted.
+    pub deciding: tokio::sync::Mutex<()>,
     /// Cancel keys.
     pub keys: Arc<Keys>,
     /// Parses long texts.
@@ -178,12 +183,15 @@ impl Gateway {
         shards: usize,
     ) -> Arc<Self> {
         let generation = AtomicU64::new(loaded.generation);
+        let holds = Arc::new(Holds::new(mapping::holds(&loaded.config)));
         let gateway = Arc::new(Self {
             path,
             loaded: ArcSwap::from_pointee(loaded),
             generation,
             evidence,
             token_key,
+            holds,
+            deciding: tokio::sync::Mutex::default(),
             keys: Arc::new(Keys::default()),
             parser,
             control,
@@ -237,6 +245,8 @@ impl Gateway {
         self.loaded.store(Arc::clone(&next));
         self.generation.store(generation, Ordering::Release);
         self.watch_targets();
+        // Who waits is judged by it at once.
+        self.holds.configure(mapping::holds(&next.config));
         for state in next.targets.values() {
             // Passwords may have been rotated with it.
             state.keys.clear();

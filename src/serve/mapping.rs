@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgturnstile_rules::document::{Diagnostic, Place, Severity};
 use pgturnstile_rules::policy::{self, Policy};
@@ -12,6 +13,7 @@ use tokio::runtime::Handle;
 
 use super::gateway::Loaded;
 use super::targets::TargetState;
+use crate::approval::{self, People};
 use crate::backend::settings::{
     Address, ChannelBinding, Credential, Guards, PasswordSource, TargetSettings, TlsMode, TlsSettings,
 };
@@ -199,6 +201,20 @@ pub fn verifier(
             findings.push(Diagnostic::of_file(config.file.display().to_string(), fault.to_string()));
             None
         }
+    }
+}
+
+/// How statements wait for people.
+pub fn holds(config: &Config) -> approval::Settings {
+    let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let persons = config.persons.iter().map(|person| person.identities.as_slice());
+    let with_person = config.issuers.iter().filter(|issuer| issuer.person.is_some());
+    approval::Settings {
+        open_max: size(config.holds.open_max),
+        open_per_requester_max: size(config.holds.open_per_requester_max),
+        bytes_max: size(config.holds.bytes_max),
+        notice_every: Duration::from_secs(config.holds.notice_every_s),
+        people: People::new(persons, with_person.map(|issuer| issuer.name.as_str())),
     }
 }
 

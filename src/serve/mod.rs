@@ -16,6 +16,7 @@ pub mod accept;
 mod admit;
 mod arrive;
 pub(crate) mod bundle;
+mod decide;
 pub mod gateway;
 mod guards;
 mod inherit;

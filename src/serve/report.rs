@@ -7,14 +7,18 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use hyper::StatusCode;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::decide;
 use super::gateway::Gateway;
 use super::mapping::hex;
+use crate::approval::Holds;
 use crate::evidence::{State, Stopped};
 use crate::net::tls::ServerTls;
+use crate::operate::approvals::{Done, Undone, Wish};
 use crate::operate::figures::{Figures, TargetFigures};
 use crate::operate::health::{Health, TargetHealth};
 use crate::operate::notify::{Manager, Notice};
@@ -118,6 +122,17 @@ impl Source for Report {
 
     fn sessions(&self) -> Vec<Session> {
         self.gateway.upgrade().map(|gateway| gateway.live()).unwrap_or_default()
+    }
+
+    fn holds(&self) -> Option<Arc<Holds>> {
+        self.gateway.upgrade().map(|gateway| Arc::clone(&gateway.holds))
+    }
+
+    async fn decide(&self, wish: Wish) -> Result<Done, Undone> {
+        match self.gateway.upgrade() {
+            Some(gateway) => decide::decide(&gateway, wish).await,
+            None => Err(Undone::new(StatusCode::SERVICE_UNAVAILABLE, "ended", "the gateway has ended")),
+        }
     }
 
     fn tls(&self) -> Option<Arc<ServerTls>> {

@@ -175,23 +175,30 @@ impl Account {
         }
     }
 
-    /// Records a simple query that passes: its record's number, and the mark that its effect waits for.
+    /// Records a simple query that passes, or is held: its record's number, and the mark that its effect waits for.
     pub async fn query(
         &mut self,
         decision: &Decision,
         text: &[u8],
     ) -> Result<(u64, Option<Mark>), Unrecorded> {
-        let statement = self.allowed(decision, Protocol::Simple, "", "", text);
+        let action = action_of(decision);
+        let statement = v1::Statement { action, ..self.allowed(decision, Protocol::Simple, "", "", text) };
         let how = self.how_of(decision);
         let mark = self.append(statement, self.led(how)).await?;
         let kept = self.keep_text(mark, how, Some(decision), text).await;
         let kept = self.kept(mark, kept).await?;
-        self.may_run(decision);
+        if action == Action::Allow {
+            self.may_run(decision);
+        }
         Ok((mark.stream_sequence, self.gate(kept)))
     }
 
     /// A statement that goes on before its record is durable asks for no sync where its rows will.
     fn how_of(&self, decision: &Decision) -> How {
+        if decision.required.is_some() {
+            // Whoever decides on it finds it on disk, whatever the access entry says.
+            return How::GATED;
+        }
         if decision.proven && self.stays() { self.how().followed() } else { self.how() }
     }
 
@@ -210,7 +217,7 @@ impl Account {
     }
 
     /// A text counts when it may run: at its Query, or at each of its Binds.
-    fn may_run(&self, decision: &Decision) {
+    pub(super) fn may_run(&self, decision: &Decision) {
         self.tally.allowed(decision.facts.statements.iter().map(|statement| statement.class));
     }
 
@@ -231,7 +238,7 @@ impl Account {
         Ok((mark.stream_sequence, self.gate(kept).filter(|_| decision.runs_at_analysis)))
     }
 
-    /// Records a Bind that passes: from here on the statement may run.
+    /// Records a Bind that passes, or is held: from here on, or from its release on, the statement may run.
     pub async fn bind(
         &mut self,
         decision: &Decision,
@@ -251,7 +258,7 @@ impl Account {
             parameters,
             parameter_digest,
             facts: &decision.summary,
-            action: Action::Allow,
+            action: action_of(decision),
             rule: &decision.rule,
             policy_hash: decision.policy_hash,
             catalog_epoch: decision.epoch,
@@ -261,9 +268,16 @@ impl Account {
         let mark = self.append(statement, first.belonging_to(prepared.record)).await?;
         let kept = self.keep_parameters(mark, how, decision, bind, &prepared.types().list()).await;
         let kept = self.kept(mark, kept).await?;
-        self.may_run(decision);
-        self.open_binds.push(mark.stream_sequence);
+        if decision.required.is_none() {
+            self.bound(decision, mark.stream_sequence);
+        }
         Ok((mark.stream_sequence, self.gate(kept)))
+    }
+
+    /// The statement of a Bind may run now.
+    pub(super) fn bound(&mut self, decision: &Decision, record: u64) {
+        self.may_run(decision);
+        self.open_binds.push(record);
     }
 
     fn allowed<'a>(
@@ -315,25 +329,27 @@ impl Account {
     }
 
     /// Records a refusal, the statement first where there is one; the reference that client, server and evidence share.
-    /// A refusal that cannot be recorded still refuses: nothing passes by it.
+    /// A refusal that cannot be recorded still refuses: nothing passes by it. `held`: the record of the statement, where it was
+    /// held before.
     pub async fn refusal(
         &mut self,
         refusal: &Refusal,
         detectors: &Detectors,
         decision: Option<&Decision>,
         text: Option<&[u8]>,
+        held: Option<u64>,
         how_carried_out: &str,
     ) -> Result<String, End> {
         let safe = redacted(detectors, &refusal.safe);
         let refusal = &Refusal { safe: safe.unwrap_or_else(|| refusal.safe.clone()), ..refusal.clone() };
         self.totals.refused += 1;
-        self.totals.statements += u64::from(text.is_some());
+        self.totals.statements += u64::from(text.is_some() && held.is_none());
         let statements = decision.map(|decision| decision.facts.statements.as_slice()).unwrap_or_default();
         self.tally.refused(refusal, statements.iter().map(|statement| statement.class));
-        let recorded = match self.record_refusal(refusal, decision, text, how_carried_out).await {
+        let recorded = match self.record_refusal(refusal, decision, text, held, how_carried_out).await {
             // Longer than a record may be: its length and commitment are recorded then, as of a text that cannot be read.
             Err(AppendError::Encode(_)) if decision.is_some() => {
-                self.record_refusal(refusal, None, text, how_carried_out).await
+                self.record_refusal(refusal, None, text, held, how_carried_out).await
             }
             recorded => recorded,
         };
@@ -356,11 +372,12 @@ impl Account {
         refusal: &Refusal,
         decision: Option<&Decision>,
         text: Option<&[u8]>,
+        held: Option<u64>,
         how_carried_out: &str,
     ) -> Result<u64, AppendError> {
-        let mut refers = self.last_record;
-        let mut settles = false;
-        if let Some(text) = text {
+        let mut refers = held.or(self.last_record);
+        let mut settles = held.is_some();
+        if let Some(text) = text.filter(|_| held.is_none()) {
             let statement = v1::Statement {
                 protocol: Protocol::Simple,
                 name: "",
@@ -491,7 +508,12 @@ impl Account {
         Ok(())
     }
 
-    async fn settle(&mut self, record: u64, outcome: v1::Outcome, sqlstate: Option<&str>) -> Result<(), End> {
+    pub(super) async fn settle(
+        &mut self,
+        record: u64,
+        outcome: v1::Outcome,
+        sqlstate: Option<&str>,
+    ) -> Result<(), End> {
         let entry = Entry::StatementResult(StatementResult { sqlstate, ..bare(outcome, self.now_ns()) });
         self.log.append(entry, How::QUEUED.answering(record)).await.map_err(|error| ended(&error))?;
         Ok(())
@@ -546,6 +568,11 @@ impl Account {
             tracing::warn!(%error, "the end of a session could not be recorded");
         }
     }
+}
+
+/// What a record says of a statement that was not refused.
+fn action_of(decision: &Decision) -> Action {
+    if decision.required.is_some() { Action::Hold } else { Action::Allow }
 }
 
 fn bare(outcome: v1::Outcome, now_ns: u64) -> StatementResult<'static> {

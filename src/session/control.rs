@@ -4,12 +4,13 @@
 //! numbers that the session shows. May not: carry data in. An order is never lost: the waker is registered before the word
 //! is read.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::Context;
 
 use atomic_waker::AtomicWaker;
 
 use super::live::{Live, Seen};
+use crate::approval::Wake;
 
 /// What a session is told to do. Orders only get stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +34,8 @@ pub enum Phase {
     Active,
     /// It waits for a record to be on disk.
     AwaitingEvidence,
+    /// A statement of it waits for people to decide.
+    AwaitingApproval,
     /// It waits for its client, inside a transaction.
     IdleInTransaction,
     /// The same, and the transaction has failed.
@@ -41,10 +44,11 @@ pub enum Phase {
 
 impl Phase {
     /// All.
-    pub const ALL: [Phase; 5] = [
+    pub const ALL: [Phase; 6] = [
         Phase::Idle,
         Phase::Active,
         Phase::AwaitingEvidence,
+        Phase::AwaitingApproval,
         Phase::IdleInTransaction,
         Phase::IdleInFailedTransaction,
     ];
@@ -55,6 +59,7 @@ impl Phase {
             Phase::Idle => "idle",
             Phase::Active => "active",
             Phase::AwaitingEvidence => "awaiting_evidence",
+            Phase::AwaitingApproval => "awaiting_approval",
             Phase::IdleInTransaction => "idle_in_transaction",
             Phase::IdleInFailedTransaction => "idle_in_failed_transaction",
         }
@@ -132,6 +137,8 @@ pub struct Control {
     order: AtomicU8,
     seen: AtomicU8,
     work: AtomicU8,
+    /// Somebody has said something of the statement that waits for people.
+    decided: AtomicBool,
     live: Live,
     waker: AtomicWaker,
 }
@@ -207,6 +214,15 @@ impl Control {
         self.work.load(Ordering::Acquire) & work::CANCELLING > 0
     }
 
+    /// What has come for a statement that goes on waiting, for people: requests keep meeting it.
+    pub(super) fn met_while_held(&self) -> Held {
+        match self.work.load(Ordering::Acquire) {
+            work if work & work::WITHDRAWN > 0 => Held::Withdrawn,
+            work if work & work::CANCELLING > 0 => Held::Stays,
+            _ => Held::Released,
+        }
+    }
+
     /// What waited waits no longer, if anything did: the common case is that nothing has, and beside the session only a
     /// request for what waits moves the word.
     pub(super) fn release_if_held(&self) -> Held {
@@ -239,7 +255,15 @@ impl Control {
         self.waker.register(context.waker());
         let order = self.order.load(Ordering::Acquire);
         let withdrawn = self.work.load(Ordering::Acquire) & work::WITHDRAWN > 0;
-        self.seen.swap(order, Ordering::Relaxed) != order || withdrawn
+        let decided = self.decided.load(Ordering::Relaxed) && self.decided.swap(false, Ordering::AcqRel);
+        self.seen.swap(order, Ordering::Relaxed) != order || withdrawn || decided
+    }
+}
+
+impl Wake for Control {
+    fn wake(&self) {
+        self.decided.store(true, Ordering::Release);
+        self.waker.wake();
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pgturnstile_rules::catalog::Stamps;
 use pgturnstile_rules::mask::detect::Detectors;
-use pgturnstile_rules::policy::{Fields, Labelled};
+use pgturnstile_rules::policy::{Approval, Fields, Labelled};
 use pgturnstile_rules::statement::facts::{NameUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
 use pgturnstile_rules::statement::outline::Outline;
 
@@ -21,6 +21,19 @@ pub enum Fence {
     Relaxed,
     /// It runs code that its text names, or sets a setting.
     Full,
+}
+
+/// What must be approved before a text is sent.
+#[derive(Debug)]
+pub struct Required {
+    /// What is held and why, one line without values.
+    pub message: String,
+    /// Every rule that asks for it.
+    pub approvals: Vec<Approval>,
+    /// What it reaches, as it was.
+    pub stamps: Stamps,
+    /// It runs code, which may reach anything: any change of the catalog makes it another statement.
+    pub reaches_anything: bool,
 }
 
 /// What was decided of a text that passes, and what follows.
@@ -82,6 +95,10 @@ pub struct Decision {
     pub reaches_labels: bool,
     /// Its rows may show a labelled column in clear: a permit says so.
     pub shows_in_clear: bool,
+    /// What must be approved before it is sent; `None` where it passes.
+    pub required: Option<Arc<Required>>,
+    /// Its text as it stands, where approvers may have to see it: it is held, or others may run it by a name.
+    pub exact: Option<Arc<str>>,
 }
 
 impl Decision {
@@ -206,6 +223,8 @@ impl Decision {
             stamps: None,
             reaches_labels: false,
             shows_in_clear: false,
+            required: None,
+            exact: None,
         }
     }
 }

@@ -156,7 +156,18 @@ pub fn fatal(sqlstate: &str, message: &str) -> Vec<u8> {
 /// Longest message that is sent, bytes.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
+/// A notice of the gateway's own.
+pub fn notice(message: &str) -> Vec<u8> {
+    coded(|out, fields| encode::notice_response(out, fields), b"NOTICE", "00000", message)
+}
+
 fn response(severity: &[u8], sqlstate: &str, message: &str) -> Vec<u8> {
+    coded(|out, fields| encode::error_response(out, fields), severity, sqlstate, message)
+}
+
+type Encode = fn(&mut Vec<u8>, &[(u8, &[u8])]) -> Result<(), encode::Unencodable>;
+
+fn coded(encode: Encode, severity: &[u8], sqlstate: &str, message: &str) -> Vec<u8> {
     // A field of a frame ends at its first NUL, and a client shows what stands before it.
     let mut message: Vec<u8> = message.bytes().map(|byte| if byte == 0 { b' ' } else { byte }).collect();
     if message.len() > MESSAGE_BYTES_MAX {
@@ -166,7 +177,7 @@ fn response(severity: &[u8], sqlstate: &str, message: &str) -> Vec<u8> {
     let fields: [(u8, &[u8]); 4] =
         [(b'S', severity), (b'V', severity), (b'C', sqlstate.as_bytes()), (b'M', &message)];
     let mut out = Vec::with_capacity(64 + message.len());
-    let encoded = encode::error_response(&mut out, &fields);
+    let encoded = encode(&mut out, &fields);
     debug_assert!(encoded.is_ok());
     out
 }

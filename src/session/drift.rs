@@ -110,7 +110,12 @@ impl Relay {
     async fn is_judged_alike(&mut self, then: &Arc<Decision>) -> Result<(), End> {
         let transaction = self.transaction();
         let verdict = self.judge.again(then, &self.names, self.batch, transaction).await?;
-        let Verdict::Allow(now) = verdict else { return Err(drifted()) };
+        let now = match verdict {
+            Verdict::Allow(now) => now,
+            // It was approved as what it still is.
+            Verdict::Hold(now) if then.required.is_some() => now,
+            Verdict::Hold(_) | Verdict::Refuse(..) | Verdict::Wait => return Err(drifted()),
+        };
         if now.runs_code && !then.runs_code {
             return Err(drifted());
         }

@@ -30,18 +30,17 @@ use super::drift::Stamp;
 use super::end::End;
 use super::expect::{EXPECTATIONS_MAX, Expectation, Run};
 use super::fence::{Fence, behind_code, behind_the_fence, fence_admits_text, owed};
+use super::hold::{BatchRuns, Hold, Recorded, Rest, analysed_before_approval};
 use super::judge::{Decision, Fence as FenceKind, Verdict};
 use super::masking::Described;
 use super::names::{Lookup, Portal, Prepared};
-use super::refuse::{
-    Skip, Stand, absent, bad_formats, bad_name, function_call, parse_of, text_of, too_many_names,
-};
+use super::refuse::{Skip, Stand, absent, bad_formats, bad_name, function_call, parse_of, too_many_names};
 use super::relay::Relay;
 use super::waiting::{Waiting, stand};
 use crate::evidence::Mark;
 
 /// Bytes that may wait for the client before no further frame of its is looked at.
-const ANSWERS_BYTES_MAX: usize = 256 * 1024;
+pub(super) const ANSWERS_BYTES_MAX: usize = 256 * 1024;
 /// Objects of users have oids from here on (`FirstNormalObjectId`, src/include/access/transam.h).
 const FIRST_USER_OID: u32 = 16_384;
 
@@ -83,6 +82,14 @@ pub(super) struct Gate {
     pub(super) guard_reads_cancelled: usize,
     /// The last record of what a client copies in: the copy's end waits for it.
     pub(super) copy_recorded: Option<Mark>,
+    /// The client's next frame waits for people.
+    pub(super) hold: Option<Box<Hold>>,
+    /// Record of a statement that was held, and is being refused.
+    pub(super) was_held: Option<u64>,
+    /// How the target was brought to rest before a frame that is to be held.
+    pub(super) rest: Rest,
+    /// What the open batch has bound so far.
+    pub(super) batch_runs: BatchRuns,
 }
 
 impl Gate {
@@ -102,6 +109,10 @@ impl Gate {
             guard_read_owed: false,
             guard_reads_cancelled: 0,
             copy_recorded: None,
+            hold: None,
+            was_held: None,
+            rest: Rest::None,
+            batch_runs: BatchRuns::Nothing,
         }
     }
 
@@ -127,7 +138,10 @@ impl Relay {
         let mut moved = false;
         loop {
             match self.frontend_frame().await? {
-                Step::Done => moved = true,
+                Step::Done => {
+                    moved = true;
+                    self.gate.rest = Rest::None;
+                }
                 Step::NeedBytes => {
                     self.blocked = false;
                     return Ok(moved);
@@ -273,23 +287,17 @@ impl Relay {
             Verdict::Refuse(refusal, decision) => {
                 return self.refuse(len, Stand::Query, refusal, decision).await;
             }
-            Verdict::Allow(decision) => decision,
+            Verdict::Allow(decision) | Verdict::Hold(decision) => decision,
         };
         if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             return self.refuse(len, Stand::Query, owed(), Some(decision)).await;
         }
-        self.account.follow(&self.judge.ground).await?;
-        let frame = self.up.unscanned().get(..len).unwrap_or_default();
-        let waiting =
-            Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
-        let (record, mark) = match waiting.recorded(self.account.query(&decision, text_of(frame))).await {
-            Ok(taken) => taken,
-            Err(Unrecorded::Refused(refusal)) => {
-                return self.refuse(len, Stand::Query, refusal, Some(decision)).await;
-            }
-            Err(Unrecorded::Ended(end)) => return Err(end),
+        let (record, mark) = match self.recorded(len, Stand::Query, &decision, None).await? {
+            Recorded::As(record, mark) => (record, mark),
+            Recorded::Not(step) => return Ok(step),
         };
         self.batch += 1;
+        self.gate.batch_runs = BatchRuns::Nothing;
         self.gate.batch_open = false;
         self.gate.copies_left = decision.copies_in;
         if decision.copies_in > 0 {
@@ -298,7 +306,7 @@ impl Relay {
         self.fence_query(&decision, record);
         self.judge.runs(&decision);
         self.names.forwarded(&decision);
-        let proven = decision.proven;
+        let proven = decision.proven && decision.required.is_none();
         let run = self.run_of(decision, record, mark);
         self.release(len, mark, proven, Expectation::Query(run))
     }
@@ -331,7 +339,11 @@ impl Relay {
             Verdict::Refuse(refusal, decision) => {
                 return self.refuse(len, Stand::Extended, refusal, decision).await;
             }
-            Verdict::Allow(decision) => decision,
+            Verdict::Hold(decision) if decision.runs_at_analysis => {
+                return self.refuse(len, Stand::Extended, analysed_before_approval(), Some(decision)).await;
+            }
+            // Preparing runs nothing: it is held where it would be planned.
+            Verdict::Allow(decision) | Verdict::Hold(decision) => decision,
         };
         if !self.relaxed_fence_admits(&decision) {
             return self.refuse(len, Stand::Extended, behind_code(), Some(decision)).await;
@@ -341,7 +353,7 @@ impl Relay {
         }
         let name: Box<[u8]> = parse.name().into();
         self.account.follow(&self.judge.ground).await?;
-        let keeps = self.account.recorder.keeps_texts();
+        let keeps = self.account.recorder.keeps_texts() || decision.required.is_some();
         let declared: Vec<u32> = if keeps { parse.types().collect() } else { Vec::new() };
         let waiting =
             Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
@@ -411,23 +423,17 @@ impl Relay {
                 Verdict::Refuse(refusal, decision) => {
                     return self.refuse(len, Stand::Extended, refusal, decision).await;
                 }
-                Verdict::Allow(decision) => decision,
+                Verdict::Allow(decision) | Verdict::Hold(decision) => decision,
             };
         if let Some(refusal) = self.refuses_bind(bind.statement(), &statement, &decision) {
             return self.refuse(len, Stand::Extended, refusal, Some(decision)).await;
         }
-        self.account.follow(&self.judge.ground).await?;
-        let waiting =
-            Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
-        let recorded = self.account.bind(&decision, &statement, &bind);
-        let (record, mark) = match waiting.recorded(recorded).await {
-            Ok(taken) => taken,
-            Err(Unrecorded::Refused(refusal)) => {
-                return self.refuse(len, Stand::Extended, refusal, Some(decision)).await;
-            }
-            Err(Unrecorded::Ended(end)) => return Err(end),
+        let (record, mark) = match self.recorded(len, Stand::Extended, &decision, Some(&statement)).await? {
+            Recorded::As(record, mark) => (record, mark),
+            Recorded::Not(step) => return Ok(step),
         };
-        let proven = decision.proven;
+        let proven = decision.proven && decision.required.is_none();
+        self.gate.batch_runs = self.gate.batch_runs.and(&decision, self.status);
         self.raise_fence(&decision, statement.record);
         let run = self.run_of(Arc::clone(&decision), record, mark);
         self.names.forwarded(&decision);
@@ -475,6 +481,7 @@ impl Relay {
                 return self.refuse(len, Stand::Extended, refusal, decision).await;
             }
             Verdict::Allow(decision) => decision,
+            Verdict::Hold(_) => return Err(End::gateway("a portal held where it was to be executed")),
         };
         if self.gate.guard_read_owed && !decision.only_controls_transaction() {
             return self.refuse(len, Stand::Extended, owed(), Some(decision)).await;
@@ -518,6 +525,7 @@ impl Relay {
         self.gate.copy_syncs.batch_ended();
         self.gate.skip = Skip::No;
         self.gate.batch_open = false;
+        self.gate.batch_runs = BatchRuns::Nothing;
         self.queue.push_back(Expectation::Sync { batch: self.batch });
         self.batch += 1;
         self.close_fence();

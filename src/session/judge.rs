@@ -44,10 +44,18 @@ const OWN_TABLES_MAX: usize = 1_000;
 pub enum Verdict {
     /// It passes.
     Allow(Arc<Decision>),
+    /// It passes when people have approved it: what they have to is [`Decision::required`].
+    Hold(Arc<Decision>),
     /// It does not; with what is known of it.
     Refuse(Refusal, Option<Arc<Decision>>),
     /// A name that it uses is not settled: ask again when the server has answered.
     Wait,
+}
+
+impl Verdict {
+    fn of(decision: Arc<Decision>) -> Self {
+        if decision.required.is_some() { Verdict::Hold(decision) } else { Verdict::Allow(decision) }
+    }
 }
 
 /// See the module.
@@ -158,12 +166,13 @@ impl Judge {
         if let Some(encoding) = self.other_encoding.as_deref().filter(|_| may_read_otherwise(&facts.lifted)) {
             return Ok(Verdict::Refuse(reads_otherwise(encoding), None));
         }
-        let mut verdict = self.decide(Arc::clone(&facts), types, names, batch, status);
+        let exact = self.ground.holds.then(|| Arc::from(text));
+        let mut verdict = self.decide(Arc::clone(&facts), exact.as_ref(), types, names, batch, status);
         if in_batch && self.own_ddl_fences(&verdict) && self.own_ddl_was_read().await {
             if let Some(refusal) = self.renew()? {
                 return Ok(Verdict::Refuse(refusal, None));
             }
-            verdict = self.decide(facts, types, names, batch, status);
+            verdict = self.decide(facts, exact.as_ref(), types, names, batch, status);
         }
         if let Verdict::Allow(decision) = &verdict
             && cacheable
@@ -203,9 +212,10 @@ impl Judge {
             && !self.temp_possible
             && !self.held_cursor;
         if stands {
-            return Ok(Verdict::Allow(Arc::clone(decision)));
+            return Ok(Verdict::of(Arc::clone(decision)));
         }
-        Ok(self.decide(Arc::clone(&decision.facts), &decision.types, names, batch, status))
+        let exact = decision.exact.as_ref();
+        Ok(self.decide(Arc::clone(&decision.facts), exact, &decision.types, names, batch, status))
     }
 
     /// What it stands on.
@@ -361,6 +371,9 @@ impl Judge {
             stamps: None,
             reaches_labels: of.reaches_labels,
             shows_in_clear: of.shows_in_clear,
+            // What it needs is said where it is used.
+            required: None,
+            exact: of.exact.clone(),
         };
         names.prepared(Arc::new(decision), record)
     }
@@ -407,6 +420,7 @@ impl Judge {
     fn decide(
         &self,
         facts: Arc<TextFacts>,
+        exact: Option<&Arc<str>>,
         types: &[u32],
         names: &Names,
         batch: Batch,
@@ -432,18 +446,19 @@ impl Judge {
             Some(refusal) => refusal.rule.clone(),
             None => verdict.as_ref().map_or_else(|| "no statement".to_owned(), summary::rules),
         };
-        let decision = Arc::new(work.conclude(facts, rule));
+        let held = verdict.filter(|judgement| judgement.action == Action::Hold);
+        let decision = Arc::new(work.conclude(facts, rule, held, exact));
         match refusal {
             Some(refusal) => Verdict::Refuse(refusal, Some(decision)),
-            None => Verdict::Allow(decision),
+            None => Verdict::of(decision),
         }
     }
 }
 
 fn refusal_of(judgement: &policy::Judgement) -> Option<Refusal> {
     match judgement.action {
-        Action::Allow => None,
-        Action::Hold | Action::Refuse => Some(Refusal {
+        Action::Allow | Action::Hold => None,
+        Action::Refuse => Some(Refusal {
             sqlstate: denial::REFUSED,
             message: judgement.message.clone(),
             safe: judgement.message.clone(),

@@ -23,11 +23,14 @@ pub enum Waits {
     Barrier,
     /// A record that has to be on disk.
     Evidence,
+    /// People, who have to decide on its statement.
+    Approval,
 }
 
 impl Waits {
     /// All.
-    pub const ALL: [Waits; 4] = [Waits::Client, Waits::Target, Waits::Barrier, Waits::Evidence];
+    pub const ALL: [Waits; 5] =
+        [Waits::Client, Waits::Target, Waits::Barrier, Waits::Evidence, Waits::Approval];
 
     /// As pages name it.
     pub fn name(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Waits {
             Waits::Target => "target",
             Waits::Barrier => "barrier",
             Waits::Evidence => "evidence",
+            Waits::Approval => "approval",
         }
     }
 }

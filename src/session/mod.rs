@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`greeting`] | the bytes before the client is known |
 //! | [`relay`] | the loop, back-pressure, last words |
+//! | `hold`, `hold_open`, `hold_words` | statements that wait for people |
 //! | [`gate`], `held`, `waiting`, `copy_in`, `copy_probe`, `fence`, `refuse` | what a client's frame does, and when it may go on |
 //! | [`flow`], `reading` | what a backend's frame closes, and when it may go on |
 //! | `portals` | whether a portal still gives what its Bind was judged by |
@@ -48,6 +49,9 @@ pub mod flow;
 pub mod gate;
 pub mod greeting;
 mod held;
+mod hold;
+mod hold_open;
+mod hold_words;
 pub mod judge;
 mod kept;
 mod large;

@@ -115,7 +115,7 @@ impl Relay {
                         Fence { kind: FenceKind::Full, ..Fence::of_analysis(&known.decision, known.record) };
                     (Some(fence), Arc::clone(&known.decision))
                 }
-                Verdict::Allow(now) => {
+                Verdict::Allow(now) | Verdict::Hold(now) => {
                     let runs = now.runs_at_analysis && now.fence != FenceKind::None;
                     (runs.then(|| Fence::of_analysis(&now, known.record)), now)
                 }

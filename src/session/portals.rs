@@ -26,12 +26,20 @@ impl Relay {
     pub(super) async fn judge_execution(&mut self, portal: &Portal) -> Result<Verdict, End> {
         let decision = &portal.statement.decision;
         let verdict = if portal.batch == Some(self.batch) {
+            // Its Bind has passed, and was approved where it had to be.
             Verdict::Allow(Arc::clone(decision))
         } else {
             let transaction = self.transaction();
             self.judge.again(decision, &self.names, self.batch, transaction).await?
         };
-        let Verdict::Allow(now) = verdict else { return Ok(verdict) };
+        let now = match verdict {
+            Verdict::Allow(now) => now,
+            Verdict::Hold(now) if decision.required.is_some() && now.policy_hash == decision.policy_hash => {
+                now
+            }
+            Verdict::Hold(now) => return Ok(Verdict::Refuse(not_approved(), Some(now))),
+            Verdict::Refuse(..) | Verdict::Wait => return Ok(verdict),
+        };
         if !self.relaxed_fence_admits_run(portal, &now) {
             return Ok(Verdict::Refuse(behind_code(), Some(now)));
         }
@@ -49,6 +57,16 @@ impl Relay {
         let stands = same && self.names.stands(portal);
         Ok(if stands { Verdict::Allow(now) } else { Verdict::Refuse(declared_anew(), Some(now)) })
     }
+}
+
+/// A portal of before, and a policy of now.
+fn not_approved() -> Refusal {
+    Refusal::built_in(
+        "34000",
+        "built-in: bound-before-approval",
+        "pgturnstile refused to execute a portal: by the policy in force it needs approval, and it was bound under another. Next: \
+         bind it again, where it is held until it is approved",
+    )
 }
 
 /// The server would print the rows of the new cursor by the types of the old one.

@@ -62,7 +62,7 @@ impl Relay {
     ///
     /// Called behind the last answer, with no frame held or half sent: what is inserted here would take a held frame
     /// with it, or stand inside the other.
-    fn read_guards(&mut self) -> Result<(), End> {
+    pub(super) fn read_guards(&mut self) -> Result<(), End> {
         if !self.queue.is_empty() || self.gate.held.is_some() || !self.gate.at_frame_boundary() {
             return Err(End::gateway("the guarded settings asked for while answers are owed"));
         }

@@ -65,6 +65,7 @@ impl Relay {
         // A cancel request that came for it is answered by the refusal.
         self.control.forget_held();
         self.gate.withdrawn = false;
+        let held = self.held_no_longer(&refusal).await?;
         self.account.follow(&self.judge.ground).await?;
         let idle = self.queue.is_empty()
             && !self.gate.batch_open
@@ -82,7 +83,8 @@ impl Relay {
             && matches!(Message::parse(frame), Ok(Message::Parse(parse)) if parse.name().is_empty());
         let how = if idle { "local" } else { "substituted" };
         let detectors = self.judge.detectors();
-        let reference = self.account.refusal(&refusal, &detectors, decision.as_deref(), text, how).await?;
+        let reference =
+            self.account.refusal(&refusal, &detectors, decision.as_deref(), text, held, how).await?;
         let refusal = Arc::new(refusal);
         if self.gate.copy == CopyPhase::None {
             // Should it have been a COPY, its data may be on their way already.

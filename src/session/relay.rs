@@ -37,6 +37,7 @@ use super::live::{Turn, Waits};
 use super::masking::Masking;
 use super::names::{Batch, Names};
 use super::pinned::Pinned;
+use crate::approval::Holds;
 use crate::evidence::Mark;
 use crate::net::close;
 use crate::net::conduit::{Conduit, SLICES_MAX};
@@ -79,6 +80,8 @@ pub struct Relay {
     pub(super) account: Account,
     pub(super) masking: Masking,
     pub(super) control: Arc<Control>,
+    /// The gateway's open holds.
+    pub(super) holds: Arc<Holds>,
     /// The client's next frame waits for the backend or for the evidence.
     pub(super) blocked: bool,
     /// The backend's next frame waits for the evidence.
@@ -100,6 +103,8 @@ enum Wait {
     Durable(Mark),
     /// A look at the catalog, beside them.
     Catalog(u64),
+    /// People, beside them; until this moment at most, when the client is told or the time is up.
+    Approval(Instant),
     /// Nothing: there is work.
     Over,
 }
@@ -126,6 +131,8 @@ pub struct Parts {
     pub token_key: TokenKey,
     /// Orders from outside.
     pub control: Arc<Control>,
+    /// The gateway's open holds.
+    pub holds: Arc<Holds>,
     /// What the client calls itself.
     pub application_name: String,
 }
@@ -155,6 +162,7 @@ impl Relay {
             account: parts.account,
             masking: Masking::new(parts.token_key),
             control: parts.control,
+            holds: parts.holds,
             blocked: false,
             answers_wait: false,
             drained_at: None,
@@ -200,6 +208,9 @@ impl Relay {
         self.show(&wait);
         match wait {
             Wait::Over => Ok(()),
+            Wait::Approval(at) => {
+                timeout_at(at, poll_fn(|context| self.poll(context))).await.unwrap_or(Ok(()))
+            }
             Wait::Sockets => match self.drained_at {
                 None => poll_fn(|context| self.poll(context)).await,
                 // When the time is up, the order is looked at again.
@@ -234,9 +245,12 @@ impl Relay {
         let running = self.queue.iter().find_map(Expectation::run);
         let waits = match wait {
             Wait::Durable(_) => Waits::Evidence,
+            Wait::Sockets | Wait::Catalog(_) | Wait::Approval(_) | Wait::Over if self.gate.hold.is_some() => {
+                Waits::Approval
+            }
             Wait::Sockets | Wait::Over if self.queue.is_empty() => Waits::Client,
             Wait::Sockets | Wait::Over if self.blocked && !self.up.unscanned().is_empty() => Waits::Barrier,
-            Wait::Sockets | Wait::Catalog(_) | Wait::Over => Waits::Target,
+            Wait::Sockets | Wait::Catalog(_) | Wait::Approval(_) | Wait::Over => Waits::Target,
         };
         let turn = Turn {
             phase: self.phase(wait),
@@ -250,6 +264,10 @@ impl Relay {
     fn phase(&self, wait: &Wait) -> Phase {
         match (wait, self.status) {
             (Wait::Durable(_), _) => Phase::AwaitingEvidence,
+            (Wait::Approval(_), _) => Phase::AwaitingApproval,
+            (Wait::Sockets | Wait::Over | Wait::Catalog(_), _) if self.gate.hold.is_some() => {
+                Phase::AwaitingApproval
+            }
             (Wait::Over | Wait::Catalog(_), _) => Phase::Active,
             (Wait::Sockets, _) if !self.queue.is_empty() => Phase::Active,
             (Wait::Sockets, TransactionStatus::Idle) => Phase::Idle,
@@ -284,7 +302,8 @@ impl Relay {
     /// something, which goes nowhere, or sends nothing.
     fn drained(&mut self) -> bool {
         // A frame that is recorded and waits for its sync will still be sent.
-        let owes = !self.queue.is_empty() || self.gate.batch_open || self.gate.held.is_some();
+        let held = self.gate.held.is_some() || self.gate.hold.is_some();
+        let owes = !self.queue.is_empty() || self.gate.batch_open || held;
         if owes || self.status != TransactionStatus::Idle {
             self.drained_at = None;
             return false;
@@ -305,6 +324,11 @@ impl Relay {
             return Err(End::backend(
                 "pgturnstile ended the session: the target closed the connection. Next: reconnect; if it stays so, \
                  look into the target's log",
+            ));
+        }
+        if self.client_closed && self.gate.hold.is_some() {
+            return Err(End::ClientGone(
+                "the client closed its connection while its statement was held".into(),
             ));
         }
         // What a client sent before it went is still done, as the server itself would do it.
@@ -385,7 +409,7 @@ impl Relay {
             |mark: Mark, other: Mark| if mark.stream_sequence < other.stream_sequence { mark } else { other };
         Ok(match (staying, wait) {
             (Some(mark), Wait::Durable(other)) => Wait::Durable(first(mark, other)),
-            (Some(mark), Wait::Sockets) => Wait::Durable(mark),
+            (Some(mark), Wait::Sockets | Wait::Approval(_)) => Wait::Durable(mark),
             (Some(_) | None, wait) => wait,
         })
     }
@@ -406,6 +430,9 @@ impl Relay {
             return Ok(if self.account.durable(mark)? { Wait::Over } else { Wait::Durable(mark) });
         }
         let Some(mark) = self.queue.front().and_then(Expectation::mark) else {
+            if let Some(at) = self.hold_is_looked_at() {
+                return Ok(Wait::Approval(at));
+            }
             return Ok(match self.awaited_look() {
                 None => Wait::Sockets,
                 Some((look, false)) => Wait::Catalog(look),
@@ -424,6 +451,7 @@ impl Relay {
     /// The last words, in the order that leaves nothing unsaid: what is released, ours, the record, the sockets.
     async fn finish(mut self, end: End) {
         let limit = Duration::from_millis(LAST_WORDS_MS);
+        self.hold_ends_with_the_session(&end).await;
         let inside_frame = self.let_go_at_the_end(limit).await;
         self.say_goodbye(&end, inside_frame);
         let farewell = poll_fn(|context| self.poll_farewell(context));

@@ -88,6 +88,8 @@ counted! {
         Catalog = "catalog",
         /// Evidence cannot be written.
         Evidence = "evidence",
+        /// A statement that people had to approve, and that went without.
+        Hold = "hold",
         /// Anything else that is built in.
         Other = "other",
     }
@@ -107,6 +109,7 @@ impl RefusalKind {
             "catalog" => Self::Catalog,
             "evidence" => Self::Evidence,
             other if other.starts_with("unparsable") => Self::Text,
+            other if other.starts_with("hold") => Self::Hold,
             _ => Self::Other,
         }
     }
@@ -351,6 +354,8 @@ mod tests {
             ("read-only (built in)", RefusalKind::Guard),
             ("built-in: barrier", RefusalKind::Barrier),
             ("built-in: unparsable (syntax)", RefusalKind::Text),
+            ("built-in: hold-denied", RefusalKind::Hold),
+            ("built-in: holds-full", RefusalKind::Hold),
             ("built-in: something-new", RefusalKind::Other),
         ] {
             let refusal = Refusal { rule: rule.to_owned(), ..Refusal::built_in("", "", "") };

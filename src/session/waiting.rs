@@ -132,14 +132,22 @@ impl Relay {
             self.gate.held.is_some() && !self.queue.iter().any(Expectation::ends_with_ready)
         } else {
             // An empty queue blocks no frame but by answers that the client does not read: those of what ran before.
-            self.gate.held.is_some() || !self.queue.is_empty() && self.blocked && self.statement_waits()
+            self.gate.held.is_some()
+                || self.gate.hold.is_some()
+                || !self.queue.is_empty() && self.blocked && self.statement_waits()
         };
         self.control.set_work(running, held)
     }
 
     /// Whether a cancel request has come while the client's next frame waited.
     pub(super) fn met_a_cancel(&self) -> Held {
-        if self.gate.withdrawn { Held::Withdrawn } else { self.control.release_if_held() }
+        if self.gate.withdrawn {
+            Held::Withdrawn
+        } else if self.gate.hold.is_some() {
+            self.control.met_while_held()
+        } else {
+            self.control.release_if_held()
+        }
     }
 
     /// What becomes of that frame then.
@@ -156,7 +164,7 @@ fn cancelled() -> Refusal {
     Refusal::built_in(
         denial::CANCELLED,
         "built-in: cancel",
-        "canceling statement due to user request: it was still to be judged, and was not sent to the target",
+        "canceling statement due to user request: it waited to be judged or approved, and was not sent to the target",
     )
 }
 

@@ -20,6 +20,7 @@ use pgturnstile_rules::statement::facts::{
     CopyUse, NameUse, NamedUse, StatementFacts, TextFacts, TransactionControl,
 };
 
+use super::decision::Required;
 use super::denial::{self, Refusal};
 use super::judge::{Decision, Fence, Judge};
 use super::masking;
@@ -135,7 +136,10 @@ impl<'w> Work<'w> {
             None => {
                 let resolution = resolve(statement, &ground.snapshot, &ground.path, &view);
                 check_analysis(statement, &resolution, &ground.snapshot)?;
-                let judged = self.judged(statement, &resolution);
+                let mut judged = self.judged(statement, &resolution);
+                if matches!(statement.named, Some(NamedUse::Prepare(_))) && !resolution.runs_at_analysis {
+                    judged = judged.as_prepared();
+                }
                 fields.clone_from(&judged.fields);
                 judgement = Some(judged);
             }
@@ -264,7 +268,7 @@ impl<'w> Work<'w> {
 
     fn judged(&mut self, statement: &StatementFacts, resolution: &Resolution) -> policy::Judgement {
         let ground = &self.judge.ground;
-        if ground.stamped {
+        if ground.stamped || ground.holds {
             for relation in &resolution.relations {
                 ground.snapshot.stamp(&relation.schema, &relation.name, &mut self.stamps);
             }
@@ -386,7 +390,13 @@ impl<'w> Work<'w> {
         }
     }
 
-    pub(super) fn conclude(self, facts: Arc<TextFacts>, rule: String) -> Decision {
+    pub(super) fn conclude(
+        self,
+        facts: Arc<TextFacts>,
+        rule: String,
+        held: Option<policy::Judgement>,
+        exact: Option<&Arc<str>>,
+    ) -> Decision {
         let ground = &self.judge.ground;
         let near = self.fields.iter().any(Option::is_some);
         let masked = |fields: &Fields| fields.near && fields.cleared.is_empty();
@@ -394,6 +404,15 @@ impl<'w> Work<'w> {
         // What reaches labels and has nothing to mask is clear for the subject.
         let shows_in_clear = self.reaches_labels && (self.runs_code_near_labels || !all_masked || !near);
         let detectors = *ground.subject.detectors();
+        let required = held.map(|judgement| {
+            Arc::new(Required {
+                message: judgement.message,
+                approvals: judgement.approvals,
+                stamps: self.stamps.clone(),
+                reaches_anything: self.runs_code,
+            })
+        });
+        let exact = exact.filter(|_| required.is_some() || ground.holds && self.uses_names).cloned();
         let makes_table = self.makes_table.filter(|_| facts.statements.len() == 1);
         let mut summary = self.summary;
         summary.iter_mut().for_each(|facts| summary::redact(facts, &detectors));
@@ -426,6 +445,8 @@ impl<'w> Work<'w> {
             stamps: ground.stamped.then(|| Arc::new(self.stamps)),
             reaches_labels: self.reaches_labels,
             shows_in_clear,
+            required,
+            exact,
         }
     }
 }

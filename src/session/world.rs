@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pgturnstile_rules::catalog::Snapshot;
 use pgturnstile_rules::policy::condition::Condition;
-use pgturnstile_rules::policy::model::Drift;
+use pgturnstile_rules::policy::model::{Drift, Then};
 use pgturnstile_rules::policy::principal::Principal;
 use pgturnstile_rules::policy::{Labelled, Policy, Subject};
 use pgturnstile_rules::resolve::SearchPath;
@@ -42,6 +42,8 @@ pub struct Ground {
     pub stamped: bool,
     /// Some rule asks whether a transaction is open, or what day it is: verdicts are not remembered.
     pub moves_by_itself: bool,
+    /// Some rule holds statements for approval.
+    pub holds: bool,
 }
 
 /// Why there is no ground to stand on.
@@ -148,6 +150,7 @@ impl World {
         }
         let stamped = policy.model().defaults.catalog_drift == Drift::Stamped && !labelled.facts().is_empty();
         let hears_in_clear = subject.hears_in_clear(&policy, &labelled);
+        let holds = policy.model().restricts.iter().any(|restrict| matches!(restrict.then, Then::Hold(_)));
         Ok(Ground {
             number,
             policy,
@@ -159,6 +162,7 @@ impl World {
             path,
             stamped,
             moves_by_itself,
+            holds,
         })
     }
 

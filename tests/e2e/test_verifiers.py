@@ -46,7 +46,10 @@ def test_the_table_in_the_readme_is_what_verify_says(made):
     assert stored == tamper.table(made[0]), "src/evidence/README.md is stale: tests/tamper --write src/evidence/README.md"
 
 
-@pytest.mark.parametrize("name", ["evidence_v1", "evidence_v1_signed", "evidence_v1_rows", "evidence_v1_sealed"])
+GOLDEN = ["evidence_v1", "evidence_v1_signed", "evidence_v1_rows", "evidence_v1_sealed", "evidence_v1_holds"]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
 def test_golden_evidence_verifies_with_both(name):
     folder = ROOT / "tests" / "golden" / name
     code, report = tamper.judged(folder, [])

@@ -2,7 +2,8 @@
 //!
 //! Owns: the order of the questions (built-in rules, permits, restricts, labels) and which reason is told first. May
 //! not: read facts beyond [`atoms`], or know bytes. Permits add, restricts tighten, the strictest wins; no permit means
-//! refuse (README decision 10). Holds and cuts are not built: both become refusals that say so.
+//! refuse (README decision 10). Who approves a hold, and whether somebody has, is the gateway's to say. Cuts are not built:
+//! they become refusals that say so.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -15,7 +16,7 @@ use crate::policy::condition::{Condition, Situation};
 use crate::policy::fields::{self, Fields};
 use crate::policy::labels::{self, Near, Outcome, Sight};
 use crate::policy::message;
-use crate::policy::model::{Observe, Permit, Restrict, Rule, Then};
+use crate::policy::model::{Hold, Observe, Permit, Restrict, Rule, Then};
 use crate::policy::object::{Object, Tier};
 use crate::policy::place::Place;
 use crate::policy::settings::{self, BuiltIn};
@@ -67,14 +68,17 @@ pub struct Context<'c> {
 pub struct Judgement {
     /// What becomes of it in this version.
     pub action: Action,
-    /// What the policy asks for: [`Action::Hold`] stays visible here while holds are refused.
+    /// What the policy asks for.
     pub asked: Action,
-    /// `42501`, or empty when it passes.
+    /// `42501` where it is refused, else empty.
     pub sqlstate: &'static str,
-    /// The rule that decided a refusal.
+    /// The rule that decided a refusal or a hold.
     pub rule: Option<Rule>,
-    /// The whole primary message for the client, one line, no literal of the statement in it; empty when it passes.
+    /// Of a refusal the whole primary message for the client; of a hold what is held and why. One line, no literal of the
+    /// statement in it; empty when it passes.
     pub message: String,
+    /// Of a hold: every restrict that asks for approval. All of them must be given theirs.
+    pub approvals: Vec<Approval>,
     /// Rules that spoke, each once: permits that opened atoms, restricts that fired, built-in rules that refused.
     pub rules: Vec<Rule>,
     /// Restricts under `observe` that would have fired.
@@ -83,6 +87,15 @@ pub struct Judgement {
     pub fields: Option<Arc<Fields>>,
     /// The reason tree, where [`Policy::explain`] was asked.
     pub tree: Option<Box<StatementTree>>,
+}
+
+/// A restrict that asks for approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// Which.
+    pub rule: Rule,
+    /// Who approves, and for how long it waits.
+    pub hold: Hold,
 }
 
 /// A restrict under `observe` that would have fired.
@@ -104,6 +117,7 @@ impl Judgement {
             sqlstate: "",
             rule: None,
             message: String::new(),
+            approvals: Vec::new(),
             rules: Vec::new(),
             observed: Vec::new(),
             fields: None,
@@ -126,7 +140,28 @@ impl Judgement {
         for observed in mild.observed {
             push_once(&mut strict.observed, observed);
         }
+        if strict.action == Action::Hold {
+            for approval in mild.approvals {
+                push_once(&mut strict.approvals, approval);
+            }
+        }
         strict
+    }
+
+    /// The same of a statement that only prepares another one, which is judged where it runs: nobody has to approve it.
+    #[must_use]
+    pub fn as_prepared(self) -> Self {
+        match self.action {
+            Action::Allow | Action::Refuse => self,
+            Action::Hold => Self {
+                action: Action::Allow,
+                asked: Action::Allow,
+                message: String::new(),
+                rule: None,
+                approvals: Vec::new(),
+                ..self
+            },
+        }
     }
 
     /// The message with the reference under which the evidence has it.
@@ -346,6 +381,12 @@ impl<'j> Judge<'j> {
             return;
         }
         push_rule(&mut self.verdict.rules, &restrict.rule);
+        if let Then::Hold(hold) = &restrict.then {
+            push_once(
+                &mut self.verdict.approvals,
+                Approval { rule: restrict.rule.clone(), hold: hold.clone() },
+            );
+        }
         let (why, next) = message::restricted(restrict, atom);
         self.object(Objection {
             asked: match restrict.then {
@@ -418,11 +459,16 @@ impl<'j> Judge<'j> {
     fn finish(self, statement: &StatementFacts) -> Judgement {
         let mut verdict = self.verdict;
         let Some(worst) = self.worst else { return verdict };
-        verdict.asked = worst.asked;
-        // A hold cannot be kept open yet; passing would be the only other way, so it is refused.
-        verdict.action = Action::Refuse;
-        verdict.sqlstate = SQLSTATE_REFUSED;
-        verdict.message = message::refusal(statement, &worst, self.objections);
+        (verdict.asked, verdict.action) = (worst.asked, worst.asked);
+        match worst.asked {
+            Action::Hold => verdict.message = message::held(statement, &worst, self.objections),
+            Action::Allow | Action::Refuse => {
+                verdict.action = Action::Refuse;
+                verdict.sqlstate = SQLSTATE_REFUSED;
+                verdict.message = message::refusal(statement, &worst, self.objections);
+                verdict.approvals.clear();
+            }
+        }
         verdict.rule = Some(worst.rule);
         verdict
     }

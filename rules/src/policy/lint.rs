@@ -153,11 +153,7 @@ fn check_restrict(restrict: &Restrict, places: &RulePlaces, diagnostics: &Diagno
             &places.then,
             "cuts are not built into this version: what this rule matches is refused before it runs",
         ),
-        (Then::Hold(_), None) => diagnostics.warn(
-            &places.then,
-            "holds are not built into this version: what this rule matches is refused with a message that says so",
-        ),
-        (Then::Refuse, None) => {}
+        (Then::Hold(_) | Then::Refuse, None) => {}
     }
     if restrict.observe.is_some() {
         diagnostics

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use crate::class::Class;
 use crate::policy::atoms::Atom;
 use crate::policy::condition::Condition;
-use crate::policy::judge::{Action, Objection, is_blind};
+use crate::policy::group::Group;
+use crate::policy::judge::{Approval, Objection, is_blind};
 use crate::policy::model::{Restrict, Then};
 use crate::policy::object::Object;
 use crate::policy::subject::Subject;
@@ -19,8 +20,13 @@ const ASK: &str = "ask whoever keeps the policy";
 
 /// The whole message. `objections` is how many reasons there are in all.
 pub(crate) fn refusal(statement: &StatementFacts, worst: &Objection<'_>, objections: usize) -> String {
+    format!("pgturnstile refused {}. Next: {}.", held(statement, worst, objections), worst.next)
+}
+
+/// What is held, and why: the same without the words around it.
+pub(crate) fn held(statement: &StatementFacts, worst: &Objection<'_>, objections: usize) -> String {
     let place = worst.rule.place.to_string();
-    let mut message = format!("pgturnstile refused {}", statement.tag);
+    let mut message = statement.tag.to_owned();
     if worst.object != Object::Whole {
         message.push_str(&format!(" on {}", worst.object));
     }
@@ -30,7 +36,6 @@ pub(crate) fn refusal(statement: &StatementFacts, worst: &Objection<'_>, objecti
         2 => message.push_str("; there is 1 more reason"),
         more => message.push_str(&format!("; there are {} more reasons", more - 1)),
     }
-    message.push_str(&format!(". Next: {}.", worst.next));
     message
 }
 
@@ -101,8 +106,8 @@ pub(crate) fn restricted<'r>(restrict: &'r Restrict, atom: &Atom<'_>) -> (Cow<'r
         .map(Condition::key)
         .collect();
     let verb = match (&restrict.then, &restrict.message) {
-        (Then::Hold(_), None) => " is held for approval, and holds are not built into this version",
-        (Then::Hold(_), Some(_)) => "; it is held for approval, and holds are not built into this version",
+        (Then::Hold(_), None) => " needs approval",
+        (Then::Hold(_), Some(_)) => "",
         (Then::Cut, None) => " is to be cut while it runs, and cuts are not built into this version",
         (Then::Cut, Some(_)) => "; it is to be cut while it runs, and cuts are not built into this version",
         (Then::Refuse, None) => " is refused",
@@ -120,21 +125,28 @@ pub(crate) fn restricted<'r>(restrict: &'r Restrict, atom: &Atom<'_>) -> (Cow<'r
         format!("add a WHERE clause that looks at the columns of {}, or {ASK}", atom.object)
     } else {
         match restrict.then {
-            Then::Hold(_) | Then::Cut => format!("{ASK}, who can run it or change the rule until then"),
+            Then::Cut => format!("{ASK}, who can run it or change the rule until then"),
+            Then::Hold(_) => "wait for an approver, or cancel it".to_owned(),
             Then::Refuse => format!("{ASK}, if it must run"),
         }
     };
     (why.into(), next.into())
 }
 
-/// The action in words, for the first line of a tree.
-pub(crate) fn headline(action: Action, asked: Action) -> &'static str {
-    match (action, asked) {
-        (Action::Allow, _) => "allow",
-        (Action::Hold, _) => "hold",
-        (Action::Refuse, Action::Hold) => {
-            "refuse (the policy asks to hold; holds are not built into this version)"
-        }
-        (Action::Refuse, Action::Allow | Action::Refuse) => "refuse",
-    }
+/// Who has to approve, one line for each rule.
+pub(crate) fn approvals(approvals: &[Approval], groups: &[Group]) -> Vec<String> {
+    let line = |approval: &Approval| {
+        let Approval { rule, hold } = approval;
+        let named = |at: &usize| groups.get(*at).map(|group| group.name.to_string());
+        format!(
+            "{} of {} must approve (rule {}, {}), never who asks; it waits {} s, inside a transaction {} s",
+            hold.quorum,
+            hold.approvers.iter().filter_map(named).collect::<Vec<_>>().join(", "),
+            rule.id,
+            rule.place,
+            hold.ttl_s,
+            hold.in_transaction_ttl_s
+        )
+    };
+    approvals.iter().map(line).collect()
 }

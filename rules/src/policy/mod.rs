@@ -47,10 +47,10 @@ mod values;
 use std::path::{Path, PathBuf};
 
 pub use fields::{CLEAR, FieldLabel, Fields};
-pub use judge::{Action, Context, Judgement, Observed, SQLSTATE_REFUSED};
+pub use judge::{Action, Approval, Context, Judgement, Observed, SQLSTATE_REFUSED};
 pub use labelled::Labelled;
 pub use labels::{Sight, origins};
-pub use model::{Access, Durability, Guards, Mode, Model, Record, Rule, Test, TestPrincipal};
+pub use model::{Access, Durability, Guards, Hold, Mode, Model, Record, Rule, Test, TestPrincipal};
 pub use place::Place;
 pub use principal::Principal;
 pub use recording::Recording;
@@ -82,7 +82,7 @@ impl Policy {
         self.generation
     }
 
-    /// What loaded, but should be known: conditions, holds and labels that are not built and therefore refuse.
+    /// What loaded, but should be known: conditions, cuts and labels that are not built and therefore refuse.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }

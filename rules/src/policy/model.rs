@@ -511,7 +511,7 @@ pub enum TestPrincipal {
 /// What must come out of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expect {
-    /// The action that the policy asks for; `hold` also while holds are refused for want of being built.
+    /// The action that the policy asks for.
     pub action: String,
     /// How each field is disclosed.
     pub fields: Option<Vec<String>>,

@@ -12,6 +12,7 @@ use crate::catalog::Snapshot;
 use crate::class::Class;
 use crate::mask::detect::Detector;
 use crate::policy::fields;
+use crate::policy::message;
 use crate::policy::{Action, Context, Judgement, Labelled, Policy, Sight, StatementTree, Subject};
 use crate::resolve::{Resolution, SearchPath, SessionView, resolve};
 use crate::statement::facts::{NamedUse, StatementFacts};
@@ -87,6 +88,7 @@ impl Bench<'_> {
         }
         walk.notes.extend(self.looked_at());
         let judgement = walk.verdict.unwrap_or_else(Judgement::allow);
+        walk.notes.extend(message::approvals(&judgement.approvals, &self.policy.model().groups));
         let digest = format!("blake3:{}", blake3::Hash::from_bytes(facts.digest).to_hex());
         Ok(TextVerdict { judgement, statements: walk.statements, digest, notes: walk.notes })
     }
@@ -195,11 +197,7 @@ impl TextVerdict {
         let mut out = match judgement.action {
             Action::Allow => "allow\n".to_owned(),
             Action::Hold | Action::Refuse => {
-                format!(
-                    "{}  {}\n",
-                    crate::policy::message::headline(judgement.action, judgement.asked),
-                    judgement.sqlstate
-                )
+                format!("{}  {}", judgement.action.name(), judgement.sqlstate).trim_end().to_owned() + "\n"
             }
         };
         let count = self.statements.iter().map(|explained| explained.statement).max().unwrap_or(0);

@@ -279,7 +279,7 @@ pub const SECTIONS: &[Section] = &[
             required(
                 "then",
                 "\"hold\", \"cut\", \"refuse\"",
-                "what it does; holds and cuts are not built and refuse, saying so",
+                "what it does; cuts are not built and refuse, saying so",
             ),
             optional("hold", "table", "none", "with `then = \"hold\"`: who approves"),
             optional("message", "string", "the rule's own words", "one line for the client's error"),
@@ -288,11 +288,11 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         header: "[[restrict]] hold = { … }",
-        meaning: "Who approves, and for how long a statement waits.",
+        meaning: "Who approves, and for how long a statement waits. Where several rules hold one statement, each must be given its approvals, and the shortest wait counts. Where who asks and who approves cannot be compared (different issuers and no `[[person]]` entry, or no person in a token), two distinct people must approve, whatever `quorum` says.",
         keys: &[
-            required("approvers", "array of group names", "never the requester"),
+            required("approvers", "array of group names", "never the requester, nor the person behind it"),
             required("quorum", "integer", "how many distinct humans"),
-            required("ttl_s", "integer", "how long it waits"),
+            required("ttl_s", "integer", "how long it waits; then it is refused"),
             required("in_transaction_ttl_s", "integer", "how long it waits inside a transaction"),
             required("ticket_ttl_s", "integer", "how long a ticket lives"),
         ],
@@ -340,11 +340,7 @@ pub const SECTIONS: &[Section] = &[
         header: "[[test]] expect = { … }",
         meaning: "What must come out.",
         keys: &[
-            required(
-                "action",
-                "\"allow\", \"hold\", \"refuse\"",
-                "what the policy asks for; a hold is a hold also while holds are refused",
-            ),
+            required("action", "\"allow\", \"hold\", \"refuse\"", "what the policy asks for"),
             optional("rules", "array of ids", "any", "rules that must have spoken"),
             optional(
                 "fields",

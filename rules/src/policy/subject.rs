@@ -10,10 +10,10 @@ use crate::class::Class;
 use crate::mask::detect::Detectors;
 use crate::mask::plan::Style;
 use crate::policy::Policy;
-use crate::policy::group::Member;
+use crate::policy::group::{Group, Member};
 use crate::policy::index::Index;
 use crate::policy::labelled::Labelled;
-use crate::policy::model::{Access, DETECTOR_STYLES, Disclose, Groups};
+use crate::policy::model::{Access, DETECTOR_STYLES, Disclose, Groups, Hold};
 use crate::policy::object::Object;
 use crate::policy::principal::Principal;
 
@@ -165,6 +165,21 @@ impl Policy {
             unknown: names.filter_map(unknown).collect(),
             detectors: self.detectors(&membership, target),
         })
+    }
+
+    /// The groups by which `principal` may approve what `hold` holds: those that it is certainly in.
+    #[must_use]
+    pub fn approves(&self, principal: &Principal, hold: &Hold) -> Vec<&str> {
+        let approvers = hold.approvers.iter().filter_map(|at| self.model.groups.get(*at));
+        let certainly = |group: &&Group| group.member(principal) == Member::Yes;
+        approvers.filter(certainly).map(|group| &*group.name).collect()
+    }
+
+    /// The names of the groups that may approve what `hold` holds.
+    #[must_use]
+    pub fn approvers(&self, hold: &Hold) -> Vec<&str> {
+        let approvers = hold.approvers.iter().filter_map(|at| self.model.groups.get(*at));
+        approvers.map(|group| &*group.name).collect()
     }
 
     /// Like restricts, they tighten: who may be in a group counts as in. Of two styles for one detector the stricter is

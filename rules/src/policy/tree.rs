@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::policy::atoms::Atom;
 use crate::policy::condition::Condition;
 use crate::policy::judge::Judgement;
-use crate::policy::message;
 use crate::policy::model::{Observe, Restrict, Rule};
 use crate::policy::object::Object;
 use crate::policy::settings::Category;
@@ -253,7 +252,7 @@ impl StatementTree {
         self.asked = judgement.asked.name();
         self.sqlstate = judgement.sqlstate;
         self.message.clone_from(&judgement.message);
-        self.headline = message::headline(judgement.action, judgement.asked);
+        self.headline = judgement.action.name();
     }
 
     /// Its picture, as statement `number` of `count`, or as what that one carries.

@@ -217,6 +217,9 @@ impl<'c> Fill<'c> {
                 | Kind::CopiedIn
                 | Kind::Sealed
                 | Kind::Unsealed
+                | Kind::HoldOpened
+                | Kind::HoldDecided
+                | Kind::HoldEnded
                 | Kind::Routed => {}
             }
         }

@@ -180,6 +180,7 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
             )]
         }
         Kind::Unsealed => vec![unsealed(fields)],
+        Kind::HoldOpened | Kind::HoldDecided | Kind::HoldEnded => vec![hold(kind, fields)],
         Kind::SessionClosed => {
             vec![format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))]
         }
@@ -229,6 +230,26 @@ fn columns(columns: &Value) -> String {
         if let Value::Map(fields) = column { Fields(fields.clone()).text("name") } else { plain(column) }
     };
     columns.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// `HELD as 7K3M-…: …`, who decided, how it ended.
+fn hold(kind: Kind, fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    let because = |reason: String| if reason.is_empty() { reason } else { format!(": {reason}") };
+    if kind == Kind::HoldOpened {
+        return format!("   HELD as {} until it is approved; needs {}", text("hold"), text("needs"));
+    }
+    if kind == Kind::HoldEnded {
+        let by = because(text("approved_by"));
+        return format!("   hold {} {} ({}{by})", text("hold"), text("outcome"), text("reason"));
+    }
+    let who = format!("{} of {}, person {}", text("subject"), text("issuer"), text("person"));
+    let counts = match fields.value("refused") {
+        Value::Null => String::new(),
+        why => format!(" (does not count: {})", plain(why)),
+    };
+    let reason = because(text("reason"));
+    format!("{} of hold {} by {who}{counts}{reason}", text("decision"), text("hold"))
 }
 
 /// `error 23505: duplicate key …`.

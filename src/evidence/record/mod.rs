@@ -6,6 +6,7 @@
 
 mod anchored;
 pub mod captured;
+mod held;
 pub mod sealed;
 pub mod v1;
 
@@ -180,6 +181,12 @@ kinds! {
     Sealed(Sealed) = 42, "sealed", flags: 0;
     /// Sealed originals are opened: of a log that `evidence unseal` keeps.
     Unsealed(Unsealed) = 43, "unsealed", flags: 0;
+    /// A statement waits for approval.
+    HoldOpened(HoldOpened) = 44, "hold-opened", flags: 0;
+    /// Somebody decided on it.
+    HoldDecided(HoldDecided) = 45, "hold-decided", flags: 0;
+    /// It waits no longer.
+    HoldEnded(HoldEnded) = 46, "hold-ended", flags: 0;
 }
 
 /// Version of every payload that this program writes.
@@ -319,6 +326,9 @@ impl Entry<'_> {
             | Entry::CopiedIn(_)
             | Entry::Sealed(_)
             | Entry::Unsealed(_)
+            | Entry::HoldOpened(_)
+            | Entry::HoldDecided(_)
+            | Entry::HoldEnded(_)
             | Entry::SessionClosed(_) => false,
         }
     }

@@ -17,6 +17,7 @@ pub use super::anchored::{
     ArchivedCheckpoint, ArchivedClock, ArchivedKeyRotated, Checkpoint, Clock, KeyRotated,
 };
 pub use super::captured::*;
+pub use super::held::*;
 pub use super::sealed::*;
 
 /// One string of a list.

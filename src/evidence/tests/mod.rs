@@ -5,6 +5,7 @@ mod crash;
 mod directory;
 mod forgery;
 mod golden;
+mod golden_holds;
 mod golden_rows;
 mod golden_sealed;
 mod golden_signed;

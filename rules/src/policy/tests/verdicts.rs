@@ -42,13 +42,12 @@ fn a_blind_delete_that_the_policy_would_hold_is_refused_and_says_so() {
     assert_eq!(judgement.action, Action::Allow, "{}", judgement.message);
     blind.predicate = Predicate::Absent;
     let judgement = judge(&policy, Class::WriteDelete, vec![blind.clone()]);
-    assert_eq!((judgement.action, judgement.asked), (Action::Refuse, Action::Hold));
+    assert_eq!((judgement.action, judgement.asked), (Action::Hold, Action::Hold));
     assert_eq!(
         judgement.message,
-        "pgturnstile refused DELETE on crm.orders: write.delete without a predicate is held for approval, and holds \
-         are not built into this version (rule any.blind-write, policy.toml:20). Next: add a WHERE clause that looks \
-         at the columns of crm.orders, or ask whoever keeps the policy."
+        "DELETE on crm.orders: write.delete without a predicate needs approval (rule any.blind-write, policy.toml:20)"
     );
+    assert_eq!(judgement.approvals.len(), 1);
     // A delete whose facts say nothing of a predicate has none.
     blind.predicate = Predicate::NotApplicable;
     assert_eq!(judge(&policy, Class::WriteDelete, vec![blind]).asked, Action::Hold);
@@ -273,6 +272,40 @@ fn the_strictest_restrict_wins_and_every_reason_is_counted() {
     assert_eq!(&*judgement.rule.expect("a rule").id, "refuse");
     assert!(judgement.message.contains("there is 1 more reason"), "{}", judgement.message);
     assert_eq!(judgement.rules.len(), 3);
+}
+
+#[test]
+fn every_restrict_that_holds_asks_for_its_own_approval() {
+    let rules = permit("r", "\"read\"", "\"*\"")
+        + &restrict("one", "\"read\"", "\"*\"", HOLD)
+        + &restrict("two", "\"read\"", "\"crm.orders\"", &HOLD.replace("quorum = 1", "quorum = 2"));
+    let policy = policy("read", &rules);
+    let on = |name| judge(&policy, Class::ReadSelect, vec![relation(name, Class::ReadSelect, Reach::Table)]);
+    let both = on("crm.orders");
+    let quorums: Vec<u32> = both.approvals.iter().map(|approval| approval.hold.quorum).collect();
+    assert_eq!((both.action, quorums), (Action::Hold, vec![1, 2]));
+    // Of two statements of one text each brings its own; what is refused asks nobody.
+    let text = on("crm.items").and(both.clone());
+    assert_eq!((text.action, text.approvals.len()), (Action::Hold, 2));
+    assert!(text.message.starts_with("SELECT on crm.items"), "{}", text.message);
+    let refused =
+        judge(&policy, Class::WriteDelete, vec![relation("crm.items", Class::WriteDelete, Reach::Table)]);
+    let text = both.and(refused);
+    assert_eq!((text.action, text.approvals.len()), (Action::Refuse, 0));
+}
+
+#[test]
+fn only_who_is_certainly_in_a_group_of_approvers_approves() {
+    let rules = permit("r", "\"read\"", "\"*\"") + &restrict("hold", "\"read\"", "\"*\"", HOLD);
+    let policy = policy("read", &rules);
+    let asked =
+        judge(&policy, Class::ReadSelect, vec![relation("crm.orders", Class::ReadSelect, Reach::Table)]);
+    let hold = &asked.approvals.first().expect("one").hold;
+    assert_eq!(policy.approvers(hold), ["other"]);
+    assert_eq!(policy.approves(&principal(Some(&["other"])), hold), ["other"]);
+    for nobody in [None, Some(&[][..]), Some(&["g"][..])] {
+        assert!(policy.approves(&principal(nobody), hold).is_empty());
+    }
 }
 
 #[test]
