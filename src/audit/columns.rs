@@ -9,7 +9,9 @@ use super::json;
 use super::time::rfc3339;
 use crate::evidence::chain::Hash;
 use crate::evidence::describe::{Value, hex};
+use crate::evidence::record::Kind;
 use crate::evidence::record::v1::{Facts, Relation};
+use crate::evidence::reference::reference;
 
 /// What stands in a column.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +158,18 @@ fn detail(event: &Event) -> Cell {
     }))
 }
 
+/// What stands in the client's message behind `ref`.
+fn reference_of(event: &Event) -> Cell {
+    match &event.body {
+        Body::Statement(statement) => statement
+            .refusal
+            .as_ref()
+            .map_or(Cell::Empty, |refusal| Cell::Text(reference(&event.stream, refusal.number))),
+        Body::Record(Kind::Refusal, _) => Cell::Text(reference(&event.stream, event.number)),
+        Body::Record(..) => Cell::Empty,
+    }
+}
+
 macro_rules! columns {
     ($( $name:literal, $meaning:literal, $cell:expr; )*) => {
         /// Every column, in order.
@@ -183,7 +197,7 @@ columns! {
     "verdict", "`allow`, `hold` or `refuse`", |event| statement(event, |statement| text(statement.verdict()));
     "rule", "the rules that decided, with file and line", |event| statement(event, |statement| text(&statement.judged.rule));
     "classes", "classes of the statement and of what it reaches", |event| statement(event, |statement| list(statement.classes()));
-    "relations", "relations that it reaches", |event| statement(event, |statement| list(statement.relations()));
+    "relations", "relations that it names; what a view, a function or a trigger reads, and the partitions below a table, are not named", |event| statement(event, |statement| list(statement.relations()));
     "protocol", "`simple`, `parse`, `execute`, `injected`", |event| statement(event, |statement| text(statement.protocol()));
     "outcome", "`completed`, `failed`, `suspended`, `skipped`, `refused`, `unknown`; `parsed`: it runs nothing",
         |event| statement(event, |statement| text(statement.outcome()));
@@ -207,6 +221,7 @@ columns! {
     "refusal", "what the client was told", |event| statement(event, |statement| {
         text(statement.refusal.as_ref().map(|refusal| refusal.message.as_str()).unwrap_or_default())
     });
+    "ref", "the refusal's `[ref …]`, as the client was told it", reference_of;
     "text", "the text with its literals lifted", |event| statement(event, |statement| {
         text(statement.judged.text.as_deref().unwrap_or_default())
     });

@@ -235,6 +235,8 @@ pub struct Returned {
 /// A refusal.
 #[derive(Clone, Debug)]
 pub struct Refusal {
+    /// Number of its record in the session: what the client's reference names.
+    pub number: u64,
     /// SQLSTATE.
     pub sqlstate: String,
     /// The rule, or the limit.

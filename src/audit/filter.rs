@@ -6,6 +6,7 @@
 use super::event::{Event, Exact, Identity, Statement};
 use super::time;
 use crate::evidence::describe::hex;
+use crate::evidence::reference::Reference;
 
 /// Shortest digest that is looked for, hexadecimal digits.
 const DIGEST_DIGITS_MIN: usize = 6;
@@ -26,8 +27,9 @@ pub struct Filter {
     /// The target.
     #[arg(long, value_name = "PATTERN")]
     pub target: Vec<String>,
-    /// A relation that the statement reaches: schema.name.
-    #[arg(long, value_name = "PATTERN")]
+    /// A relation that the statement names: schema.name. What a view, a function or a trigger reads, and the partitions below a
+    /// table, are not named: ask for them too.
+    #[arg(long, value_name = "PATTERN", value_parser = relation)]
     pub relation: Vec<String>,
     /// A class of the statement or of what it reaches; `ddl` means all of `ddl.*` too.
     #[arg(long, value_name = "CLASS")]
@@ -61,8 +63,11 @@ pub struct Filter {
     #[arg(long)]
     pub masked: bool,
     /// A session, by the first digits of its id.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = session)]
     pub session: Option<String>,
+    /// The reference that a refused client was told: `[ref …]`.
+    #[arg(long = "ref", value_name = "REF", value_parser = Reference::parse)]
+    pub reference: Option<Reference>,
     /// Events of this kind: `statement`, another record's kind, `*` for all.
     #[arg(long, value_name = "PATTERN")]
     pub kind: Vec<String>,
@@ -74,6 +79,27 @@ fn digest(text: &str) -> Result<String, String> {
         return Err(format!("write at least {DIGEST_DIGITS_MIN} hexadecimal digits"));
     }
     Ok(text)
+}
+
+/// The first digits of a session's id.
+///
+/// # Errors
+/// Words for whoever typed it.
+pub fn session(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err("write the first hexadecimal digits of a session's id".to_owned());
+    }
+    Ok(text)
+}
+
+/// Relations are recorded with their schema: a bare name would never fit.
+fn relation(text: &str) -> Result<String, String> {
+    if text.contains(['.', '*']) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("write schema.name, or *.{text} for every schema's"))
+    }
 }
 
 /// Whether `text` is what `pattern` says: `*` is any characters, the rest is meant as it stands.
@@ -102,13 +128,22 @@ fn any<'w>(patterns: &[String], words: impl IntoIterator<Item = &'w str> + Clone
         || patterns.iter().any(|pattern| words.clone().into_iter().any(|word| matches(pattern, word)))
 }
 
-fn within(class: &str, wanted: &str) -> bool {
+/// Whether a reference names the event: its own record, or that of its refusal.
+pub fn referred(asked: Reference, event: &Event) -> bool {
+    let refusal = event.statement().and_then(|statement| statement.refusal.as_ref());
+    let numbers = [Some(event.number), refusal.map(|refusal| refusal.number)];
+    numbers.into_iter().flatten().any(|number| asked.names(&event.stream, number))
+}
+
+/// Whether a class is the wanted one, below it, or fits its pattern.
+pub fn within(class: &str, wanted: &str) -> bool {
     class == wanted
         || class.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
         || matches(wanted, class)
 }
 
-fn claim_fits(wanted: &str, who: &Identity) -> bool {
+/// Whether one of the kept claims is `wanted`: PATH=PATTERN, or PATH alone.
+pub fn claim_fits(wanted: &str, who: &Identity) -> bool {
     let (path, value) = wanted.split_once('=').unwrap_or((wanted, "*"));
     who.claims.iter().any(|(name, json)| {
         // A word is wanted as it is read, any other value as it is written.
@@ -117,10 +152,18 @@ fn claim_fits(wanted: &str, who: &Identity) -> bool {
     })
 }
 
+/// The ids of the rules that decided a statement.
+pub fn rules(statement: &Statement) -> Vec<&str> {
+    let rules = statement.judged.rule.split([',', ';']).map(str::trim);
+    let ids = rules.map(|rule| rule.split(' ').next().unwrap_or_default());
+    // What a rule in observation would have done decided nothing.
+    ids.filter(|id| *id != "observed:").collect()
+}
+
 impl Filter {
     /// Whether nothing but statements can fit.
     fn wants_statements(&self) -> bool {
-        self.kind.is_empty()
+        (self.kind.is_empty() && self.reference.is_none())
             || self.masked
             || self.rows_over.is_some()
             || [&self.relation, &self.class, &self.verdict, &self.outcome, &self.rule, &self.text]
@@ -133,7 +176,8 @@ impl Filter {
         self.kind_fits(event)
             && self.from.is_none_or(|from| event.time_ns >= from)
             && self.to.is_none_or(|to| event.time_ns < to)
-            && self.session.as_ref().is_none_or(|id| hex(&event.stream).starts_with(&id.to_ascii_lowercase()))
+            && self.session.as_ref().is_none_or(|id| hex(&event.stream).starts_with(id))
+            && self.reference.is_none_or(|asked| referred(asked, event))
             && self.who_fits(event)
             && self.digest_fits(event)
             && match event.statement() {
@@ -188,10 +232,6 @@ impl Filter {
             }
         };
         let classes = || statement.classes();
-        let rule_fits = |wanted: &String| {
-            let rules = statement.judged.rule.split([',', ';']).map(str::trim);
-            rules.map(|rule| rule.split(' ').next().unwrap_or_default()).any(|rule| matches(wanted, rule))
-        };
         any(&self.verdict, [statement.verdict()])
             && any(&self.outcome, [statement.outcome()])
             && (!self.masked || statement.masked_values() > 0)
@@ -199,7 +239,7 @@ impl Filter {
             && (self.relation.is_empty() || any(&self.relation, statement.relations()))
             && (self.class.is_empty()
                 || self.class.iter().any(|wanted| classes().iter().any(|class| within(class, wanted))))
-            && (self.rule.is_empty() || self.rule.iter().any(rule_fits))
+            && (self.rule.is_empty() || any(&self.rule, rules(statement)))
             && (self.text.is_empty() || self.text.iter().any(|words| text().contains(&words.to_lowercase())))
     }
 }

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod columns;
+pub mod coverage;
 pub mod csv;
 pub mod cursor;
 pub mod event;

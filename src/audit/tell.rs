@@ -216,7 +216,7 @@ impl Open {
         };
         let settles = header.flags & FLAG_SETTLES != 0;
         if let Body::Statement(statement) = &mut event.body {
-            join(statement, payload);
+            join(statement, header.stream_sequence, payload);
             statement.settled = settles;
         }
         if settles {
@@ -228,8 +228,8 @@ impl Open {
     }
 }
 
-/// What a record adds to the statement that it refers to. Rows and COPY data are counted: `evidence show` and `replay` tell them.
-fn join(statement: &mut Statement, payload: &Payload<'_>) {
+/// What a record, by its number in the session, adds to the statement that it refers to. Rows and COPY data are counted: `evidence show` and `replay` tell them.
+fn join(statement: &mut Statement, number: u64, payload: &Payload<'_>) {
     let fields = || Value::Map(describe(payload));
     let captured = &mut statement.captured;
     #[expect(
@@ -238,7 +238,7 @@ fn join(statement: &mut Statement, payload: &Payload<'_>) {
     )]
     match payload {
         Payload::StatementResult(result) => statement.results.push(returned(result)),
-        Payload::Refusal(refused) => statement.refusal = Some(refusal(refused)),
+        Payload::Refusal(refused) => statement.refusal = Some(refusal(number, refused)),
         Payload::Masked(masked) => statement.masked.extend(masks(masked)),
         Payload::StatementText(text) => captured.text = Some(Rc::new(exact(&text.text))),
         Payload::Parameters(_) => captured.parameters.push(fields()),
@@ -386,9 +386,10 @@ fn returned(result: &ArchivedStatementResult<'_>) -> Returned {
     }
 }
 
-fn refusal(refused: &ArchivedRefusal<'_>) -> Refusal {
+fn refusal(number: u64, refused: &ArchivedRefusal<'_>) -> Refusal {
     let ArchivedRefusal { sqlstate, rule, message, how } = refused;
     Refusal {
+        number,
         sqlstate: sqlstate.get().to_owned(),
         rule: rule.get().to_owned(),
         message: message.get().to_owned(),

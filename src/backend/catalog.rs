@@ -270,7 +270,7 @@ impl Catalog {
             // It only ever returns with a reason.
             let error = self.keep_session(connect().await).await;
             self.settle();
-            tracing::warn!(target = %self.target, %error, "the catalog could not be read; trying again");
+            tracing::warn!(target_name = %self.target, %error, "the catalog could not be read; trying again");
             sleep(Duration::from_secs(RETRY_S)).await;
         }
     }
@@ -313,7 +313,7 @@ impl Catalog {
             let earlier = self.snapshot.load_full();
             let epoch = earlier.as_ref().map_or(1, |snapshot| snapshot.epoch + 1);
             let snapshot = load(stream, epoch, in_s(CATALOG_LOAD_LIMIT_S)).await?.behind(earlier.as_deref());
-            tracing::info!(target = %self.target, epoch, "catalog read");
+            tracing::info!(target_name = %self.target, epoch, "catalog read");
             self.snapshot.store(Some(Arc::new(snapshot)));
         }
         self.confirmed_ms.store(begun_ms, Ordering::Release);

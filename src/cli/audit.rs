@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::audit::coverage::Coverage;
 use crate::audit::event::Event;
 use crate::audit::pack::control::{CRITERIA, POPULATIONS};
 use crate::audit::pack::manifest::{self, EVIDENCE_NAME, FILES_NAME, Manifest, NOTE_NAME};
@@ -22,7 +23,7 @@ use crate::audit::pack::page::{self, Basis};
 use crate::audit::pack::{Period, Populations, row, titles};
 use crate::audit::tell::Teller;
 use crate::audit::{csv, json, time};
-use crate::config::load_key;
+use crate::config::{load_key, next_step};
 use crate::evidence::checkpoint::LAST_NAME;
 use crate::evidence::describe::hex;
 use crate::evidence::follow::Follow;
@@ -37,6 +38,7 @@ use super::{Exit, Out};
 
 /// Arguments of `audit`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes stand in the help of each: pgturnstile audit pack --help")]
 pub struct AuditArgs {
     #[command(subcommand)]
     command: AuditCommand,
@@ -111,7 +113,7 @@ pub struct Args {
 }
 
 fn unwritten(path: &Path) -> impl FnOnce(io::Error) -> Fault + '_ {
-    move |error| Fault(Exit::Trouble, format!("{}: {error}", path.display()))
+    move |error| Fault(Exit::Trouble, format!("{}: {error}{}", path.display(), next_step(&error)))
 }
 
 /// Copies the segments, oldest first, and the checkpoint that a stop left.
@@ -199,7 +201,7 @@ impl Transcripts {
 }
 
 /// The second pass: proves the copy, and writes the packets and transcripts of what was drawn.
-fn prove(args: &Args, populations: &Populations, evidence: &Path) -> Result<Report, Fault> {
+fn prove(args: &Args, populations: &Populations, evidence: &Path) -> Result<(Report, Coverage), Fault> {
     let packets = args.out.join("packets");
     let drawn: HashSet<u64> = populations
         .listings
@@ -224,7 +226,9 @@ fn prove(args: &Args, populations: &Populations, evidence: &Path) -> Result<Repo
     let mut transcripts = Transcripts::of(populations);
     let (mut teller, mut unheard) = (Teller::default(), None);
     let trust = args.reading.trust().map_err(|what| Fault(Exit::Usage, what))?;
+    let mut coverage = Coverage::of(Some(args.from), Some(args.to));
     let report = verify_with(evidence, trust, &mut |_, _| {}, &mut |_, record| {
+        coverage.record(record);
         teller.take(record, &mut hear);
         if let Err(error) = transcripts.take(record) {
             unheard.get_or_insert(error);
@@ -247,7 +251,7 @@ fn prove(args: &Args, populations: &Populations, evidence: &Path) -> Result<Repo
             &format!("{}\n{text}", titles()),
         )?;
     }
-    Ok(report)
+    Ok((report, coverage))
 }
 
 /// Sixteen random bytes: nobody could arrange the samples beforehand.
@@ -257,7 +261,7 @@ fn random_seed() -> Result<String, Fault> {
     Ok(hex(&bytes))
 }
 
-fn make(args: &Args) -> Result<(Report, Populations), Fault> {
+fn make(args: &Args) -> Result<(Report, Populations, Option<String>), Fault> {
     if args.from >= args.to {
         return Err(Fault(Exit::Usage, "--to lies before --from".to_owned()));
     }
@@ -276,13 +280,14 @@ fn make(args: &Args) -> Result<(Report, Populations), Fault> {
     copy(&args.reading.directory, &evidence).map_err(unwritten(&args.reading.directory))?;
     let period = Period { from_ns: args.from, to_ns: args.to, seed, samples: usize::from(args.samples) };
     let populations = populate(args, &period, &evidence)?;
-    let report = prove(args, &populations, &evidence)?;
+    let (report, coverage) = prove(args, &populations, &evidence)?;
     let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let basis = Basis {
         period: &period,
         operator: &args.operator,
         made_ns: u64::try_from(made.as_nanos()).unwrap_or(u64::MAX),
         report: &report,
+        coverage: &coverage,
         events: populations.events,
         key: key.as_ref().map(|key| key.verifier().to_string()),
     };
@@ -305,7 +310,7 @@ fn make(args: &Args) -> Result<(Report, Populations), Fault> {
         key: None,
     };
     write(&args.out.join(NOTE_NAME), &manifest.note(key.as_ref()))?;
-    Ok((report, populations))
+    Ok((report, populations, coverage.uncovered()))
 }
 
 /// Runs `audit pack`.
@@ -313,7 +318,7 @@ fn make(args: &Args) -> Result<(Report, Populations), Fault> {
 /// # Errors
 /// The output cannot be written.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
-    let (report, populations) = match make(args) {
+    let (report, populations, uncovered) = match make(args) {
         Ok(made) => made,
         Err(fault) => return Ok(fault.said(out)),
     };
@@ -328,6 +333,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         args.out.display()
     ))?;
     out.flush()?;
+    uncovered.iter().for_each(|line| out.complain(line));
     out.complain(proof(&report));
     Ok(judged(&report, out))
 }

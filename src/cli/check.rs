@@ -6,10 +6,10 @@
 mod second_place;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pgturnstile_rules::catalog::Definitions;
-use pgturnstile_rules::document::{Diagnostic, Place, Severity};
+use pgturnstile_rules::document::{Diagnostic, Document, Place, Severity};
 use pgturnstile_rules::policy::labelled::Finding;
 use pgturnstile_rules::policy::{Labelled, Policy};
 use serde::Serialize;
@@ -97,13 +97,17 @@ impl Checked {
         let mut findings = Vec::new();
         let config = match Config::load_with(&args.config, files) {
             Ok(config) => {
-                findings.extend(config.warnings.iter().cloned());
                 findings.extend(unusable_issuers(&config, files));
                 if files == Files::Check {
                     findings.extend(unusable_tls(&config));
-                    findings.extend(second_place::warning(&config));
+                    findings.extend(second_place::finding(&config));
                     findings.extend(unusable_sealing_key(&config));
                 }
+                // What these look at is known by its key alone.
+                if let Ok(document) = Document::read(&args.config, &args.config.display().to_string()) {
+                    findings = findings.into_iter().map(|found| document.placed(found)).collect();
+                }
+                findings.splice(..0, config.warnings.iter().cloned()).for_each(drop);
                 Some(config)
             }
             Err(faults) => {
@@ -127,14 +131,15 @@ impl Checked {
                 None
             }
         });
-        match (&config, &policy, &path) {
-            (Some(config), Some(policy), _) => {
-                findings.extend(against_policy(config, policy.model()));
-                findings.extend(unsigned(config, policy, files));
-            }
-            (Some(config), None, Some(path)) => findings.extend(against_broken_policy(config, path)),
-            (None, _, Some(path)) => findings.extend(broken_against_policy(&args.config, &faults, path)),
-            (_, None, None) | (None, Some(_), None) => {}
+        let across = match (&config, &policy, &path) {
+            (Some(config), Some(policy), _) => against_policy(config, policy.model()),
+            (Some(config), None, Some(path)) => against_broken_policy(config, path),
+            (None, _, Some(path)) => broken_against_policy(&args.config, &faults, path),
+            (_, None, None) | (None, Some(_), None) => Vec::new(),
+        };
+        findings.extend(across.into_iter().map(|found| of_policy(path.as_deref(), found)));
+        if let (Some(config), Some(policy)) = (&config, &policy) {
+            findings.extend(unsigned(config, policy, files));
         }
         if let (Some(catalog), Some(policy)) = (args.catalog.read(), &policy) {
             findings.extend(against_catalog(&args.catalog.name(), catalog, policy));
@@ -143,12 +148,27 @@ impl Checked {
     }
 }
 
+/// A finding that knows the policy's file by its bare name and its key alone, as the policy's own findings are told.
+fn of_policy(path: Option<&Path>, found: Diagnostic) -> Diagnostic {
+    let document = path
+        .filter(|path| path.file_name() == Path::new(&found.file).file_name())
+        .and_then(|path| Document::read(path, &path.display().to_string()).ok());
+    match document {
+        Some(document) => document.placed(found),
+        None => found,
+    }
+}
+
 /// What a gateway would say of the labels on a target with these definitions. A label that matches nothing here may be meant
 /// for another target.
 fn against_catalog(name: &str, catalog: Result<Definitions, String>, policy: &Policy) -> Vec<Diagnostic> {
     let catalog = match catalog {
         Ok(catalog) => catalog,
-        Err(fault) => return vec![Diagnostic::of_file(name, fault)],
+        // It names the file by itself.
+        Err(fault) => {
+            let fault = fault.strip_prefix(&format!("{name}: ")).unwrap_or(&fault);
+            return vec![Diagnostic::of_file(name, fault)];
+        }
     };
     let labelled = Labelled::new(&policy.model().labels, &catalog.snapshot);
     let found = |finding: &Finding| Diagnostic {
@@ -192,25 +212,28 @@ fn unusable_sealing_key(config: &Config) -> Option<Diagnostic> {
 
 /// Keys that do not belong to their certificates, certificates that the TLS library cannot use.
 fn unusable_tls(config: &Config) -> Vec<Diagnostic> {
-    let error = |place: &Place, message: String| place.diagnostic(Severity::Error, message);
+    let error = |place: &Place, key: &str, message: String| Diagnostic {
+        key: format!("{}.{key}", place.key),
+        ..place.diagnostic(Severity::Error, message)
+    };
     let mut found = Vec::new();
     for listener in &config.listeners {
         let Some(tls) = listener.tls() else { continue };
         let pair = CertificateFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
         if let Err(fault) = ServerTls::load(&pair) {
-            found.push(error(&listener.place, fault.to_string()));
+            found.push(error(&listener.place, "tls.certificate", fault.to_string()));
         }
     }
     for credential in &config.credentials {
         let Some(files) = &credential.certificate else { continue };
         let files = CertificateFiles { certificate: files.certificate.clone(), key: files.key.clone() };
         if let Err(fault) = ClientIdentity::load(&files) {
-            found.push(error(&credential.place, fault.to_string()));
+            found.push(error(&credential.place, "certificate", fault.to_string()));
         }
     }
     for target in &config.targets {
         if let Some(fault) = server_check(target).and_then(|check| ClientTls::load(&check).err()) {
-            found.push(error(&target.place, fault.to_string()));
+            found.push(error(&target.place, "tls", fault.to_string()));
         }
     }
     found
@@ -265,6 +288,12 @@ fn summary(config: &Config, policy: &Policy) -> Vec<String> {
     for target in &config.targets {
         lines.push(format!("target    {} = {} at {}", target.name, target.database, target.address));
     }
+    let credentials: Vec<String> = config
+        .credentials
+        .iter()
+        .map(|credential| format!("{} = {}", credential.name, credential.user))
+        .collect();
+    lines.push(format!("logins    {}", credentials.join(", ")));
     let model = policy.model();
     lines.push(format!(
         "policy    {}: {} groups, {} access entries, {} permits, {} restricts, {} labels, {} detector entries",
@@ -276,7 +305,18 @@ fn summary(config: &Config, policy: &Policy) -> Vec<String> {
         model.labels.len(),
         model.detections.len()
     ));
-    lines.push(format!("evidence  {}", config.evidence.directory.display()));
+    let second_place = config.evidence.head.as_ref().map_or_else(
+        || "no second place of its checkpoints (evidence.head)".to_owned(),
+        |head| format!("second place {}", head.display()),
+    );
+    lines.push(format!("evidence  {}, {second_place}", config.evidence.directory.display()));
+    if let Some(control) = &config.control {
+        let socket = control
+            .socket
+            .as_ref()
+            .map_or_else(String::new, |socket| format!(", socket {}", socket.display()));
+        lines.push(format!("control   {}{socket}", control.address));
+    }
     lines
 }
 
@@ -364,7 +404,40 @@ mod tests {
         let (config, policy) = (config.display().to_string(), policy.display().to_string());
         let (exit, text) = check(&["--config", &config, "--policy", &policy, "--skip-files"]);
         assert_eq!(exit, Exit::Usage);
-        assert!(text.contains("no [credential.writer]"), "{text}");
+        // At the line of the key, in the file as it was named, with its source.
+        assert!(text.contains(&format!("{policy}:8: access[a].login: no [credential.writer]")), "{text}");
+        assert!(text.contains("8 | login = \"writer\""), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_is_told_at_the_line_of_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("c.toml");
+        fs::create_dir(folder.path().join("evidence")).unwrap();
+        fs::write(folder.path().join("pw"), "\n").unwrap();
+        fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
+        let more = "\n[evidence]\ndirectory = \"evidence\"\nhead = { file = \"gone/last\" }\n";
+        let text = CONFIG.replace("user = \"r\"\n", "user = \"r\"\npassword = { file = \"pw\" }\n") + more;
+        fs::write(&config, &text).unwrap();
+        let (exit, said) = check(&["--config", &config.display().to_string()]);
+        assert_eq!(exit, Exit::Usage);
+        let line = |part: &str| text.lines().position(|line| line.contains(part)).unwrap() + 1;
+        for (key, at, says) in [
+            ("evidence.head.file", line("head ="), "does not exist"),
+            ("listener[0].tls.certificate", line("tls ="), "cannot be read"),
+        ] {
+            let place = format!("{}:{at}: {key}: ", config.display());
+            let found = said.lines().find(|line| line.starts_with(&place));
+            assert!(found.is_some_and(|line| line.contains(says)), "{place} in {said}");
+        }
+        let place = format!(
+            "{}:{}: warning: credential.reader.password.file: ",
+            config.display(),
+            line("password =")
+        );
+        let blank =
+            said.lines().find(|line| line.starts_with(&place) && line.ends_with("pw holds no password"));
+        assert!(blank.is_some(), "{said}");
     }
 
     #[test]

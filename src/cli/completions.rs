@@ -13,7 +13,11 @@ use super::{Cli, Exit, Out};
 Examples:
   pgturnstile completions bash > ~/.local/share/bash-completion/completions/pgturnstile
   pgturnstile completions zsh  > \"${fpath[1]}/_pgturnstile\"
-  pgturnstile completions fish > ~/.config/fish/completions/pgturnstile.fish")]
+  pgturnstile completions fish > ~/.config/fish/completions/pgturnstile.fish
+
+Exit codes:
+  0  the script was printed
+  2  there is no such shell")]
 pub(super) struct Args {
     /// The shell.
     shell: Shell,

@@ -19,10 +19,12 @@ use crate::audit::filter::Filter;
 use crate::audit::stand::{Fingerprint, Stand};
 use crate::audit::tell::Teller;
 use crate::audit::{csv, html, json, ocsf};
+use crate::config::next_step;
 use crate::evidence::describe::hex;
 use crate::evidence::follow::Follow;
 use crate::evidence::verify::Report;
 
+use super::asked::{self, Unmet};
 use super::reading::{Fault, Reading, judged, proof};
 use super::{Exit, Out};
 
@@ -130,11 +132,12 @@ struct Export<'a> {
     classless: u64,
     noted: Option<Stand>,
     failed: Option<io::Error>,
+    unmet: Unmet<'a>,
 }
 
 fn trouble(what: &str, error: &io::Error) -> Fault {
     let exit = if error.kind() == io::ErrorKind::InvalidData { Exit::Usage } else { Exit::Trouble };
-    Fault(exit, format!("{what}: {error}"))
+    Fault(exit, format!("{what}: {error}{}", next_step(error)))
 }
 
 /// The form and filter of an export, as a cursor holds them to.
@@ -149,6 +152,9 @@ impl<'a> Export<'a> {
                 Exit::Usage,
                 "a page has an end: --format html takes no --follow and no --cursor".to_owned(),
             ));
+        }
+        if let Some(fault) = asked::fault(&args.filter) {
+            return Err(Fault(Exit::Usage, fault));
         }
         let cursor = match &args.cursor {
             None => None,
@@ -171,6 +177,7 @@ impl<'a> Export<'a> {
             classless: 0,
             noted: None,
             failed: None,
+            unmet: Unmet::of(&args.filter),
         })
     }
 
@@ -212,7 +219,13 @@ impl<'a> Export<'a> {
 
     fn hear(&mut self, event: &Event, sink: &mut Sink<'_, '_>) {
         let taken = self.cursor.as_ref().map_or(0, |cursor| cursor.stand.records);
-        if self.failed.is_some() || event.told_at < taken || !self.args.filter.wants(event) {
+        if self.failed.is_some() || event.told_at < taken {
+            return;
+        }
+        if !self.args.filter.wants(event) {
+            if self.told == 0 {
+                self.unmet.take(event);
+            }
             return;
         }
         let line = match self.args.format {
@@ -331,6 +344,10 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         Err(Fault(Exit::Yes, _)) => return Ok(Exit::Yes),
         Err(fault) => return Ok(fault.said(out)),
     };
+    // With a cursor, what is new may well be nothing.
+    if export.told == 0 && args.cursor.is_none() {
+        export.unmet.lines().iter().for_each(|line| out.complain(line));
+    }
     let classless = match export.classless {
         0 => String::new(),
         count => format!(", {count} without a class in OCSF"),

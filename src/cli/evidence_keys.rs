@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::{create_key, load_key};
+use crate::config::{create_key, load_key, next_step};
 use crate::evidence::checkpoint::{Checkpoint, LAST_NAME, rotation_text};
 use crate::evidence::describe::hex;
 use crate::evidence::format::RecordView;
@@ -122,7 +122,8 @@ fn hand_over(note: &str, to: Option<&Path>, out: &mut Out<'_>) -> io::Result<Exi
     Ok(match written {
         Ok(()) => Exit::Yes,
         Err(error) => {
-            refused(out, Exit::Trouble, format_args!("{} cannot be written: {error}", path.display()))
+            let next = next_step(&error);
+            refused(out, Exit::Trouble, format_args!("{} cannot be written: {error}{next}", path.display()))
         }
     })
 }

@@ -6,6 +6,7 @@
 use std::io;
 
 use crate::audit::columns::{COLUMNS, Cell, Column, column};
+use crate::audit::coverage::Coverage;
 use crate::audit::event::{Body, Event, Statement};
 use crate::audit::filter::Filter;
 use crate::audit::tell::Teller;
@@ -14,6 +15,7 @@ use crate::audit::{csv, json};
 use crate::evidence::describe::escaped;
 use crate::evidence::verify::Report;
 
+use super::asked::{self, Unmet};
 use super::out::shortened;
 use super::reading::{Fault, Reading, judged, proof};
 use super::{Exit, Out};
@@ -32,6 +34,9 @@ characters. Without --kind only statements are told; a permitted Parse runs noth
 The evidence is verified as it is read: only sound records are told, and what is broken is said on standard error, with exit \
 code 1. Nothing is kept in memory but the open sessions, however long the log is.
 
+Where nothing fits, standard error names each filter that no record fits by itself, and what there is; where --from or --to lies \
+outside the log, or no gateway ran in between, it says that too: nothing is an answer only about a time that the log speaks of.
+
 CSV is meant for spreadsheets: every text is quoted, and one that begins with =, +, -, @, a tab, a line break, an apostrophe or a \
 full-width form of these gets an apostrophe before it, so that no cell becomes a formula. In every form, characters that could move \
 a terminal or reorder text are escaped.",
@@ -42,12 +47,13 @@ Examples:
   pgturnstile evidence query evidence --claim repository=acme/crm --rows-over 10000 --csv > large-reads.csv
   pgturnstile evidence query evidence --kind authentication-denied --from 2026-11-20T00:00:00Z
   pgturnstile evidence query evidence --masked --columns time,subject,relations,rows,masked --csv
+  pgturnstile evidence query evidence --ref 3F4Q2F80005
   pgturnstile evidence query evidence --kind '*' --count --json
 
 Exit codes:
   0  all of the evidence was read and is sound; what fits was told
   1  something is wrong with the evidence: what stands before it was told
-  2  the filter is wrong, or the directory cannot be read or holds no evidence"
+  2  the filter is wrong (a class or kind that there is not), or the directory cannot be read or holds no evidence"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -132,12 +138,23 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         Ok(form) => form,
         Err(fault) => return Ok(fault.said(out)),
     };
+    if let Some(fault) = asked::fault(&args.filter) {
+        return Ok(Fault(Exit::Usage, fault).said(out));
+    }
     if !args.count {
         form.title(out)?;
     }
     let (mut fits, mut told) = (0_u64, Ok(()));
+    let mut unmet = Unmet::of(&args.filter);
+    let mut coverage = Coverage::of(args.filter.from, args.filter.to);
     let mut hear = |event: &Event| {
-        if told.is_err() || !args.filter.wants(event) {
+        if told.is_err() {
+            return;
+        }
+        if !args.filter.wants(event) {
+            if fits == 0 {
+                unmet.take(event);
+            }
             return;
         }
         fits += 1;
@@ -146,17 +163,32 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         }
     };
     let mut teller = Teller::default();
-    let walked = args.reading.walk(&mut |_, record| teller.take(record, &mut hear));
+    let walked = args.reading.walk(&mut |_, record| {
+        coverage.record(record);
+        teller.take(record, &mut hear);
+    });
     let report = match walked {
         Ok(report) => report,
         Err(fault) => return Ok(fault.said(out)),
     };
     teller.finish(report.records, &mut hear);
     told?;
-    close(args, &form, fits, &report, out)
+    let mut remarks = if fits == 0 { unmet.lines() } else { Vec::new() };
+    if args.filter.from.is_some() || args.filter.to.is_some() {
+        remarks.extend(coverage.uncovered());
+        remarks.extend(coverage.pauses());
+    }
+    close(args, &form, Found { fits, remarks }, &report, out)
 }
 
-fn close(args: &Args, form: &Form, fits: u64, report: &Report, out: &mut Out<'_>) -> io::Result<Exit> {
+/// What a question came to: how many fit, and what whoever asked must know beside that.
+struct Found {
+    fits: u64,
+    remarks: Vec<String>,
+}
+
+fn close(args: &Args, form: &Form, found: Found, report: &Report, out: &mut Out<'_>) -> io::Result<Exit> {
+    let Found { fits, remarks } = found;
     if args.count {
         match form {
             Form::Json(_) => out.line(serde_json::json!({ "events": fits, "sound": report.sound() }))?,
@@ -167,6 +199,7 @@ fn close(args: &Args, form: &Form, fits: u64, report: &Report, out: &mut Out<'_>
     let more = if shown < fits { format!(", the first {shown} told") } else { String::new() };
     out.flush()?;
     // Beside the answer, so that a program reads the answer alone.
+    remarks.iter().for_each(|remark| out.complain(remark));
     out.complain(format_args!("{fits} event(s) fit{more}; {}", proof(report)));
     Ok(judged(report, out))
 }
@@ -185,7 +218,7 @@ fn lines(event: &Event) -> Vec<String> {
     );
     let target = session.and_then(|session| session.target.as_ref());
     let target = target.map_or_else(|| "-".to_owned(), |target| escaped(&target.target));
-    let head = format!("{}  #{}  {who}  {target}", rfc3339(event.time_ns), event.sequence);
+    let head = format!("{}  record {}  {who}  {target}", rfc3339(event.time_ns), event.sequence);
     match &event.body {
         Body::Statement(statement) => {
             let mut lines = vec![format!("{head}  {}", judgement(statement))];

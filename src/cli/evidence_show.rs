@@ -11,20 +11,21 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::audit::json;
 use crate::audit::time::rfc3339;
+use crate::audit::{filter, json};
 use crate::evidence::describe::{describe, hex};
 use crate::evidence::format::{FLAG_CLOSES, FLAG_GATED, REFERS_TO_NONE, RecordView};
 use crate::evidence::read::Position;
 use crate::evidence::record::{self, Kind, Payload};
 
-use super::reading::{Reading, judged};
+use super::reading::{Fault, NO_SESSION, Reading, judged};
 use super::{Exit, Out, evidence_export, evidence_keys, evidence_query, evidence_sql, evidence_unseal};
 use captured::Captured;
 use timeline::Timeline;
 
 /// Arguments of `evidence`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes stand in the help of each: pgturnstile evidence show --help")]
 pub struct EvidenceArgs {
     #[command(subcommand)]
     command: EvidenceCommand,
@@ -88,14 +89,14 @@ Examples:
 
 Exit codes:
   0  all of it was shown
-  1  something is wrong with the evidence: what stands before it was shown
+  1  something is wrong with the evidence: what stands before it was shown; or no session's id begins as asked
   2  the directory cannot be read, or holds no evidence"
 )]
 pub struct Args {
     #[command(flatten)]
     reading: Reading,
     /// Only sessions (or runs of the gateway) whose id begins with these hexadecimal digits.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = filter::session)]
     session: Option<String>,
     /// Print one JSON object a line.
     #[arg(long)]
@@ -107,15 +108,17 @@ pub struct Args {
 /// # Errors
 /// The output cannot be written.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
-    let wanted = args.session.as_deref().unwrap_or("").to_ascii_lowercase();
+    let wanted = args.session.as_deref().unwrap_or_default();
+    let mut met = wanted.is_empty();
     let mut timeline = Timeline::default();
     let mut texts = Texts::default();
     let mut written = Ok(());
     let mut visit = |position: Position, record: &RecordView<'_>| {
         let session = hex(&record.header().stream);
-        if written.is_err() || !session.starts_with(&wanted) {
+        if written.is_err() || !session.starts_with(wanted) {
             return;
         }
+        met = true;
         written = if args.json {
             write_json(position, record, &session, &mut texts, out)
         } else {
@@ -128,7 +131,8 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     };
     written?;
     timeline.finish(out)?;
-    Ok(judged(&report, out))
+    let sound = judged(&report, out);
+    if met { Ok(sound) } else { Ok(Fault(Exit::No, NO_SESSION.to_owned()).said(out)) }
 }
 
 /// What later records of open sessions point to.
@@ -247,7 +251,22 @@ mod tests {
             rest = &rest[at + part.len()..];
         }
         assert!(!said.contains("gateway started") && !said.contains("DENIED"));
+        assert!(said.contains("[ref "), "{said}");
         assert!(shown(None, false).contains("DENIED 28000: exp 1 is before now 2"));
+    }
+
+    #[test]
+    fn a_session_that_is_not_there_is_said_and_the_answer_is_no() {
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/evidence_v1");
+        for json in [false, true] {
+            let (mut said, mut complained) = (Vec::new(), Vec::new());
+            let mut out = Out::captured(&mut said, &mut complained);
+            let args = Args { reading: Reading::of(&golden), session: Some("ffff".to_owned()), json };
+            assert_eq!(run(&args, &mut out).unwrap(), Exit::No);
+            drop(out);
+            assert!(said.is_empty());
+            assert_eq!(String::from_utf8(complained).unwrap(), "error: no session's id begins so\n");
+        }
     }
 
     #[test]

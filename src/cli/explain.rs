@@ -13,7 +13,7 @@ use pgturnstile_rules::catalog::{Definitions, FIXTURE_BYTES_MAX};
 use pgturnstile_rules::document::Diagnostic;
 use pgturnstile_rules::policy::fixture::{self, Issuer};
 use pgturnstile_rules::policy::offline::{Bench, Explained, TextVerdict};
-use pgturnstile_rules::policy::{Action, Policy};
+use pgturnstile_rules::policy::{Action, Policy, Principal};
 use pgturnstile_rules::statement::{Limits, on_parser_stack};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -243,6 +243,27 @@ pub(super) fn now_s() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// A target that the configuration does not have is a slip of the pen, not a refusal.
+fn known_target(loaded: &Loaded, args: &Args) -> Result<(), String> {
+    let Some(config) = &loaded.config else { return Ok(()) };
+    match config.target(&args.target) {
+        Some(_) => Ok(()),
+        None => Err(source::no_target(config, &format!("there is no target {}", args.target))),
+    }
+}
+
+/// So is an issuer.
+fn known_issuer(loaded: &Loaded, principal: Principal) -> Result<Principal, String> {
+    let known =
+        loaded.config.is_none() || loaded.issuers.iter().any(|issuer| issuer.name == principal.issuer);
+    let names = || loaded.issuers.iter().map(|issuer| issuer.name.as_str()).collect::<Vec<&str>>().join(", ");
+    if known {
+        Ok(principal)
+    } else {
+        Err(format!("there is no issuer {}; the configuration has: {}", principal.issuer, names()))
+    }
+}
+
 /// Runs `explain`.
 ///
 /// # Errors
@@ -252,13 +273,15 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         Ok(loaded) => loaded,
         Err(found) => return Ok(complain(out, &found)),
     };
-    let prepared = read_claims(&args.who).and_then(|claims| {
+    let prepared = known_target(&loaded, args).and_then(|()| read_claims(&args.who)).and_then(|claims| {
         let principal = fixture::principal(&claims, &loaded.issuers)
+            .and_then(|principal| known_issuer(&loaded, principal))
             .map_err(|fault| format!("{}: {fault}", args.who.display()))?;
         let given = args.catalog.read();
-        let notes = given
-            .is_none()
-            .then(|| "no --catalog: every relation outside the system's schemas is unknown".to_owned());
+        let notes = given.is_none().then(|| {
+            "no --catalog FILE or --dsn URL: every relation outside the system's schemas is unknown"
+                .to_owned()
+        });
         let mut catalog = given.unwrap_or_else(|| read_catalog(None))?;
         catalog.notes.extend(notes);
         Ok((principal, catalog))

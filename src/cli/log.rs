@@ -16,6 +16,7 @@ pub enum LogFormat {
 
 /// Options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Logging")]
 pub struct LogOptions {
     /// How the log on standard error looks.
     #[arg(

@@ -19,6 +19,9 @@ use crate::evidence::verify::{End, ExpectedEnd, Report, Trust, Unreadable, verif
 /// Below this the bar would be gone before it was read.
 const PROGRESS_BYTES_MIN: u64 = 32 << 20;
 
+/// What is said where an id's first digits are no session's.
+pub(super) const NO_SESSION: &str = "no session's id begins so";
+
 /// Where the evidence is, and what is known of it from elsewhere.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Reading {

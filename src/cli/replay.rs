@@ -20,7 +20,7 @@ use crate::evidence::format::RecordView;
 use crate::evidence::record::{self, Kind};
 
 use super::evidence_show::captured::{self, Captured};
-use super::reading::{Fault, Reading, judged, proof};
+use super::reading::{Fault, NO_SESSION, Reading, judged, proof};
 use super::replay_against::{self, Against};
 use super::{Exit, Out};
 
@@ -355,7 +355,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     if sessions.len() != 1 {
         let ids: Vec<String> = sessions.iter().map(|id| hex(id)).collect();
         let what = match ids.len() {
-            0 => "no session's id begins so; see pgturnstile evidence query --json".to_owned(),
+            0 => format!("{NO_SESSION}; see pgturnstile evidence query --json"),
             count => format!("{count} sessions' ids begin so: {}", ids.join(", ")),
         };
         return Ok(Fault(Exit::No, what).said(out));

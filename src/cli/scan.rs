@@ -165,7 +165,10 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         show::show(&report, args.baseline.as_deref(), out)?;
     }
     if !args.names_only && !report.read_something() {
-        out.complain("error: nothing could be read: see the relations that were skipped, and grant the login SELECT on them");
+        out.complain(
+            "error: nothing could be read: the login may read none of these relations. Next: name the credential of one that may by \
+             --credential NAME, as [credential.NAME] of the configuration has it, or the login by --dsn",
+        );
         return Ok(Exit::Trouble);
     }
     let drifted = report.drift.as_ref().is_some_and(|drift| !drift.is_empty());

@@ -51,10 +51,9 @@ pub(super) fn of_config(
         (None, _) => None,
     };
     let target = found.ok_or_else(|| {
-        let known = names(config.targets.iter().map(|target| target.name.as_str()).collect());
         let asked = target
             .map_or_else(|| "name one by --target".to_owned(), |name| format!("there is no target {name}"));
-        Wrong::Arguments(format!("{asked}; {} has: {known}", path.display()))
+        Wrong::Arguments(no_target(&config, &asked))
     })?;
     let mut findings = Vec::new();
     let mut credentials = mapping::credentials(&config, &mut findings);
@@ -66,6 +65,12 @@ pub(super) fn of_config(
     let settings = mapping::settings(target);
     let target = Target::new(&settings).map_err(|error| Wrong::Arguments(error.to_string()))?;
     Ok((Source { target, credential }, config.gateway.policy))
+}
+
+/// What is said where `asked` names no target: which there are.
+pub(super) fn no_target(config: &Config, asked: &str) -> String {
+    let known: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
+    format!("{asked}; {} has: {}", config.file.display(), known.join(", "))
 }
 
 /// A connection URL, as libpq writes them: `postgresql://user@host:port/database?sslmode=…&sslrootcert=…`.

@@ -97,7 +97,15 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         print(&report, out)?;
     }
     if report.tests.is_empty() {
-        out.complain("error: no test was run; write [[test]] entries in the policy (rules/README.md)");
+        let there = loaded.policy.model().tests.len();
+        out.complain(match &args.word {
+            Some(word) if there > 0 => {
+                format!("error: no test's name holds {word:?}; {there} tests are there")
+            }
+            Some(_) | None => {
+                "error: no test was run; write [[test]] entries in the policy (rules/README.md)".to_owned()
+            }
+        });
         return Ok(Exit::Usage);
     }
     Ok(if failed == 0 { Exit::Yes } else { Exit::No })
@@ -319,7 +327,7 @@ expect = { action = "refuse" }
         let report: serde_json::Value = serde_json::from_str(&said).expect("JSON");
         assert_eq!((exit, &report["failed"]), (Exit::No, &serde_json::json!(1)));
         let (exit, _, error) = run_words(sound.path(), &["test", "--policy", "@policy.toml", "no such test"]);
-        assert!(exit == Exit::Usage && error.contains("no test was run"), "{error}");
+        assert!(exit == Exit::Usage && error.contains("no test's name holds \"no such test\"; "), "{error}");
     }
 
     #[test]
@@ -360,6 +368,27 @@ expect = { action = "refuse" }
         );
         assert!(exit == Exit::Usage && error.contains("not valid TOML"), "{error}");
     }
+
+    #[test]
+    fn explain_refuses_a_target_and_an_issuer_that_the_configuration_does_not_have() {
+        let folder = folder(POLICY);
+        let config = "version = 1\n[gateway]\npolicy = \"policy.toml\"\n[evidence]\ndirectory = \"e\"\n[[listener]]\n\
+            address = \"127.0.0.1:6432\"\ntls = { certificate = \"a\", key = \"b\" }\n[[issuer]]\nname = \"corp\"\n\
+            issuer = \"https://id.example.com\"\naudiences = [\"p\"]\ngroups = \"groups\"\n[credential.reader]\nuser = \"r\"\n\
+            [[target]]\nname = \"crm\"\naddress = \"/run/postgresql:5432\"\ndatabase = \"crm\"\ncontrol = \"reader\"\n";
+        std::fs::write(folder.path().join("c.toml"), config).expect("written");
+        std::fs::write(folder.path().join("other.json"), "{\"issuer\":\"cropp\",\"claims\":{\"sub\":\"x\"}}")
+            .expect("written");
+        for (who, target, says) in [
+            ("@claims/agent.json", "crn", "there is no target crn; "),
+            ("@other.json", "crm", "there is no issuer cropp; the configuration has: corp"),
+        ] {
+            let words = ["explain", "select 1", "--config", "@c.toml", "--as", who, "--target", target];
+            let (exit, said, error) = run_words(folder.path(), &words);
+            assert!(exit == Exit::Usage && said.is_empty() && error.contains(says), "{said}{error}");
+        }
+    }
+
     #[test]
     fn explain_judges_each_text_of_a_file_by_itself() {
         let folder = folder(POLICY);

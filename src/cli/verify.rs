@@ -36,7 +36,8 @@ checkpoint that was kept elsewhere, and the log must hold what it was signed ove
 is no evidence of completeness.
 
 A folder that `pgturnstile audit pack` made is verified too: every file against its list, the list against its note and signature, the \
-evidence in it against the end that the note names.",
+evidence in it against the end that the note names. That end is the word of whoever made the pack: give a checkpoint that was kept \
+elsewhere.",
     after_help = "\
 Examples:
   pgturnstile verify evidence --checkpoint /mnt/witness/last
@@ -62,13 +63,13 @@ pub struct Args {
 /// The report cannot be written; a closed pipe is no error.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     let mut reading = args.reading.clone();
-    let pack = if manifest::is_pack(&args.reading.directory) {
+    let (pack, end_from) = if manifest::is_pack(&args.reading.directory) {
         match pack_of(&mut reading) {
-            Ok(pack) => Some(pack),
+            Ok((pack, end_from)) => (Some(pack), end_from),
             Err(fault) => return Ok(fault.said(out)),
         }
     } else {
-        None
+        (None, EndFrom::Outside)
     };
     let report = match reading.walk(&mut |_, _| {}) {
         Ok(report) => report,
@@ -77,9 +78,10 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     let whole = pack.as_ref().is_none_or(|pack| pack.wrong.is_empty());
     let exit = if report.sound() && whole { Exit::Yes } else { Exit::No };
     let written = if args.json {
-        write_json(&report, pack.as_ref(), out)
+        write_json(&report, pack.as_ref(), end_from, out)
     } else {
-        write_pack(pack.as_ref(), args, out).and_then(|()| write_text(&report, &reading.directory, out))
+        write_pack(pack.as_ref(), args, out)
+            .and_then(|()| write_text(&report, &reading.directory, end_from, out))
     };
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
@@ -87,22 +89,44 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     }
 }
 
+/// Whose word the expected end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndFrom {
+    /// That of whoever verifies, where there is one.
+    Outside,
+    /// The pack's own: whoever made it chose it, signed or not.
+    Pack,
+}
+
+/// What the end of a log amounts to, in words.
+fn end_text(end: &End, from: EndFrom) -> String {
+    match (from, end) {
+        (EndFrom::Pack, End::Reached { records, .. }) => format!(
+            "The evidence ends where the pack says, at {records} records. NO EVIDENCE OF COMPLETENESS: that is the word of whoever \
+             made the pack. Give a checkpoint that you kept: --checkpoint FILE."
+        ),
+        (EndFrom::Pack | EndFrom::Outside, _) => end.to_string(),
+    }
+}
+
 /// Looks at an audit pack's files, and turns the reading to the evidence in it: its end must be the one that the note names.
-fn pack_of(reading: &mut Reading) -> Result<Looked, Fault> {
+fn pack_of(reading: &mut Reading) -> Result<(Looked, EndFrom), Fault> {
     let root = reading.directory.clone();
     let pack = manifest::look(&root)
         .map_err(|error| Fault(Exit::Usage, format!("cannot read the pack {}: {error}", root.display())))?;
     reading.directory = root.join(manifest::EVIDENCE_NAME);
+    let mut end_from = EndFrom::Outside;
     if let Some(said) = &pack.manifest {
         if reading.checkpoint.is_none() && reading.head.is_none() {
             reading.head = Some(hex(&said.head));
+            end_from = EndFrom::Pack;
         }
         // A key that is the pack's need not be the log's.
         if said.key.is_some() && said.key.as_ref().map(ToString::to_string) == reading.key {
             reading.key = None;
         }
     }
-    Ok(pack)
+    Ok((pack, end_from))
 }
 
 fn write_pack(pack: Option<&Looked>, args: &Args, out: &mut Out<'_>) -> io::Result<()> {
@@ -164,13 +188,14 @@ fn signed_json(signatures: &Signatures) -> Value {
     })
 }
 
-fn end_json(end: &End) -> Value {
-    let text = end.to_string();
+fn end_json(end: &End, from: EndFrom) -> Value {
+    let text = end_text(end, from);
     match end {
         End::Unproven => json!({ "state": "unproven", "text": text }),
         End::NotReached => json!({ "state": "not-reached", "text": text }),
         End::Reached { records, behind } => {
-            json!({ "state": "reached", "records": records, "behind": behind, "text": text })
+            let state = if from == EndFrom::Pack { "as-the-pack-says" } else { "reached" };
+            json!({ "state": state, "records": records, "behind": behind, "text": text })
         }
         End::Behind { expected, there, set_back } => json!({
             "state": if *set_back { "rollback" } else { "cut-tail" },
@@ -182,7 +207,12 @@ fn end_json(end: &End) -> Value {
     }
 }
 
-fn write_json(report: &Report, pack: Option<&Looked>, out: &mut Out<'_>) -> io::Result<()> {
+fn write_json(
+    report: &Report,
+    pack: Option<&Looked>,
+    end_from: EndFrom,
+    out: &mut Out<'_>,
+) -> io::Result<()> {
     let first_bad = report.bad.as_ref().map(|bad| {
         json!({
             "segment": bad.position.segment,
@@ -214,15 +244,15 @@ fn write_json(report: &Report, pack: Option<&Looked>, out: &mut Out<'_>) -> io::
         "first_bad": first_bad,
         "findings": findings,
         "signed": signed_json(&report.signatures),
-        "end_proven": matches!(report.end, End::Reached { .. }),
-        "end": end_json(&report.end),
+        "end_proven": end_from == EndFrom::Outside && matches!(report.end, End::Reached { .. }),
+        "end": end_json(&report.end, end_from),
         "pack": pack.map(pack_json),
     });
     serde_json::to_writer_pretty(&mut *out, &value)?;
     out.line("")
 }
 
-fn write_text(report: &Report, directory: &Path, out: &mut Out<'_>) -> io::Result<()> {
+fn write_text(report: &Report, directory: &Path, end_from: EndFrom, out: &mut Out<'_>) -> io::Result<()> {
     if let Some(bad) = &report.bad {
         out.line(format_args!("BROKEN: {}", directory.display()))?;
         out.line(format_args!(
@@ -250,7 +280,7 @@ fn write_text(report: &Report, directory: &Path, out: &mut Out<'_>) -> io::Resul
             report.in_flight_bytes
         ))?;
     }
-    if report.end.is_broken() { Ok(()) } else { out.line(&report.end) }
+    if report.end.is_broken() { Ok(()) } else { out.line(end_text(&report.end, end_from)) }
 }
 
 /// What was done, by its name.

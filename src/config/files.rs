@@ -4,12 +4,14 @@
 //! Owns these checks only; what it reads of a key or a password file it drops at once. It changes nothing on disk.
 
 use std::fs::{self, File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use pgturnstile_rules::document::{Diagnostic, Diagnostics, Place, Severity};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use super::model::{Config, Evidence, Jwks, ListenerAt, PasswordSource, TargetTls};
 
@@ -109,6 +111,13 @@ fn resolved(path: &Path) -> PathBuf {
     whole
 }
 
+/// The section as a whole, where a place is that of one of its keys.
+fn section(place: &Place, name: &str) -> Place {
+    let mut place = place.clone();
+    place.key = name.to_owned();
+    place
+}
+
 fn at(place: &Place, key: &str) -> Place {
     let mut place = place.clone();
     if !key.is_empty() {
@@ -140,6 +149,9 @@ fn certificates(path: &Path, place: &Place, key: &str, diagnostics: &Diagnostics
     }
     let parsed = CertificateDer::pem_file_iter(path).map(|items| items.collect::<Result<Vec<_>, _>>());
     let fault = match parsed {
+        Ok(Ok(found)) if found.is_empty() && PrivateKeyDer::from_pem_file(path).is_ok() => {
+            "holds no certificate but a private key: are certificate and key swapped?".to_owned()
+        }
         Ok(Ok(found)) if found.is_empty() => "holds no certificate in PEM".to_owned(),
         Ok(Ok(_)) => return,
         Ok(Err(error)) | Err(error) => format!("is not a sound PEM file: {error}"),
@@ -150,7 +162,10 @@ fn certificates(path: &Path, place: &Place, key: &str, diagnostics: &Diagnostics
 /// A PEM file with a private key, preferably nobody else's to read.
 fn private_key(path: &Path, place: &Place, diagnostics: &Diagnostics) {
     let Some(metadata) = readable(path, place, "tls.key", diagnostics) else { return };
-    if let Err(error) = PrivateKeyDer::from_pem_file(path) {
+    if PrivateKeyDer::from_pem_file(path).is_err() && CertificateDer::from_pem_file(path).is_ok() {
+        let message = "holds no private key but a certificate: are certificate and key swapped?";
+        diagnostics.error(&at(place, "tls.key"), format!("{} {message}", path.display()));
+    } else if let Err(error) = PrivateKeyDer::from_pem_file(path) {
         diagnostics.error(
             &at(place, "tls.key"),
             format!("{} holds no private key in PEM (PKCS #8, PKCS #1 or SEC1): {error}", path.display()),
@@ -172,6 +187,10 @@ fn password(source: &PasswordSource, place: &Place, diagnostics: &Diagnostics) {
         PasswordSource::File(path) => {
             if let Some(metadata) = readable(path, place, "password.file", diagnostics) {
                 warn_open(path, &metadata, place, "password.file", diagnostics);
+                if is_blank(path, &metadata) {
+                    let message = format!("{} holds no password", path.display());
+                    diagnostics.warn(&at(place, "password.file"), message);
+                }
             }
         }
         PasswordSource::Environment(name) => {
@@ -184,6 +203,13 @@ fn password(source: &PasswordSource, place: &Place, diagnostics: &Diagnostics) {
         }
         PasswordSource::Command { argv, .. } => program(argv, place, "password.command", diagnostics),
     }
+}
+
+/// Whether a short file holds nothing but white space. What it holds is dropped at once.
+fn is_blank(path: &Path, metadata: &Metadata) -> bool {
+    const LENGTH_MAX: u64 = 1 << 10;
+    let blank = |bytes: Vec<u8>| Zeroizing::new(bytes).iter().all(u8::is_ascii_whitespace);
+    metadata.len() <= LENGTH_MAX && fs::read(path).is_ok_and(blank)
 }
 
 /// Whoever may write to the socket's folder could stand in for the gateway while it is down, and be told tokens.
@@ -240,17 +266,18 @@ fn evidence_directory(path: &Path, place: &Place, diagnostics: &Diagnostics) {
     } else if mode & OTHERS != 0 {
         diagnostics.warn(place, format!("{shown} is open to others (mode {mode:04o}); chmod 700"));
     }
-    if let Err(error) = rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
-        diagnostics.error(place, format!("{shown} is not writable for this user: {error}"));
-    }
+    writable(path, place, diagnostics);
 }
 
 /// The key of the checkpoints, its certificate, and their second place. A key file that is missing is made at the start.
 fn checkpoints(evidence: &Evidence, diagnostics: &Diagnostics) {
-    let place = &evidence.place;
+    let place = &section(&evidence.place, "evidence");
     match &evidence.signing_key {
         PasswordSource::File(path) => {
-            if let Ok(metadata) = fs::metadata(path) {
+            // Missing is fine: the first start makes it.
+            if path.exists()
+                && let Some(metadata) = readable(path, place, "signing_key.file", diagnostics)
+            {
                 warn_open(path, &metadata, place, "signing_key.file", diagnostics);
             }
         }
@@ -271,13 +298,8 @@ fn checkpoints(evidence: &Evidence, diagnostics: &Diagnostics) {
             folder.display()
         );
         diagnostics.error(&at(place, "head.file"), message);
-    } else if let Err(error) =
-        rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
-    {
-        diagnostics.error(
-            &at(place, "head.file"),
-            format!("{} is not writable for this user: {error}", folder.display()),
-        );
+    } else {
+        writable(folder, &at(place, "head.file"), diagnostics);
     }
 }
 
@@ -300,7 +322,22 @@ fn state_directory(path: &Path, place: &Place, diagnostics: &Diagnostics) {
             let message = format!("{} is writable by others (mode {mode:04o}); chmod 700", path.display());
             diagnostics.error(place, message);
         }
-        // Missing is fine: the first start creates it.
-        Ok(_) | Err(_) => {}
+        Ok(_) => writable(path, place, diagnostics),
+        // The first start creates it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => diagnostics.error(place, format!("{} cannot be used: {error}", path.display())),
+    }
+}
+
+/// A folder in which this user may make files.
+fn writable(path: &Path, place: &Place, diagnostics: &Diagnostics) {
+    use rustix::fs::Access;
+    if let Err(error) = rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        let shown = path.display();
+        let message = format!(
+            "{shown} is not writable for this user: {error}; it must belong to the user that runs the gateway, and `check` must run \
+             as that user"
+        );
+        diagnostics.error(place, message);
     }
 }

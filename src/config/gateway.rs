@@ -38,8 +38,8 @@ pub(super) fn control(root: &Reader<'_>) -> Option<Control> {
         return None;
     }
     let section = root.section("control", &reference::CONTROL);
-    let address = section.text("address")?.parse::<SocketAddr>();
-    if address.is_err() {
+    let address = section.text("address").map(|address| address.parse::<SocketAddr>());
+    if let Some(Err(_)) = address {
         section.table.error("address", "must be an IP address and a port, such as 127.0.0.1:6480");
     }
     let tls = section.table("tls", &reference::CONTROL_TLS).and_then(|tls| {
@@ -48,7 +48,8 @@ pub(super) fn control(root: &Reader<'_>) -> Option<Control> {
         // HTTPS has no other way to begin.
         Some(ListenerTls { certificate: certificate?, key: key?, direct: true })
     });
-    if let Ok(address) = address
+    let address = address.and_then(Result::ok);
+    if let Some(address) = address
         && !address.ip().is_loopback()
         && !section.table.has("tls")
     {
@@ -61,9 +62,9 @@ pub(super) fn control(root: &Reader<'_>) -> Option<Control> {
         );
     }
     let (metrics, place) = (section.boolean("metrics"), section.place());
-    let control = Control { address: address.ok()?, socket: control_socket(&section), metrics, tls, place };
+    let socket = control_socket(&section);
     section.done();
-    Some(control)
+    Some(Control { address: address?, socket, metrics, tls, place })
 }
 
 /// The control socket; `None` without one, or after a report.

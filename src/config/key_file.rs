@@ -32,7 +32,7 @@ pub type DigestKey = SecretBox<[u8; KEY_BYTES]>;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The file or its folder could not be read or written.
-    #[error("{name} {}: {what}: {error}", path.display())]
+    #[error("{name} {}: {what}: {error}{}", path.display(), next_step(error))]
     Io {
         /// Which key.
         name: &'static str,
@@ -71,6 +71,18 @@ pub enum KeyFileError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// What to do about the system's error on a file, where that is known: words that follow the error's own.
+#[must_use]
+pub fn next_step(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "; file and folder must belong to the user that runs this"
+    } else if error.kind() == io::ErrorKind::AlreadyExists {
+        "; choose another name, or remove it"
+    } else {
+        ""
+    }
 }
 
 /// One key's file.

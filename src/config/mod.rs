@@ -29,7 +29,7 @@ use pgturnstile_rules::document::{Diagnostic, Diagnostics, Document, nearest};
 pub use against_policy::{against_broken_policy, against_policy, broken_against_policy};
 pub use key_file::{
     DigestKey, KeyFileError, create_key, load_digest_key, load_key, load_or_create_digest_key,
-    load_or_create_key,
+    load_or_create_key, next_step,
 };
 pub use keys::{Absent, Key, Kind, Section, State};
 pub use model::{
@@ -52,6 +52,9 @@ reads the file anew and keeps what is in force when the new one has errors.
 
 The tables below are generated from the code (`reference.rs`) and a test keeps them so. What is not built yet is refused
 where relying on it would be unsafe, and warned about elsewhere.
+
+A whole small file: [docker/demo.toml](../../docker/demo.toml), with a development issuer; with certificates everywhere,
+[docker/compose/pgturnstile.toml](../../docker/compose/pgturnstile.toml).
 
 ## Reference
 
@@ -95,7 +98,9 @@ impl Config {
         let diagnostics = Diagnostics::new();
         let config = read(path, &base_of(path), document, &diagnostics);
         if let (Some(config), Files::Check) = (&config, files) {
-            files::check(config, &diagnostics);
+            let looked = Diagnostics::new();
+            files::check(config, &looked);
+            looked.into_vec().into_iter().for_each(|found| diagnostics.push(document.placed(found)));
         }
         let (mut config, warnings) = diagnostics.finish(config)?;
         config.warnings = warnings;

@@ -38,7 +38,7 @@ pub const ROOT: Section = Section {
         key(
             "version",
             Kind::Integer { low: 1, high: 1, default: None },
-            "Version of this file's format: 1. Required.",
+            "Version of this file's format: 1. It must be there.",
         ),
         key("gateway", Kind::Table(Absent::Optional), "The process."),
         key("listener", Kind::Table(Absent::Required), "Where clients connect; at least one."),
@@ -523,6 +523,8 @@ pub fn markdown() -> String {
         page.push_str("| key | value | when absent | meaning |\n|---|---|---|---|\n");
         for key in section.keys {
             let (value, absent) = describe(&key.kind);
+            // What is refused is never required, whatever it will hold.
+            let absent = if matches!(key.state, State::Refused(_)) { "–".to_owned() } else { absent };
             let built = match key.state {
                 State::Built => "",
                 State::Refused(_) => " **Not built yet: refused.**",

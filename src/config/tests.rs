@@ -99,7 +99,7 @@ fn the_least_file_gets_the_documented_defaults() {
 
 #[test]
 fn every_key_of_the_design_s_example_is_known_and_what_is_not_built_is_said() {
-    let found = faults(include_str!("example.toml"));
+    let found = faults(include_str!("tests/example.toml"));
     let unknown: Vec<_> = found.iter().filter(|fault| fault.contains("unknown key")).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
     let expected = ["credential.crm-owner.password.gcp-secret"];
@@ -126,6 +126,9 @@ fn the_admin_listener_is_off_by_default_and_in_clear_on_loopback_only() {
         "can be reached from other machines",
     );
     assert_fault(&on("address = \"localhost:6480\""), line, "control.address", "must be an IP address");
+    // One error: what stands beside it is read all the same.
+    let beside = on("address = \"127.0.0.1\"\nsocket = \"/run/pgturnstile/control\"");
+    assert_eq!(faults(&beside).len(), 1, "{:?}", faults(&beside));
     let tls =
         on("address = \"0.0.0.0:6480\"\ntls = { certificate = \"a.crt\", key = \"a.key\" }\nmetrics = false");
     let control = parse(&tls).unwrap().control.unwrap();

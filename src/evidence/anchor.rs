@@ -77,6 +77,8 @@ struct State {
     due: Option<Why>,
     finishing: bool,
     trouble: Option<Arc<str>>,
+    /// When a note was last kept in the second place; `None` where there is none.
+    kept: Option<Instant>,
 }
 
 impl State {
@@ -158,7 +160,8 @@ impl Signer {
         head: Option<Head>,
         end: Point,
     ) -> Signer {
-        let state = State { end, signed: end.records, due: None, finishing: false, trouble: None };
+        let state =
+            State { end, signed: end.records, due: None, finishing: false, trouble: None, kept: None };
         let watch = Watch {
             state: Mutex::new(state),
             news: Condvar::new(),
@@ -207,6 +210,7 @@ impl Signer {
         let note = self.sign(point, Why::Start);
         if let Some(head) = &mut self.head {
             head.keep(&note)?;
+            self.watch.lock().kept = Some(Instant::now());
         }
         Ok(note)
     }
@@ -251,6 +255,7 @@ impl Signer {
         let trouble = match head.keep(note) {
             Ok(()) => {
                 self.kept = Instant::now();
+                self.watch.lock().kept = Some(self.kept);
                 None
             }
             Err(what) => {
@@ -342,6 +347,11 @@ impl core::fmt::Debug for Anchor {
 }
 
 impl Anchor {
+    /// How long ago a note was last kept in the second place, seconds; `None` where there is none.
+    pub(crate) fn kept_ago_s(&self) -> Option<u64> {
+        self.watch.lock().kept.map(|kept| kept.elapsed().as_secs())
+    }
+
     /// Ends the thread; the signer is left for [`Signer::stop`].
     pub(crate) fn finish(self) -> Option<Signer> {
         self.watch.finish();

@@ -130,6 +130,7 @@ impl Written {
             record_bytes: self.record_bytes.load(Ordering::Relaxed),
             queue_bytes,
             queue_bytes_max,
+            second_place_age_s: None,
         }
     }
 }
@@ -155,6 +156,8 @@ pub struct Figures {
     pub queue_bytes: u64,
     /// What of these the lanes may hold.
     pub queue_bytes_max: u64,
+    /// Since a checkpoint was last kept in the second place, seconds; `None` where there is none.
+    pub second_place_age_s: Option<u64>,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! says durable only behind an `fdatasync` that succeeded; nothing that is masked is written (the session hands in lifted texts
 //! and keyed digests, and what is captured behind the masker). Fails closed: a write or sync that fails stops evidence for everybody, for good.
 //!
-//! Two halves. `ahead`, `chain`, `checkpoint`, `delivered`, `describe`, `diagnose`, `follow`, `format`, `note`, `read`, `record`,
+//! Two halves. `ahead`, `chain`, `checkpoint`, `delivered`, `describe`, `diagnose`, `follow`, `format`, `note`, `read`, `record`, `reference`,
 //! `second_place`, `signed`, `streams`, `value`, `verify` compile with std, blake3, rkyv and pure code for signatures alone (README
 //! decision 17). `anchor`, `clock`, `head`,
 //! `held`, `originals`, `ring`, `session`, `state`, `recent`, `writer`, `siblings`, `log`, `disk`, `recover`, `keys`, `figures` make the
@@ -25,6 +25,7 @@ pub mod note;
 pub mod originals;
 pub mod read;
 pub mod record;
+pub mod reference;
 pub mod second_place;
 pub mod value;
 pub mod verify;

@@ -471,7 +471,8 @@ impl Evidence {
 
     /// The numbers of this moment.
     pub fn figures(&self) -> Figures {
-        self.hub.figures()
+        let second_place_age_s = self.anchor.as_ref().and_then(Anchor::kept_ago_s);
+        Figures { second_place_age_s, ..self.hub.figures() }
     }
 
     /// Waits until evidence has stopped.

@@ -5,7 +5,6 @@
 //! [`AppendError`]; a session that sees one ends what it is doing, and releases nothing that the record should have covered.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::format::REFERS_TO_NONE;
 use super::keys::SessionKeys;

@@ -195,7 +195,7 @@ impl Writer {
     }
 
     fn is_unconstrained(&self) -> bool {
-        matches!(self.hub.state(), super::state::State::Running)
+        matches!(self.hub.state(), State::Running)
     }
 
     /// One round: a batch from the lanes to the disk. `Ok(false)` where there was none.
@@ -327,7 +327,8 @@ impl Writer {
         }
     }
 
-    /// Claims the next segment in time and measures free space; says where work must be refused for want of it.
+    /// Claims the next segment in time and measures free space; says where work must be refused for want of it, or of the second
+    /// place. Fails where the segment is not there any more.
     fn watch_space(&mut self) -> io::Result<()> {
         let wants_next = self.log.wants_next();
         let interval = Duration::from_millis(SPACE_CHECK_INTERVAL_MS);

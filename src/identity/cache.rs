@@ -255,6 +255,12 @@ impl Shared {
                 self.take_over(reading, began_at_ms);
                 None
             }
+            Err(error @ KeysError::CutOff) => {
+                self.counters.failures.fetch_add(1, Ordering::Relaxed);
+                // The gateway is stopping: nobody waits for the keys.
+                tracing::debug!(issuer = %self.name, cause = %error, "the reading of the issuer's keys ended");
+                Some(error)
+            }
             Err(error) => {
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(

@@ -249,10 +249,13 @@ fn no_key(file: &Path, error: &pem::Error) -> TlsError {
 }
 
 fn unusable_identity(files: &CertificateFiles, error: &rustls::Error) -> TlsError {
-    TlsError::File {
-        file: files.certificate.clone(),
-        what: format!("cannot be used with the key {}: {error}", files.key.display()),
-    }
+    let key = files.key.display();
+    let what = if matches!(error, rustls::Error::InconsistentKeys(_)) {
+        format!("cannot be used with the key {key}: this key is not the certificate's")
+    } else {
+        format!("cannot be used with the key {key}: {error}")
+    };
+    TlsError::File { file: files.certificate.clone(), what }
 }
 
 fn read_anchors(ca: &[PathBuf]) -> Result<Anchors, TlsError> {

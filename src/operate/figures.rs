@@ -206,9 +206,16 @@ impl Figures {
         };
         text.gauge(
             "pgturnstile_evidence_constrained",
-            "1 while new work is refused for want of space.",
+            "1 while new work is refused: too little space, or the second place is overdue; /ready says which.",
             constrained,
         );
+        if let Some(age_s) = evidence.second_place_age_s {
+            text.gauge(
+                "pgturnstile_evidence_checkpoint_age_seconds",
+                "Time since a checkpoint was last kept in the second place.",
+                age_s,
+            );
+        }
         text.gauge("pgturnstile_evidence_stopped", "1 once a write or sync has failed.", stopped);
     }
 

@@ -76,7 +76,7 @@ pub enum ServeError {
     #[error(transparent)]
     Evidence(#[from] evidence::OpenError),
     /// A listener.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address}: {error}{}", if error.kind() == io::ErrorKind::AddrInUse { "; who it is: ss -lxtnp" } else { "" })]
     Listen {
         /// Where.
         address: ListenAddress,
@@ -311,7 +311,11 @@ async fn reload(gateway: &Arc<Gateway>) {
     let (in_force, new_hash, by, detail) = match gateway.reload() {
         Ok(next) => {
             reloaded_configuration(gateway, &before, &next).await;
-            tracing::info!("the configuration was loaded anew");
+            tracing::info!(
+                generation = next.policy.generation(),
+                policy = mapping::hex(&next.policy.hash()),
+                "the configuration was loaded anew and is in force"
+            );
             for warning in next.config.warnings.iter().chain(next.policy.warnings()) {
                 tracing::warn!("{warning}");
             }
@@ -369,6 +373,7 @@ fn finish(
     why: &Why,
 ) -> Result<(), ServeError> {
     gateway.draining.store(true, Ordering::Release);
+    let sessions_ended = gateway.sessions();
     let drain = Duration::from_secs(gateway.loaded.load().config.gateway.drain_deadline_s);
     control.block_on(async {
         let (grace, last) = match why {
@@ -406,7 +411,10 @@ fn finish(
         }
     }
     match why {
-        Why::Signal(_) => Ok(()),
+        Why::Signal(_) => {
+            tracing::info!(sessions_ended, "stopped");
+            Ok(())
+        }
         Why::Evidence(reason) => Err(ServeError::Stopped(reason.clone())),
     }
 }

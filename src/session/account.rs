@@ -13,7 +13,7 @@ use pgturnstile_proto::frontend::Bind;
 use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::mask::value::redacted;
 
-use super::denial::{self, Refusal};
+use super::denial::Refusal;
 use super::digest::RowDigest;
 use super::end::End;
 use super::expect::{Expectation, Run};
@@ -25,6 +25,7 @@ use super::tally::Tally;
 use crate::evidence::describe::hex;
 use crate::evidence::record::v1::{self, Action, Protocol, SessionClosed, StatementResult, TextHeld, Totals};
 use crate::evidence::record::{Entry, How};
+use crate::evidence::reference::reference;
 use crate::evidence::{AppendError, Lane, Mark, SessionLog, State};
 
 /// Whether a session waits for its records to be on disk (README decision 12).
@@ -355,9 +356,14 @@ impl Account {
         };
         match recorded {
             Ok(sequence) => {
-                let reference = denial::reference(&self.log.id(), sequence);
-                tracing::debug!(session = hex(&self.log.id()), rule = refusal.rule, reference, "refused");
-                Ok(reference)
+                let name = reference(&self.log.id(), sequence);
+                tracing::debug!(
+                    session = hex(&self.log.id()),
+                    rule = refusal.rule,
+                    reference = name,
+                    "refused"
+                );
+                Ok(name)
             }
             Err(error @ (AppendError::Stopped(_) | AppendError::Closed)) => Err(ended(&error)),
             Err(error) => {
@@ -521,7 +527,7 @@ impl Account {
 
     /// The short name of a record, for what the client is told of it.
     pub fn reference(&self, record: u64) -> String {
-        denial::reference(&self.log.id(), record)
+        reference(&self.log.id(), record)
     }
 
     /// Records that a guarded setting moved.

@@ -64,20 +64,6 @@ impl Refusal {
     }
 }
 
-/// A short name for one refusal, the same in the client's message, the server's log and the evidence: Crockford's
-/// base 32 of session and sequence, so that it can be read out.
-pub fn reference(session: &[u8; 16], sequence: u64) -> String {
-    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let head = u32::from_be_bytes([session[0], session[1], session[2], session[3]]);
-    let mut value = (u64::from(head) << 20) ^ (sequence & 0xF_FFFF);
-    let mut text = [b'0'; 11];
-    for place in text.iter_mut().rev() {
-        *place = DIGITS.get((value & 31) as usize).copied().unwrap_or(b'0');
-        value >>= 5;
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 /// The text that no PostgreSQL parses; its server's log then names the refusal.
 fn unparsable_text(reference: &str) -> String {
     format!("pgturnstile refused {reference}")
@@ -180,16 +166,4 @@ fn coded(encode: Encode, severity: &[u8], sqlstate: &str, message: &str) -> Vec<
     let encoded = encode(&mut out, &fields);
     debug_assert!(encoded.is_ok());
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_are_readable_and_differ() {
-        let session = *b"\xde\xad\xbe\xef............";
-        assert_eq!(reference(&session, 1).len(), 11);
-        assert_ne!(reference(&session, 1), reference(&session, 2));
-    }
 }

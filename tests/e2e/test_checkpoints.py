@@ -1,6 +1,7 @@
 """Checkpoints of a running gateway: the second place, what a start refuses, keys and their rotation."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,9 @@ def verified(gate, *arguments):
     return done.returncode, json.loads(done.stdout)
 
 
-def checked(gate) -> str:
+def checked(gate, code=0) -> str:
     done = subprocess.run([binary(), "check"], cwd=gate.folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
@@ -55,6 +56,7 @@ def refused_start(gate) -> str:
 def test_the_second_place_proves_the_end(anchored):
     gate = anchored("checkpoint_every_s = 1")
     work(gate)
+    assert gate.metrics()["pgturnstile_evidence_checkpoint_age_seconds"] <= 30
     # Also while it runs, and while nothing happens.
     kept = gate.head.read_text()
     wait_until("a checkpoint of an idle gateway", lambda: "\nwhy interval\n" in gate.head.read_text() and gate.head.read_text() != kept)
@@ -106,7 +108,9 @@ def test_a_second_place_that_is_lost_is_repaired_by_the_command_that_is_named(an
     gate.stop()
     assert ".head" not in checked(gate)
     gate.head.unlink()
-    assert "holds no checkpoint although" in checked(gate)
+    # What the start will refuse is an error, at the line of its key.
+    said = checked(gate, code=2)
+    assert re.search(r"pgturnstile\.toml:\d+: evidence\.head\.file: .* holds no checkpoint although", said), said
     said = refused_start(gate)
     assert "is its disk or share mounted?" in said and "pgturnstile evidence checkpoint DIR --to" in said, said
     done = evidence("checkpoint", gate.evidence, "--to", gate.head)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import signal
 import subprocess
 
@@ -50,6 +51,15 @@ def test_a_running_gateway_s_evidence_answers(worked):
     assert replayed.returncode == 0 and "REFUSED 42501" in replayed.stdout
 
 
+def test_what_a_refused_client_was_told_finds_its_record(worked):
+    reference = re.search(r"\[ref ([0-9A-Z]{11})\]", worked.psql("-c", "DELETE FROM notes").stderr)[1]
+    [event] = lines(run("evidence", "query", worked.evidence, "--ref", reference, "--json"))
+    assert event["ref"] == reference and event["verdict"] == "refuse"
+    assert f"[ref {reference}]" in run("evidence", "show", worked.evidence, "--session", event["session"]).stdout
+    [row] = lines(run("evidence", "sql", worked.evidence, "--json", f"SELECT session FROM statements WHERE ref = '{reference}'"))
+    assert row["session"] == event["session"]
+
+
 def test_ocsf_is_what_its_schema_says(worked):
     events = lines(run("evidence", "export", worked.evidence, "--format", "ocsf", "--kind", "*"))
     validator = jsonschema.Draft202012Validator(SCHEMA)
@@ -90,7 +100,8 @@ def test_a_stranger_checks_a_pack_of_a_running_gateway_with_verify_alone(worked,
     made = run("audit", "pack", worked.evidence, "--from", "2020-01-01", "--to", "2100-01-01", "--out", pack, "--sign", key, "--seed", "7")
     assert made.returncode == 0, made.stderr
     report = json.loads(run("verify", pack, "--json", "--key", public).stdout)
-    assert report["ok"] and report["pack"]["key"] == public and report["end_proven"]
+    assert report["ok"] and report["pack"]["key"] == public
+    assert report["end"]["state"] == "as-the-pack-says" and not report["end_proven"], "its maker's own word proves nothing"
     population = pack / "populations" / "refused-statements.csv"
     assert len(population.read_text().splitlines()) > 1
     population.write_text(population.read_text().replace("42501", "00000"))

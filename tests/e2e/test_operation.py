@@ -211,7 +211,12 @@ def test_the_log_is_one_json_object_an_event_with_the_sessions_id_and_no_secret(
     with pytest.raises(psycopg.OperationalError):
         gate.connect(token=token[:-4] + "AAAA")
     gate.stop()
-    events = [json.loads(line) for line in gate.log().splitlines()]
+    def once(pairs):
+        assert len(pairs) == len(dict(pairs)), f"a key stands twice in {pairs}"
+        return dict(pairs)
+
+    events = [json.loads(line, object_pairs_hook=once) for line in gate.log().splitlines()]
+    assert "shop" in [event.get("target_name") for event in events if event["message"] == "catalog read"]
     assert all({"timestamp", "level", "message"} <= event.keys() for event in events)
     of = lambda message: [event for event in events if event["message"] == message]  # noqa: E731
     began, ended, away = of("session began")[-1], of("session ended")[-1], of("turned away")[-1]

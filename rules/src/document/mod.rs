@@ -160,6 +160,17 @@ impl Document {
         Place { file: Arc::clone(&self.file), line, snippet: self.snippet(line), key }
     }
 
+    /// The finding with the line of its key, where the document holds that key or a table above it: for checks that know a key
+    /// by its path alone.
+    #[must_use]
+    pub fn placed(&self, found: Diagnostic) -> Diagnostic {
+        let Some(at) = self.tree.as_ref().ok().and_then(|root| table::find(root, "", &found.key)) else {
+            return found;
+        };
+        let place = self.place(at, found.key.clone());
+        place.diagnostic(found.severity, found.message)
+    }
+
     /// The text of a 1-based line, unless it may hold a secret that somebody wrote where a reference belongs.
     fn snippet(&self, line: usize) -> Option<Arc<str>> {
         const SNIPPET_CHARS_MAX: usize = 160;

@@ -517,6 +517,33 @@ impl Drop for Table<'_> {
     }
 }
 
+/// Where the key of a dotted path stands, or the deepest table above it that is there.
+pub(super) fn find(node: &Node, path: &str, key: &str) -> Option<usize> {
+    let leads = |here: &str| {
+        key.strip_prefix(here).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let children: Vec<(String, usize, &Node)> = match &node.value {
+        NodeValue::Table(entries) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            entries.iter().map(|entry| (format!("{path}{dot}{}", entry.key), entry.at, &entry.node)).collect()
+        }
+        NodeValue::Array(items) => {
+            let label = |index: usize, item: &Node| label(item).unwrap_or_else(|| index.to_string());
+            let items = items.iter().enumerate();
+            items.map(|(index, item)| (format!("{path}[{}]", label(index, item)), item.at, item)).collect()
+        }
+        NodeValue::String(_)
+        | NodeValue::Integer(_)
+        | NodeValue::Float(_)
+        | NodeValue::Boolean(_)
+        | NodeValue::Datetime(_) => Vec::new(),
+    };
+    // A name may hold a dot: the longest one that leads there is meant.
+    let children = children.into_iter().filter(|(here, ..)| leads(here));
+    let (here, at, node) = children.max_by_key(|(here, ..)| here.len())?;
+    Some(find(node, &here, key).unwrap_or(at))
+}
+
 fn label(node: &Node) -> Option<String> {
     let NodeValue::Table(entries) = &node.value else { return None };
     ["id", "name"].iter().find_map(|key| {

@@ -283,7 +283,10 @@ impl Labelled {
                 label.column
             )
         } else {
-            format!("the label {} matches nothing. Next: check the name, or take the label out", label.column)
+            format!(
+                "nothing on this target matches the label {}. Next: check the name; a label that is meant for another target may stay",
+                label.column
+            )
         };
         self.findings.push(Finding { rule, message, unmatched: true });
         if let (Some(relation), true) = (named, exact) {

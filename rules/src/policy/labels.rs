@@ -437,7 +437,7 @@ impl Near<'_> {
             }
             Outline::Opaque => {
                 let why = format!("{} is not followed near a label", statement.tag);
-                return Err(Box::new(self.near(*first, &why, "leave the labelled relation out of it")));
+                return Err(Box::new(self.near(*first, &why, &self.next_disclosing(first.relation))));
             }
         };
         match outs {
@@ -456,6 +456,19 @@ impl Near<'_> {
             }
             Err(Trouble::Unfollowed(why)) => Err(Box::new(self.near(*first, &why, NEXT_BARE))),
         }
+    }
+
+    /// What lets a statement pass that no mask could follow: leaving the relation out, or an identity that sees it in clear.
+    fn next_disclosing(&self, relation: u32) -> String {
+        let name = self.sight.snapshot.relation_by_oid(relation).map_or_else(
+            || "the relation".to_owned(),
+            |relation| format!("{}.{}", relation.schema, relation.name),
+        );
+        let tier = self.sight.labelled.tiers(relation).into_iter().max().unwrap_or(Tier::Secret).name();
+        format!(
+            "use an identity whose permit discloses {name} up to {tier} (disclose = {{ clear_up_to = \"{tier}\" }}), or leave {name} \
+             out of it"
+        )
     }
 
     /// What PREPARE holds is judged with it; what EXECUTE and FETCH bring in is judged by itself, by whoever brings it.

@@ -59,7 +59,7 @@ impl<'c> Fill<'c> {
         Ok(Fill {
             connection,
             asked: connection
-                .prepare_cached(&format!("INSERT OR REPLACE INTO asked VALUES ({})", marks(22)))?,
+                .prepare_cached(&format!("INSERT OR REPLACE INTO asked VALUES ({})", marks(23)))?,
             event: connection
                 .prepare_cached(&format!("INSERT OR REPLACE INTO events VALUES ({})", marks(7)))?,
             mask: connection.prepare_cached(&format!("INSERT INTO masks VALUES ({})", marks(4)))?,
@@ -98,6 +98,7 @@ impl<'c> Fill<'c> {
             took,
             signed(statement.masked_values()),
             refusal,
+            cell(event, "ref"),
             signed(statement.parameters),
             signed(statement.text_bytes),
             statement.text_commitment,

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::control::{self, CRITERIA, POPULATIONS};
 use super::{Listing, Period};
 use crate::audit::columns::{COLUMNS, Cell};
+use crate::audit::coverage::Coverage;
 use crate::audit::event::Event;
 use crate::audit::html;
 use crate::audit::time::rfc3339;
@@ -24,6 +25,8 @@ pub struct Basis<'b> {
     pub made_ns: u64,
     /// What was proven of the evidence that lies in the pack.
     pub report: &'b Report,
+    /// Which of the period's time the evidence speaks of.
+    pub coverage: &'b Coverage,
     /// Events of the period.
     pub events: u64,
     /// The key that signs the pack.
@@ -40,6 +43,16 @@ impl Basis<'_> {
             report.records.saturating_sub(1),
             report.open.len()
         )
+    }
+
+    /// The times of the period in which no gateway ran: nothing can stand in the log of them.
+    fn pauses(&self) -> String {
+        let pauses = self.coverage.pauses();
+        if pauses.is_empty() {
+            "none between the log's first record and its last".to_owned()
+        } else {
+            pauses.join("; ")
+        }
     }
 
     /// Name and value of each line of the block.
@@ -79,6 +92,13 @@ impl Basis<'_> {
                     rfc3339(report.last_ns)
                 ),
             ),
+            (
+                "period covered",
+                self.coverage
+                    .uncovered()
+                    .unwrap_or_else(|| "whole: the log begins before it and ends behind it".to_owned()),
+            ),
+            ("without a gateway", self.pauses()),
             ("events in the period", self.events.to_string()),
             ("gaps", self.gap_statement()),
             ("head", hex(&report.head)),

@@ -88,8 +88,14 @@ fn a_pack_holds_what_it_says_and_a_stranger_can_tell() {
         }
     }
     let page = fs::read_to_string(out.join("index.html")).unwrap();
-    for part in ["their numbers have no gap", "&lt;b&gt;Kim", "CC8.1", "seed &quot;agreed&quot;", "auditee+"]
-    {
+    for part in [
+        "their numbers have no gap",
+        "&lt;b&gt;Kim",
+        "CC8.1",
+        "seed &quot;agreed&quot;",
+        "auditee+",
+        "nothing in it speaks of",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     assert!(
@@ -100,10 +106,14 @@ fn a_pack_holds_what_it_says_and_a_stranger_can_tell() {
     let (exit, report) = verified(&out, &["--key", &public]);
     assert_eq!(
         (exit, &report["pack"]["ok"], &report["end_proven"]),
-        (Exit::Yes, &true.into(), &true.into()),
+        (Exit::Yes, &true.into(), &false.into()),
         "{report}"
     );
+    // The end is the word of whoever made the pack, signed or not.
+    assert_eq!(report["end"]["state"], "as-the-pack-says");
+    assert!(report["end"]["text"].as_str().unwrap().contains("NO EVIDENCE OF COMPLETENESS"));
     assert_eq!(report["pack"]["key"], public.as_str());
+    assert!(complained.contains("the log holds 2"), "{complained}");
     // The folder is never written into again.
     let (exit, _, complained) = packed(&golden("evidence_v1"), &out, &[]);
     assert!(exit == Exit::Trouble && complained.contains("exists"), "{complained}");

@@ -1,18 +1,19 @@
 //! What `check` says of the second place of the evidence's checkpoints.
 //!
-//! Owns the words alone: [`crate::evidence::second_place`] looks. Warnings, never errors: whether a start refuses is the start's to
-//! say, and `check` may run on another machine than the log is on.
+//! Owns the words alone: [`crate::evidence::second_place`] looks. What the start would refuse is an error; on another machine than the
+//! log is on there is no log, and nothing is said.
 
 use pgturnstile_rules::document::{Diagnostic, Severity};
 
 use crate::config::Config;
 use crate::evidence::second_place::{Standing, second_place};
 
-/// The warning, where the second place is missing, behind or another log's.
-pub(super) fn warning(config: &Config) -> Option<Diagnostic> {
+/// The finding, where the second place is missing, behind or another log's.
+pub(super) fn finding(config: &Config) -> Option<Diagnostic> {
     let evidence = &config.evidence;
     let head = evidence.head.as_deref()?;
     let (directory, shown) = (evidence.directory.display(), head.display());
+    let mut severity = Severity::Error;
     let message = match second_place(&evidence.directory, head, evidence.checkpoint_every_s) {
         Ok(Standing::Fits) => return None,
         Ok(Standing::Missing) => format!(
@@ -29,17 +30,23 @@ pub(super) fn warning(config: &Config) -> Option<Diagnostic> {
                 "{shown} holds the checkpoint of another log than the one in {directory}: the start will refuse"
             )
         }
-        Ok(Standing::Behind { there, log }) => format!(
-            "{shown} is behind: it was signed over {there} records, the log's own last checkpoint over {log}; what lies between \
+        Ok(Standing::Behind { there, log }) => {
+            severity = Severity::Warning;
+            format!(
+                "{shown} is behind: it was signed over {there} records, the log's own last checkpoint over {log}; what lies between \
              them can be cut off without the second place showing it. See `pgturnstile verify {directory} --checkpoint {shown}`"
-        ),
+            )
+        }
         Ok(Standing::Ahead { there, log }) => format!(
             "{shown} was signed over {there} records, the log in {directory} holds {log}: its end was cut off or an older copy \
              put back, and the start will refuse. See `pgturnstile verify {directory} --checkpoint {shown}`"
         ),
-        Err(error) => format!("the second place {shown} cannot be held against {directory}: {error}"),
+        Err(error) => {
+            severity = Severity::Warning;
+            format!("the second place {shown} cannot be held against {directory}: {error}")
+        }
     };
     let mut place = evidence.place.clone();
-    place.key = format!("{}.head", place.key);
-    Some(place.diagnostic(Severity::Warning, message))
+    place.key = "evidence.head.file".to_owned();
+    Some(place.diagnostic(severity, message))
 }

@@ -81,6 +81,63 @@ fn every_filter_finds_what_it_names_and_nothing_else() {
 }
 
 #[test]
+fn a_mistyped_question_is_refused_or_told_what_there_is() {
+    for (arguments, says) in [
+        (&["--class", "wrte"][..], "did you mean write?"),
+        (&["--class", "read.slect"], "did you mean read.select?"),
+        (&["--kind", "refusl"], "did you mean refusal?"),
+        (&["--kind", "nothing-such-*"], "no record is of such a kind"),
+        (&["--from", "2026-11-22", "--to", "2026-11-01"], "--to lies before --from"),
+    ] {
+        let (exit, said, complained) = asked(&golden(), arguments);
+        assert!(
+            exit == Exit::Usage && said.is_empty() && complained.contains(says),
+            "{arguments:?}: {complained}"
+        );
+    }
+    for wrong in
+        [["--session", "zz"], ["--session", ""], ["--relation", "customers"], ["--ref", "3F4Q2F8000"]]
+    {
+        assert!(Line::try_parse_from(["query", "x"].iter().chain(&wrong)).is_err(), "{wrong:?}");
+    }
+    for (arguments, says) in [
+        (
+            &["--who", "u-71"][..],
+            "--who: no record names a subject or person that fits u-71; did you mean u-17?",
+        ),
+        (&["--target", "erp"], "--target: no record names a target that fits erp; there is crm-prod"),
+        (&["--relation", "CRM.Customers"], "did you mean crm.customers?"),
+        (&["--group", "nobody"], "there are analysts, dba"),
+        (&["--claim", "mail"], "--claim: "),
+        (&["--rule", "any.blind-wrte"], "did you mean any.blind-write?"),
+        (&["--kind", "result"], "--kind: "),
+        (&["--session", "ffff"], "no session's id begins so"),
+        (&["--ref", "00000000000"], "--ref: no record"),
+        (&["--to", "1970-01-02"], "nothing in it speaks of anything before 1970-01-02T00:00:00Z"),
+        (&["--from", "2099-01-01"], "nothing in it speaks of anything from 2099-01-01T00:00:00Z on"),
+    ] {
+        let (exit, said, complained) = asked(&golden(), arguments);
+        assert!(
+            exit == Exit::Yes && said.is_empty() && complained.contains(says),
+            "{arguments:?}: {complained}"
+        );
+        assert!(complained.contains("\n0 event(s) fit"), "{complained}");
+    }
+    // Each by itself is there; both together are not: nothing was mistyped.
+    let (_, _, complained) = asked(&golden(), &["--verdict", "refuse", "--rule", "analyst.read"]);
+    assert!(complained.starts_with("0 event(s) fit"), "{complained}");
+}
+
+#[test]
+fn what_a_client_was_told_finds_its_record() {
+    let (_, said, _) = asked(&golden(), &["--verdict", "refuse", "--json"]);
+    let event: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let reference = event["ref"].as_str().unwrap();
+    assert_eq!(sequences(&["--ref", reference]), [event["sequence"].as_u64().unwrap()]);
+    assert_eq!(sequences(&["--ref", &reference.to_lowercase(), "--verdict", "allow"]), [0_u64; 0]);
+}
+
+#[test]
 fn an_answer_reads_and_says_how_far_it_can_be_trusted() {
     let (exit, said, complained) = asked(&golden(), &[]);
     assert_eq!(exit, Exit::Yes);

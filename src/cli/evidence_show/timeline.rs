@@ -10,6 +10,7 @@ use crate::evidence::checkpoint::{Checkpoint, Why};
 use crate::evidence::describe::{Value, describe, escaped};
 use crate::evidence::format::{FLAG_CLOSES, REFERS_TO_NONE, RecordHeader, RecordView};
 use crate::evidence::record::{self, Kind};
+use crate::evidence::reference::reference;
 
 use super::super::Out;
 use super::captured::{self, Captured};
@@ -396,11 +397,12 @@ fn refusal(header: &RecordHeader, fields: &Fields) -> String {
         statement => format!(" #{statement}"),
     };
     format!(
-        "   refused{what} with {} by {} ({}): {}",
+        "   refused{what} with {} by {} ({}): {} [ref {}]",
         text("sqlstate"),
         text("rule"),
         text("how"),
-        text("message")
+        text("message"),
+        reference(&header.stream, header.stream_sequence)
     )
 }
 

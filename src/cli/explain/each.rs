@@ -70,7 +70,10 @@ pub(super) fn run(
             Ok(Line::Bare(sql)) => (sql, bench.in_transaction),
             Ok(Line::Whole(whole)) => (whole.sql, bench.in_transaction || whole.in_transaction),
             Err(fault) => {
-                out.complain(format_args!("error: {}:{number}: {fault}", path.display()));
+                out.complain(format_args!(
+                    "error: {}:{number}: {fault}; write \"select 1\" or {{ \"sql\": \"select 1\" }}",
+                    path.display()
+                ));
                 return Ok(Exit::Usage);
             }
         };

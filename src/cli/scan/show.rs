@@ -136,8 +136,13 @@ fn drift(report: &Report, baseline: Option<&Path>, out: &mut Out<'_>) -> io::Res
 
 fn verdict(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
     let least = report.settings.min_confidence;
+    let read = report.relations.iter().filter(|relation| relation.skipped.is_none()).count();
     match report.unlabelled {
-        0 => out.line(format_args!("\nNo column of {least} confidence or more lacks a label.")),
+        // Of what was not read nothing is known.
+        0 if read == 0 => Ok(()),
+        0 => out.line(format_args!(
+            "\nOf the {read} relation(s) looked at, no column of {least} confidence or more lacks a label."
+        )),
         count => out.line(format_args!(
             "\n{count} column(s) of {least} confidence or more lack a label. Next: the same with --toml prints labels for the policy."
         )),
