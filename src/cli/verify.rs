@@ -144,6 +144,10 @@ fn write_pack(pack: Option<&Looked>, args: &Args, out: &mut Out<'_>) -> io::Resu
         out.line(format_args!("  files     {} on its list", pack.files))?;
         out.line(format_args!("  period    {} to {}", rfc3339(said.period.0), rfc3339(said.period.1)))?;
         out.line(format_args!("  signed    by {key}"))?;
+        out.line(
+            "  listings  populations, samples and pages are the word of whoever made the pack; the evidence in it is what is proven: \
+             ask it with pgturnstile evidence query",
+        )?;
     }
     Ok(())
 }

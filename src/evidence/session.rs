@@ -4,6 +4,8 @@
 //! Invariant: sequence numbers have no gaps, because a number is spent only when its record is queued. Fails by
 //! [`AppendError`]; a session that sees one ends what it is doing, and releases nothing that the record should have covered.
 
+use std::sync::Arc;
+
 use std::collections::VecDeque;
 
 use super::format::REFERS_TO_NONE;

@@ -23,7 +23,7 @@ use super::limits::{
 use super::log::Log;
 use super::ring::{Hub, Queued, Rest, Ring};
 use super::siblings::Siblings;
-use super::state::{Constraint, Wanting};
+use super::state::{Constraint, State, Wanting};
 
 /// What the writer knows of one lane.
 struct Tracked {
