@@ -381,11 +381,16 @@ impl<'ast> Visit<'ast> for Patterns {
     }
 }
 
+/// Every source file of a module and of those below it.
+fn sources_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { sources_below(&path) } else { vec![path] }).collect()
+}
+
 #[test]
 fn the_list_says_what_the_hand_written_code_does() {
     let mut patterns = Patterns::default();
-    for entry in std::fs::read_dir(statement_dir().join("walk")).expect("walk") {
-        let path = entry.expect("entry").path();
+    for path in sources_below(&statement_dir().join("walk")) {
         patterns.file = path.display().to_string();
         let source = std::fs::read_to_string(&path).expect("source");
         patterns.visit_file(&syn::parse_file(&source).expect("Rust"));

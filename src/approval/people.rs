@@ -92,9 +92,8 @@ impl People {
         if one.email.is_some() && one.email == other.email {
             return Same::Same;
         }
-        match (self.entry(one), self.entry(other)) {
-            (Some(one), Some(other)) => return if one == other { Same::Same } else { Same::Different },
-            (Some(_) | None, None) | (None, Some(_)) => {}
+        if let (Some(one), Some(other)) = (self.entry(one), self.entry(other)) {
+            return if one == other { Same::Same } else { Same::Different };
         }
         if one.issuer != other.issuer {
             return Same::Unknown;

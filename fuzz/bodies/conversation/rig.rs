@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use pgturnstile::approval::{self, Holds, People};
 use pgturnstile::backend::catalog::Unavailable;
 use pgturnstile::evidence::record::v1::SessionOpened;
 use pgturnstile::evidence::record::{Entry, How};
@@ -81,6 +83,17 @@ impl Source for Fixed {
 
     fn parse(&self, _text: Arc<[u8]>, _principal: u64, _done: Done) -> Result<(), Unparsable> {
         Err(Unparsable::Busy)
+    }
+}
+
+/// The policy holds nothing.
+fn no_holds() -> approval::Settings {
+    approval::Settings {
+        open_max: 0,
+        open_per_requester_max: 0,
+        bytes_max: 0,
+        notice_every: Duration::from_secs(5),
+        people: People::default(),
     }
 }
 
@@ -190,6 +203,7 @@ impl Rig {
             token_key: TokenKey::derive(&[7; 32]),
             control: Arc::new(Control::default()),
             application_name: String::new(),
+            holds: Arc::new(Holds::new(no_holds())),
         })
     }
 }

@@ -165,6 +165,8 @@ impl<'p> Target<'p> {
             }
             Message::Close(close) if close.name() == GUARD_NAME => Some(Meaning::Guard(FrontendTag::Close)),
             Message::Sync => Some(Meaning::Frame(Frame::Sync)),
+            // The gateway's own, too: behind the end of a COPY that no Sync follows.
+            Message::Flush => Some(Meaning::Frame(Frame::Flush)),
             _ => None,
         };
         match (own, self.sent.get(bytes)) {

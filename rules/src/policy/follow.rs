@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use crate::catalog::{Relation, Snapshot};
 use crate::policy::labelled::{Hit, Labelled};
-use crate::policy::outs::{Column, Origin, Out, Outs, Trouble};
+use crate::policy::outs::{Column, Origin, Out, Outs, SYSTEM_COLUMNS, TEXT_OID, Trouble};
 use crate::resolve::SearchPath;
 use crate::statement::facts::NameUse;
 use crate::statement::outline::{Gives, Item, Level, Output, Place, Query, Source, Use};
@@ -61,12 +61,6 @@ struct Scope<'s> {
     weak: bool,
     outer: Option<&'s Scope<'s>>,
 }
-
-/// Columns that every relation has (src/backend/catalog/heap.c, SysAtt), and no label stands on.
-/// The oid of `text` (src/include/catalog/pg_type.dat).
-const TEXT_OID: u32 = 25;
-
-const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
 
 type Found<T> = Result<T, Trouble>;
 
@@ -467,25 +461,7 @@ impl Follow<'_> {
 
     /// Whether a use there stores nothing, and nothing else is asked for.
     fn suffers(&self, place: Place) -> bool {
-        self.stored_alone
-            && match place {
-                Place::Where
-                | Place::Join
-                | Place::Group
-                | Place::Having
-                | Place::Order
-                | Place::Distinct
-                | Place::Limit
-                | Place::Window
-                | Place::Conflict => true,
-                Place::Output
-                | Place::Expression
-                | Place::Argument
-                | Place::Assigned
-                | Place::Merge
-                | Place::SetOperation
-                | Place::SubSelect => false,
-            }
+        self.stored_alone && place.chooses_alone()
     }
 
     /// Items of that alias, innermost level first; a name with a schema may mean an item without an alias, too.

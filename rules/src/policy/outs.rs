@@ -71,6 +71,12 @@ impl Outs {
     }
 }
 
+/// The oid of `text` (src/include/catalog/pg_type.dat).
+pub(crate) const TEXT_OID: u32 = 25;
+
+/// Columns that every relation has (src/backend/catalog/heap.c, SysAtt), and no label stands on.
+pub(crate) const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
+
 /// Why a statement near a label is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {

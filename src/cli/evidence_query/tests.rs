@@ -113,7 +113,7 @@ fn a_mistyped_question_is_refused_or_told_what_there_is() {
         (&["--kind", "result"], "--kind: "),
         (&["--session", "ffff"], "no session's id begins so"),
         (&["--ref", "00000000000"], "--ref: no record"),
-        (&["--to", "1970-01-02"], "nothing in it speaks of anything before 1970-01-02T00:00:00Z"),
+        (&["--to", "1970-01-02"], "nothing in it speaks of anything before 1970-01-03T00:00:00Z"),
         (&["--from", "2099-01-01"], "nothing in it speaks of anything from 2099-01-01T00:00:00Z on"),
     ] {
         let (exit, said, complained) = asked(&golden(), arguments);

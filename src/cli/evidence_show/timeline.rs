@@ -245,9 +245,11 @@ fn hold(kind: Kind, fields: &Fields) -> String {
         return format!("   hold {} {} ({}{by})", text("hold"), text("outcome"), text("reason"));
     }
     let who = format!("{} of {}, person {}", text("subject"), text("issuer"), text("person"));
-    let counts = match fields.value("refused") {
-        Value::Null => String::new(),
-        why => format!(" (does not count: {})", plain(why)),
+    let refused = fields.value("refused");
+    let counts = if matches!(refused, Value::Null) {
+        String::new()
+    } else {
+        format!(" (does not count: {})", plain(refused))
     };
     let reason = because(text("reason"));
     format!("{} of hold {} by {who}{counts}{reason}", text("decision"), text("hold"))

@@ -439,7 +439,7 @@ fn the_reader_needs_no_runtime_no_tls_and_no_parser() {
                 "super" | "crate" => {
                     let rest = path.trim_start_matches("super::").trim_start_matches("crate::evidence::");
                     let first = rest.split(['{', ':', ';']).find(|part| !part.is_empty()).unwrap();
-                    ["record", "anchored", "captured", "sealed", "super", "*"].contains(&first)
+                    ["record", "anchored", "captured", "sealed", "held", "super", "*"].contains(&first)
                         || reader.contains(&first)
                 }
                 _ => false,

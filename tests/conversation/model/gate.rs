@@ -147,9 +147,9 @@ impl Gate {
             Frame::Describe { statement: true, name } => {
                 bad_name(name).or_else(|| self.refuses_describe(server, name))
             }
-            Frame::Describe { statement: false, name } => bad_name(name).or_else(|| {
-                (server.portals.contains_key(*name) && self.standing.is_doubtful(name)).then_some("34000")
-            }),
+            Frame::Describe { statement: false, name } => {
+                bad_name(name).or_else(|| self.refuses_portal(server, name))
+            }
             Frame::Close { name, .. } => bad_name(name),
             Frame::FunctionCall => Some("42501"),
             Frame::StandIn
@@ -161,6 +161,11 @@ impl Gate {
             | Frame::Cancelled
             | Frame::CancelIdle => None,
         }
+    }
+
+    /// A portal whose name code may have given away.
+    fn refuses_portal(&self, server: &Server, name: &str) -> Option<Code> {
+        (server.portals.contains_key(name) && self.standing.is_doubtful(name)).then_some("34000")
     }
 
     /// A cursor that went with its savepoint: the gateway knows it until the transaction ends, and the server says that it is none.

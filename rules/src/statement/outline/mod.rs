@@ -218,6 +218,29 @@ pub enum Place {
 }
 
 impl Place {
+    /// Whether what stands there chooses, joins or orders rows, and is no part of what they hold.
+    #[must_use]
+    pub const fn chooses_alone(self) -> bool {
+        match self {
+            Place::Where
+            | Place::Join
+            | Place::Group
+            | Place::Having
+            | Place::Order
+            | Place::Distinct
+            | Place::Limit
+            | Place::Window
+            | Place::Conflict => true,
+            Place::Output
+            | Place::Expression
+            | Place::Argument
+            | Place::Assigned
+            | Place::Merge
+            | Place::SetOperation
+            | Place::SubSelect => false,
+        }
+    }
+
     /// In words, behind "stands".
     #[must_use]
     pub const fn words(self) -> &'static str {
