@@ -1,7 +1,7 @@
 //! Payload types, version 1, of holds: statements that wait for people. FROZEN, as all of [`super::v1`], which hands them on.
 //!
-//! Owns: their shape. May not: hold a text, a parameter or an unkeyed digest of one. Kinds 42 and 44 stand in the session's
-//! stream and refer to the held statement; kind 43 stands in the gateway's, since people decide beside the session.
+//! Owns: their shape. May not: hold a text, a parameter or an unkeyed digest of one. Kinds 44 and 46 stand in the session's
+//! stream and refer to the held statement; kind 45 stands in the gateway's, since people decide beside the session.
 
 use rkyv::with::{Inline, InlineAsBox, Map};
 use rkyv::{Archive, Serialize};
