@@ -1,7 +1,7 @@
 //! Which time a log speaks of: from its first record to its last, without the times in which no gateway ran.
 //!
 //! Owns: the words about a period that a log does not cover. An answer of nothing, about a time of which the log holds nothing, is no
-//! answer. Records come in the log's order; their times are the gateway's clock's. Memory is bounded: [`PAUSES_KEPT`].
+//! answer. Records come in the log's order; their times are the gateway's clock's. Memory is bounded: `PAUSES_KEPT`.
 
 use super::time::rfc3339;
 use crate::evidence::format::RecordView;

@@ -67,7 +67,7 @@ static SORTED: LazyLock<Vec<&'static Column>> = LazyLock::new(|| {
     sorted
 });
 
-/// [`line`] of [`event`](fn@event), without the object between.
+/// [`line()`] of [`event`](fn@event), without the object between.
 pub fn event_line(event: &Event) -> String {
     let mut written = Vec::with_capacity(LINE_BYTES);
     for column in SORTED.iter() {

@@ -2,7 +2,7 @@
 //!
 //! Owns: what of a session is shown as typed and what as answered, and the times between. It shows what was recorded: the text with its
 //! literals lifted where the exact one was not kept, rows where they were captured. May not: run anything, or print a character of
-//! somebody's that could move a terminal. `--against` is [`super::replay_against`]'s.
+//! somebody's that could move a terminal. `--against` is `replay_against`'s.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -86,7 +86,7 @@ pub(super) struct Against {
     /// the password from PGPASSWORD. What was written then is written there.
     #[arg(long, value_name = "URL", requires = "digest_key", conflicts_with_all = ["speed", "cast"])]
     pub against: Option<String>,
-    /// The file of [evidence] digest_key: digests are compared by it.
+    /// The file of `[evidence] digest_key`: digests are compared by it.
     #[arg(long, value_name = "FILE", requires = "against")]
     pub digest_key: Option<PathBuf>,
     /// The configuration whose targets are refused as --against; pgturnstile.toml, where it is there.

@@ -1,7 +1,7 @@
 //! Known identity providers: what stands in for the keys that an `[[issuer]]` leaves out, and the traps of their claims.
 //!
 //! Owns one [`Preset`] for each provider, from its own documentation, and the checks that follow from it: of the issuer's
-//! section alone ([`Preset::check_section`]) and of the groups of a policy ([`Preset::fault_of`]). May not: look at a token; the
+//! section alone (`check_section`) and of the groups of a policy (`fault_of`). May not: look at a token; the
 //! verifier knows no presets, only the settings that they fill in. Fails closed: an audience that the provider gives
 //! to everybody, an issuer of many tenants, a group that only names hold together which others can take, are errors.
 //!

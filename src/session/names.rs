@@ -41,7 +41,7 @@ pub struct Prepared {
     pub decision: Arc<Decision>,
     /// Sequence of the record that holds its text, within the session.
     pub record: u64,
-    /// How much code had run, when it was made, that may give its name away ([`super::standing`]).
+    /// How much code had run, when it was made, that may give its name away (`standing`).
     made_behind: u64,
     /// Its text's share of what the session may hold.
     share: Arc<Share>,

@@ -80,7 +80,7 @@ impl Gate {
         if *frame == Frame::Cancelled {
             return self.fence.is_none() && !self.owed;
         }
-        if let Frame::Bind { name: "", .. } = frame {
+        if let Frame::Bind { name: "", .. } | Frame::Describe { statement: true, name: "" } = frame {
             // The gateway may still know one that a simple query has destroyed at the server: a barrier raised for nothing is
             // seen in a transaction that fails by it.
             return server.statements.contains_key("") || !(server.in_block() || self.fence.is_some());
@@ -147,9 +147,7 @@ impl Gate {
             Frame::Describe { statement: true, name } => {
                 bad_name(name).or_else(|| self.refuses_describe(server, name))
             }
-            Frame::Describe { statement: false, name } => {
-                bad_name(name).or_else(|| self.refuses_portal(server, name))
-            }
+            Frame::Describe { name, .. } => bad_name(name).or_else(|| self.refuses_portal(server, name)),
             Frame::Close { name, .. } => bad_name(name),
             Frame::FunctionCall => Some("42501"),
             Frame::StandIn

@@ -59,6 +59,10 @@ impl Conversation {
         let bare = match refused {
             None => frame.clone(),
             Some(_) if frame.is_simple() => Frame::Query(vec![sql::Sql::Syntax]),
+            // Whatever comes of it, a Parse drops the unnamed statement before it reads its text.
+            Some(_) if matches!(frame, Frame::Parse { name, .. } if name.is_empty()) => {
+                Frame::Parse { name: "", sql: vec![sql::Sql::Syntax] }
+            }
             Some(_) => Frame::StandIn,
         };
         let mut replies = self.server.frame(&bare);
