@@ -264,7 +264,7 @@ impl Names {
         }
     }
 
-    /// Whether a portal's own name still stands for it, for certain ([`super::standing`]).
+    /// Whether a portal's own name still stands for it, for certain (`standing`).
     pub fn is_certain(&self, portal: &Portal) -> bool {
         portal.batch.is_none() || self.standing.stands(&portal.name, portal.record)
     }

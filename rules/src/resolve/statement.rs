@@ -152,8 +152,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// Whether it is a SELECT of constants and of the server's own functions without arguments (`SELECT pg_advisory_unlock_all()`, as
-    /// pools send it): no catalog shows anything else behind it, since such a function hides any other of its name where `pg_catalog`
+    /// Whether it is a SELECT of constants and of the server's own functions without arguments (`SELECT pg_advisory_unlock_all(); CLOSE
+    /// ALL; UNLISTEN *; RESET ALL`, as pools send it), or one of the session's own: no catalog shows anything else behind it, since such a function hides any other of its name where `pg_catalog`
     /// is searched first.
     fn names_built_ins_alone(&self) -> bool {
         let facts = self.facts;
@@ -165,13 +165,23 @@ impl Resolver<'_> {
                 && used.arguments == Some(0)
                 && builtins::functions("pg_catalog", name).iter().any(|of| of.takes(Some(0)))
         };
-        facts.class == Class::ReadSelect
+        // What pools send beside it names nothing that a catalog could show.
+        let of_session = matches!(
+            facts.tag,
+            "CLOSE CURSOR"
+                | "CLOSE CURSOR ALL"
+                | "DEALLOCATE"
+                | "DEALLOCATE ALL"
+                | "RESET"
+                | "SHOW"
+                | "UNLISTEN"
+        );
+        (of_session || facts.class == Class::ReadSelect && facts.named.is_none())
             && facts.relations.is_empty()
             && facts.operators.is_empty()
             && facts.types.is_empty()
             && facts.attributes.is_empty()
             && facts.newer.is_empty()
-            && facts.named.is_none()
             && facts.functions.iter().all(own)
             && self.path.schemas().skip(1).all(|schema| &**schema != "pg_catalog")
     }
