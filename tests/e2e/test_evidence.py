@@ -261,7 +261,7 @@ def test_evidence_that_is_taken_away_ends_the_gateway(own_gate, how):
 
         def refused():
             try:
-                db.execute("INSERT INTO notes (test, body) VALUES ('vanished', 'x')")
+                db.execute("INSERT INTO notes (test, body) VALUES ('taken away', 'x')")
             except psycopg.Error:
                 return True
             return False

@@ -368,17 +368,17 @@ def test_a_drain_gives_up_what_waits_with_one_error(own_desk):
 
 def test_a_gateway_that_is_killed_runs_nothing_that_waited(own_desk):
     desk = own_desk()
-    desk.write("killed")
+    desk.write("killed while held")
     with behind() as start:
         db = desk.connect()
-        running = start(lambda: delete(db, "killed"))
+        running = start(lambda: delete(db, "killed while held"))
         ident = desk.one()["id"]
         desk.gate.stop(signal.SIGKILL)
         assert isinstance(running.result(HANG_S), psycopg.OperationalError)
         (desk.gate.folder / "control").unlink(missing_ok=True)
         desk.gate.start()
         assert desk.run("holds", ident).returncode == 1 and desk.approve(ident).returncode == 1
-    assert desk.notes("killed") == 1 and desk.open() == []
+    assert desk.notes("killed while held") == 1 and desk.open() == []
     assert [record["kind"] for record in desk.told(ident)] == ["hold-opened"], "opened, and never ended"
 
 

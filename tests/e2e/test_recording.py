@@ -276,6 +276,7 @@ def test_text_keeps_texts_and_no_rows(told):
             db.execute("SELECT name FROM told WHERE id = %s", (7,)).fetchall()
             with pytest.raises(psycopg.Error):
                 db.execute("SELECT 1/0")
+        gateway.wait_record("the error", lambda r: r["kind"] == "report")
         shown = gateway.records()
         kinds = {r["kind"] for r in shown}
         assert {"statement-text", "parameters", "report"} <= kinds and not {"rows", "row-description"} & kinds
