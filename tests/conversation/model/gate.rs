@@ -40,8 +40,6 @@ pub struct Gate {
     fence: Option<Fence>,
     /// The settings could not be read behind a barrier, because the transaction failed.
     owed: bool,
-    /// The transaction ended within the batch: its portals are known to the gateway until ReadyForQuery.
-    ended: bool,
     /// A cursor was declared in the open transaction: its end may run the rest of the cursor's statement.
     held: bool,
     /// A COPY has failed: its data, still on the way, is dropped.
@@ -64,7 +62,8 @@ impl Gate {
         if server.copy.is_some() {
             return true;
         }
-        if self.ended && fetches_lost_portal(server, frame) {
+        // Whether the gateway has read the end of the portal's transaction before it judges the FETCH is a race.
+        if fetches_lost_portal(server, frame) {
             return false;
         }
         // Outside of a copy the gateway ends the session; a server takes no notice.
@@ -289,10 +288,7 @@ impl Gate {
         self.held |=
             replies.iter().any(|reply| matches!(reply, Reply::Complete(tag) if tag == "DECLARE CURSOR"));
         self.held &= !replies.contains(&Reply::Ready(b'I'));
-        let ends =
-            |reply: &Reply| matches!(reply, Reply::Complete(tag) if tag == "COMMIT" || tag == "ROLLBACK");
         let ready = replies.iter().any(|reply| matches!(reply, Reply::Ready(_)));
-        self.ended = !ready && (self.ended || replies.iter().any(ends));
         self.names_settled(server, frame, replies);
         if ready && (self.fence.is_some() || self.owed) {
             self.owed = server.failed();
