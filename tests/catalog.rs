@@ -367,7 +367,9 @@ fn commit_runs_what_was_deferred() {
     for text in ["SELECT 1", "SELECT pg_advisory_unlock_all()", "SELECT now(), 'x'"] {
         assert_eq!(grade(&resolution(&before, &PATH, &private, text)), Free, "{text}");
     }
-    assert_eq!(grade(&resolution(&before, &PATH, &private, "SELECT nowhere()")), Named);
+    for text in ["SELECT nowhere()", "SELECT $1"] {
+        assert_eq!(grade(&resolution(&before, &PATH, &private, text)), Named, "{text}");
+    }
     assert_eq!(grade(&resolution(&before, &PATH, &private, "ROLLBACK")), Free);
     let held = SessionView { held_cursor: true, ..SessionView::default() };
     assert_eq!(grade(&resolution(&before, &PATH, &held, "END")), Through);

@@ -294,7 +294,11 @@ pub const SECTIONS: &[Section] = &[
             required("quorum", "integer", "how many distinct humans"),
             required("ttl_s", "integer", "how long it waits; then it is refused"),
             required("in_transaction_ttl_s", "integer", "how long it waits inside a transaction"),
-            required("ticket_ttl_s", "integer", "how long a ticket lives"),
+            required(
+                "ticket_ttl_s",
+                "integer",
+                "how long a ticket lives; read and checked, without effect until tickets are built",
+            ),
         ],
     },
     Section {

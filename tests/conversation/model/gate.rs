@@ -7,6 +7,8 @@
 //! Not here: a user's function called by name. Behind it the catalog counts as moved until it was read again, at a moment
 //! that is not on the wire, and what is refused meanwhile depends on it.
 
+use std::collections::BTreeSet;
+
 use super::frames::{Frame, LONG_NAME, RESERVED_NAME};
 use super::server::{Reply, Server};
 use super::sql::Sql;
@@ -48,6 +50,10 @@ pub struct Gate {
     data_follows: bool,
     /// Syncs went among its data.
     syncs_in_copy: bool,
+    /// The transaction ended within the batch: its portals are known to the gateway until ReadyForQuery.
+    ended: bool,
+    /// Names that the protocol has ever bound portals by.
+    bound: BTreeSet<String>,
     standing: Standing,
 }
 
@@ -62,8 +68,8 @@ impl Gate {
         if server.copy.is_some() {
             return true;
         }
-        // Whether the gateway has read the end of the portal's transaction before it judges the FETCH is a race.
-        if fetches_lost_portal(server, frame) {
+        // Whether the gateway has read the end of a portal's transaction before it judges the FETCH is a race.
+        if fetches_lost_portal(server, |name| self.ended || self.bound.contains(name), frame) {
             return false;
         }
         // Outside of a copy the gateway ends the session; a server takes no notice.
@@ -288,7 +294,10 @@ impl Gate {
         self.held |=
             replies.iter().any(|reply| matches!(reply, Reply::Complete(tag) if tag == "DECLARE CURSOR"));
         self.held &= !replies.contains(&Reply::Ready(b'I'));
+        let ends =
+            |reply: &Reply| matches!(reply, Reply::Complete(tag) if tag == "COMMIT" || tag == "ROLLBACK");
         let ready = replies.iter().any(|reply| matches!(reply, Reply::Ready(_)));
+        self.ended = !ready && (self.ended || replies.iter().any(ends));
         self.names_settled(server, frame, replies);
         if ready && (self.fence.is_some() || self.owed) {
             self.owed = server.failed();
@@ -302,6 +311,7 @@ impl Gate {
     fn names_settled(&mut self, server: &Server, frame: &Frame, replies: &[Reply]) {
         match frame {
             Frame::Bind { portal, .. } if replies.contains(&Reply::BindComplete) => {
+                self.bound.insert((*portal).to_owned());
                 if let Some(found) = server.portals.get(*portal) {
                     self.standing.bound(portal, &found.sql);
                 }
@@ -333,9 +343,9 @@ impl Gate {
     }
 }
 
-/// Whether the frame's FETCH is of a portal that no longer is.
-fn fetches_lost_portal(server: &Server, frame: &Frame) -> bool {
-    let lost = |sql: &Sql| matches!(sql, Sql::Fetch(name, _) if known_cursor(server, name).is_err());
+/// Whether the frame's FETCH is of a portal that the gateway `may_know`, and that no longer is.
+fn fetches_lost_portal(server: &Server, may_know: impl Fn(&str) -> bool, frame: &Frame) -> bool {
+    let lost = |sql: &Sql| matches!(sql, Sql::Fetch(name, _) if may_know(name) && known_cursor(server, name).is_err());
     match frame {
         Frame::Query(statements) | Frame::Parse { sql: statements, .. } => statements.iter().any(lost),
         Frame::Bind { name, .. } => server.statements.get(*name).is_some_and(|found| lost(&found.sql)),
