@@ -2012,12 +2012,9 @@ pub(super) fn walk_grouping_func<'t, V: Visitor<'t> + ?Sized>(v: &mut V, n: &'t 
 /// Every field of MergeSupportFunc.
 #[inline(never)]
 pub(super) fn walk_merge_support_func<'t, V: Visitor<'t> + ?Sized>(v: &mut V, n: &'t pb::MergeSupportFunc) {
-    let pb::MergeSupportFunc { xpr, msftype, msfcollid, location: _ } = n;
+    let pb::MergeSupportFunc { xpr, msftype: _, msfcollid, location: _ } = n;
     if xpr.is_some() {
         v.refused("MergeSupportFunc.xpr");
-    }
-    if *msftype != 0 {
-        v.refused("MergeSupportFunc.msftype");
     }
     if *msfcollid != 0 {
         v.refused("MergeSupportFunc.msfcollid");

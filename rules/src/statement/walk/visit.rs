@@ -11,7 +11,7 @@ use crate::statement::generated::{
     Visitor, walk_index_elem, walk_json_array_agg, walk_json_array_constructor,
     walk_json_array_query_constructor, walk_json_func_expr, walk_json_object_agg,
     walk_json_object_constructor, walk_json_parse_expr, walk_json_scalar_expr, walk_json_serialize_expr,
-    walk_json_table, walk_partition_elem,
+    walk_json_table, walk_merge_support_func, walk_partition_elem,
 };
 
 impl<'t> Visitor<'t> for Walker<'t> {
@@ -439,6 +439,10 @@ impl<'t> Visitor<'t> for Walker<'t> {
             self.newer(name, 170_000);
         }
         walk_json_func_expr(self, n);
+    }
+    fn merge_support_func(&mut self, n: &'t pb::MergeSupportFunc) {
+        self.newer("merge_action", 170_000);
+        walk_merge_support_func(self, n);
     }
     fn json_table(&mut self, n: &'t pb::JsonTable) {
         self.newer("json_table", 170_000);
