@@ -23,7 +23,7 @@ use super::builtins::{self, Category};
 use super::load::{LoadError, Named, Raw, RawEverywhere, RawExpression, RawLink, RawType};
 use super::parts::{Event, FunctionName, Relation, Relations, Routine, Type, TypeId};
 use super::tree::View;
-use super::{FIRST_USER_OID, Snapshot, keys, kin};
+use super::{FIRST_USER_OID, Snapshot, computed, keys, kin};
 
 /// The bit of a mask that says: also at COMMIT.
 pub(super) const AT_COMMIT: u8 = 64;
@@ -92,6 +92,8 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         view.code = view_code(view, &functions, &types);
     }
 
+    let mut of_keys = std::mem::take(&mut raw.keys);
+    of_keys.extend(computed::keys(&raw));
     let unreviewed = raw.builtins.iter().filter(|routine| category(routine).is_none()).cloned();
     let mut operators: HashMap<Arc<str>, Vec<_>> = HashMap::new();
     for (name, operator) in &raw.operators {
@@ -117,7 +119,7 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         views,
         remarks: std::mem::take(&mut raw.remarks),
         marks: Arc::default(),
-        keys: keys::by_relation(std::mem::take(&mut raw.keys)),
+        keys: keys::by_relation(of_keys),
         stamps: std::mem::take(&mut raw.stamps),
         relations: graph.relations()?,
         type_names: types.names(),

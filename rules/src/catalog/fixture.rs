@@ -174,6 +174,7 @@ impl Reader {
                 remarks: Vec::new(),
                 stamps: HashMap::new(),
                 keys: Vec::new(),
+                computed: Vec::new(),
             },
             next_oid: FIRST_USER_OID,
             relations: HashMap::new(),

@@ -28,6 +28,8 @@ pub enum KeyRule {
     Check,
     /// Rows are parted by it: a partition's bounds and name tell of its rows.
     Partition,
+    /// An expression over the row is computed, and may fail: a generated column, an index, a partition key.
+    Computed,
     /// A row of another relation has the same values.
     References {
         /// Oid of that relation.

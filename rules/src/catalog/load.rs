@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::build;
 use super::builtins;
+use super::computed::RawComputed;
 use super::keys::{Key, KeyRule, RawKey};
 use super::parts::{Column, Kind, Operator, Remark, Routine};
 use super::queries::{QUERIES, at};
@@ -156,6 +157,7 @@ pub(super) struct Raw {
     pub(super) remarks: Vec<Remark>,
     pub(super) stamps: HashMap<u32, u64>,
     pub(super) keys: Vec<RawKey>,
+    pub(super) computed: Vec<RawComputed>,
 }
 
 impl Snapshot {
@@ -350,6 +352,7 @@ fn read(rows: &Rows) -> Result<Raw, LoadError> {
             .into_iter()
             .collect(),
         keys: each(rows, at::KEYS, key)?,
+        computed: each(rows, at::COMPUTED, computed)?,
         remarks: each(rows, at::REMARKS, |row| {
             Ok(Remark {
                 relation: row.number(0)?,
@@ -379,6 +382,7 @@ fn columns(rows: &Rows, names: &mut Names) -> Result<HashMap<u32, Vec<Column>>, 
             type_oid: row.number(3)?,
             text: row.text(4)? == "S",
             generated: generated.then(|| inputs.into()),
+            default_varies: row.flag(6)?,
         };
         Ok((relation, column))
     };
@@ -536,6 +540,16 @@ fn key(row: &Row<'_>) -> Result<RawKey, LoadError> {
         other => return Err(row.bad(2, format_args!("{other:?} is no known kind of key"))),
     };
     Ok((row.number(0)?, Key { name: row.text(1)?.into(), columns: numbers(3)?, rule }, row.text(6)?.into()))
+}
+
+fn computed(row: &Row<'_>) -> Result<RawComputed, LoadError> {
+    Ok(RawComputed {
+        relation: row.number(0)?,
+        name: row.text(1)?.into(),
+        decides: matches!(row.letter(2, "giup")?, 'u' | 'p'),
+        expressions: row.text(3)?.into(),
+        predicate: row.text(4)?.into(),
+    })
 }
 
 fn everywhere(row: &Row<'_>) -> Result<RawEverywhere, LoadError> {

@@ -11,6 +11,7 @@
 
 mod build;
 pub mod builtins;
+mod computed;
 mod fixture;
 mod keys;
 mod kin;

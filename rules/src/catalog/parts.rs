@@ -101,6 +101,8 @@ pub struct Column {
     pub text: bool,
     /// It is generated, from these columns.
     pub generated: Option<Box<[i16]>>,
+    /// What an INSERT that leaves it out gives it is no constant: the writer may steer it (a sequence, a setting).
+    pub default_varies: bool,
 }
 
 /// What the target says of a column.

@@ -54,7 +54,8 @@ pub(super) mod at {
     pub(in crate::catalog) const REMARKS: usize = 19;
     pub(in crate::catalog) const STAMPS: usize = 20;
     pub(in crate::catalog) const KEYS: usize = 21;
-    pub(in crate::catalog) const COUNT: usize = 22;
+    pub(in crate::catalog) const COMPUTED: usize = 22;
+    pub(in crate::catalog) const COUNT: usize = 23;
 }
 
 /// Every query of a load, in order.
@@ -176,16 +177,7 @@ ORDER BY p.oid LIMIT 1)",
         sql: r"SELECT e.evtname, n.nspname, p.proname FROM pg_catalog.pg_event_trigger e
 JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace",
     },
-    Query {
-        name: "columns",
-        columns: 6,
-        sql: r"SELECT a.attrelid, a.attnum, a.attname, a.atttypid, t.typcategory, a.attgenerated <> ''
-FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname !~ '^pg_(toast|temp_)'
-ORDER BY a.attrelid, a.attnum",
-    },
+    Query { name: "columns", columns: 7, sql: COLUMNS },
     Query { name: "inputs of generated columns", columns: 3, sql: GENERATED },
     Query {
         name: "definitions of views",
@@ -214,6 +206,7 @@ WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid > 0
     },
     Query { name: "stamps of relations", columns: 2, sql: STAMPS },
     Query { name: "keys and checks", columns: 7, sql: KEYS },
+    Query { name: "expressions that writes compute", columns: 5, sql: COMPUTED },
 ];
 
 /// (relation, hash over the rows that make it what it is): rows are known by oid and xmin, as in [`FINGERPRINT`], save that of
@@ -256,9 +249,44 @@ SELECT p.partrelid, c.relname, 'p', pg_catalog.array_to_string(ARRAY(
   ), ' '), 0, '', ''
 FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_class c ON c.oid = p.partrelid WHERE p.partrelid >= 16384";
 
+/// (relation, name, kind, expressions, predicate), the latter two as trees: what a write computes of its row. Kinds are `g` generated column,
+/// `i` index, `u` unique or exclusion index, `p` partition key.
+const COMPUTED: &str = r"SELECT d.adrelid, a.attname, 'g', d.adbin::pg_catalog.text, ''
+FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+JOIN pg_catalog.pg_class c ON c.oid = d.adrelid
+WHERE a.attgenerated <> '' AND d.adrelid >= 16384 AND c.relpersistence <> 't'
+UNION ALL
+SELECT i.indrelid, c.relname, CASE WHEN i.indisunique OR i.indisexclusion THEN 'u' ELSE 'i' END,
+  coalesce(i.indexprs::pg_catalog.text, ''), coalesce(i.indpred::pg_catalog.text, '')
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND i.indrelid >= 16384 AND c.relpersistence <> 't'
+UNION ALL
+SELECT p.partrelid, c.relname, 'p', p.partexprs::pg_catalog.text, ''
+FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_class c ON c.oid = p.partrelid
+WHERE p.partexprs IS NOT NULL AND p.partrelid >= 16384";
+
 /// The moment that the session sees: two equal ones see the same commits, so that nothing has changed between them.
 /// NULL on a standby, whose list of running transactions stands elsewhere (`GetSnapshotData`, src/backend/storage/ipc/procarray.c).
 pub const MOMENT: &str = "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_snapshot()::pg_catalog.text END";
+
+/// (relation, number, name, type, the type's category, generated, whether its default varies). A default is the column's own, or else that of its
+/// domain. It is fixed where it is made of constants by immutable built-ins alone, or of what the server draws and no session moves: the
+/// clock as it is, random UUIDs. Dates of the clock depend on the time zone, `random()` on its seed.
+const COLUMNS: &str = r"SELECT a.attrelid, a.attnum, a.attname, a.atttypid, t.typcategory, a.attgenerated <> '',
+  a.attgenerated = '' AND (a.attidentity <> '' OR EXISTS (
+    SELECT FROM pg_catalog.regexp_matches(coalesce(d.adbin::pg_catalog.text, t.typdefaultbin::pg_catalog.text), '\{([A-Z]+)|:(funcid|opno) ([0-9]+)', 'g') m(m)
+    LEFT JOIN pg_catalog.pg_operator o ON m.m[2] = 'opno' AND o.oid = m.m[3]::pg_catalog.oid
+    LEFT JOIN pg_catalog.pg_proc p ON p.oid = CASE m.m[2] WHEN 'funcid' THEN m.m[3]::pg_catalog.oid ELSE o.oprcode END
+    WHERE CASE WHEN m.m[2] IS NULL THEN m.m[1] NOT IN ('CONST', 'FUNCEXPR', 'OPEXPR', 'RELABELTYPE', 'COERCETODOMAIN', 'ARRAY', 'ARRAYEXPR',
+        'COLLATE', 'COLLATEEXPR')
+      ELSE p.oid IS NULL OR p.oid >= 16384 OR p.provolatile <> 'i' AND p.proname NOT IN ('now', 'transaction_timestamp',
+        'statement_timestamp', 'clock_timestamp', 'gen_random_uuid', 'uuidv4', 'uuidv7') END))
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND n.nspname !~ '^pg_(toast|temp_)'
+ORDER BY a.attrelid, a.attnum";
 
 /// (relation, generated column, column that it is computed from). The dependency is the column's before version 15, and
 /// its expression's from there on.

@@ -116,6 +116,91 @@ fn take(view: &mut View, scan: &mut Scan<'_>, value: &str) -> Option<()> {
     Some(())
 }
 
+/// One expression over the columns of one relation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Expression {
+    /// Numbers of the columns in it; 0 is the whole row.
+    pub(super) columns: Vec<i16>,
+    /// Every function that it names, also by an operator.
+    pub(super) functions: Vec<u32>,
+    /// Beside calls it is made of nodes that fail for no value.
+    pub(super) plain: bool,
+}
+
+/// Nodes that fail for no value, save by the functions that they call.
+const PLAIN: [&str; 17] = [
+    "VAR",
+    "CONST",
+    "FUNCEXPR",
+    "OPEXPR",
+    "DISTINCTEXPR",
+    "NULLIFEXPR",
+    "RELABELTYPE",
+    "BOOLEXPR",
+    "NULLTEST",
+    "BOOLEANTEST",
+    "COALESCE",
+    "COALESCEEXPR",
+    "CASE",
+    "CASEEXPR",
+    "WHEN",
+    "CASEWHEN",
+    "COLLATEEXPR",
+];
+
+/// The expressions of a list, or the one that there is; of a predicate what its outermost AND joins counts one by one. `None` where
+/// the tree does not read.
+pub(super) fn expressions(tree: &str, predicate: bool) -> Option<Vec<Expression>> {
+    let mut all: Vec<Expression> = Vec::new();
+    let (mut depth, mut base, mut field, mut opened) = (0_usize, 0_usize, "", false);
+    let mut rest = tree;
+    while let Some((token, left)) = next(rest) {
+        rest = left;
+        match token {
+            "{" => {
+                if depth == base {
+                    all.push(Expression { plain: true, ..Expression::default() });
+                }
+                depth += 1;
+                opened = true;
+                continue;
+            }
+            "}" => {
+                depth = depth.checked_sub(1)?;
+                base = base.min(depth);
+            }
+            "(" | ")" => {}
+            name if name.starts_with(':') => {
+                field = name;
+                continue;
+            }
+            kind if opened => all.last_mut()?.plain &= PLAIN.contains(&kind),
+            // Values of a constant stand in brackets behind its length.
+            value => {
+                if field == ":boolop" && value == "and" && predicate && depth == base + 1 {
+                    all.pop();
+                    base = depth;
+                }
+                if let Some(one) = all.last_mut() {
+                    part(one, std::mem::take(&mut field), value)?;
+                }
+            }
+        }
+        opened = false;
+    }
+    all.iter_mut().for_each(|one| one.columns.dedup());
+    (depth == 0).then_some(all)
+}
+
+fn part(one: &mut Expression, field: &str, value: &str) -> Option<()> {
+    match field {
+        ":varattno" => one.columns.push(value.parse().ok()?),
+        field if FUNCTIONS.contains(&field) => one.functions.push(value.parse().ok()?),
+        _ => {}
+    }
+    Some(())
+}
+
 /// The next token: a brace or parenthesis, or what stands up to the next blank or one of those. A character behind a
 /// backslash is part of a word whatever it is.
 fn next(text: &str) -> Option<(&str, &str)> {
@@ -152,6 +237,42 @@ mod tests {
         assert_eq!(view.origins, [None, Some((16385, 2))]);
         assert_eq!(view.reads, [(16385, 0), (16390, 0)]);
         assert_eq!(view.functions, [871]);
+    }
+
+    #[test]
+    fn expressions_are_told_apart() {
+        let (var, call) = (
+            |n: i16| format!("{{VAR :varno 1 :varattno {n} :varlevelsup 0}}"),
+            "{OPEXPR :opno 514 :opfuncid 141 :args",
+        );
+        let times = format!("{call} ({} {})}}", var(2), var(3));
+        let list = format!(
+            "({times} {{FUNCEXPR :funcid 870 :args ({} {{CONST :constvalue 4 [ 3 0 0 0 ]}})}})",
+            var(4)
+        );
+        let found = expressions(&list, false).expect("it reads");
+        assert_eq!(found[0], Expression { columns: vec![2, 3], functions: vec![141], plain: true });
+        assert_eq!(found[1], Expression { columns: vec![4], functions: vec![870], plain: true });
+        let both = format!(
+            "{{BOOLEXPR :boolop and :args ({times} {{BOOLEXPR :boolop or :args ({} {})}})}}",
+            var(5),
+            var(6)
+        );
+        let columns = |predicate| {
+            expressions(&both, predicate)
+                .expect("it reads")
+                .into_iter()
+                .map(|one| one.columns)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(columns(true), [vec![2, 3], vec![5, 6]]);
+        assert_eq!(columns(false), [vec![2, 3, 5, 6]]);
+        let cast = expressions(&format!("{{COERCEVIAIO :arg {}}}", var(2)), false).expect("it reads");
+        assert!(!cast[0].plain);
+        assert_eq!(expressions("", true), Some(Vec::new()));
+        for torn in ["{OPEXPR :varattno x}", "{OPEXPR", "}"] {
+            assert_eq!(expressions(torn, false), None, "{torn}");
+        }
     }
 
     #[test]

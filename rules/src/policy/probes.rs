@@ -11,6 +11,7 @@
 //! | whether a row is referenced, by DELETE or UPDATE of it | P2 | passes | passes | passes | refused |
 //! | what the rows that reference are asked, where CASCADE, SET NULL or SET DEFAULT deletes or changes them | as theirs | | | | |
 //! | a check over a labelled column that the UPDATE leaves, and one that it writes | P5 | passes | refused | refused | refused |
+//! | a generated column, an index's or partition key's expression over such two, which may fail | P5 | passes | refused | refused | refused |
 //! | an exclusion constraint | P5 | passes | refused | refused | refused |
 //! | ON CONFLICT of a key that holds a label, or any key where one does | as a predicate | refused | refused | refused | refused |
 
@@ -51,7 +52,7 @@ struct Answer {
 const NEXT_KEY: &str =
     "leave the columns of that key out of what is written, or ask whoever keeps the policy";
 const NEXT_CHECK: &str =
-    "give the labelled columns of that check a value in the same UPDATE, or ask whoever keeps the policy";
+    "give the labelled columns of it a value in the same UPDATE, or ask whoever keeps the policy";
 const NEXT_CONFLICT: &str = "name the columns of a key that holds no label: ON CONFLICT (id) DO …";
 
 impl Near<'_> {
@@ -182,6 +183,7 @@ impl Near<'_> {
                 Some(_),
                 KeyRule::Check
                 | KeyRule::Partition
+                | KeyRule::Computed
                 | KeyRule::References { .. }
                 | KeyRule::ReferencedBy { .. },
             ) => false,
@@ -211,12 +213,26 @@ impl Near<'_> {
             KeyRule::Exclusion => "the exclusion constraint",
             KeyRule::Check => "the check",
             KeyRule::Partition => "the partition key",
+            KeyRule::Computed => "the expression of",
             KeyRule::References { .. } | KeyRule::ReferencedBy { .. } => "the foreign key",
         };
         let place = if answer.elsewhere { "leads to it" } else { "holds it" };
         let why = format!("{name}; {what} {} {place}, and would answer whether a value is there", key.name);
-        let next = if key.rule == KeyRule::Check { NEXT_CHECK } else { NEXT_KEY };
+        let next = if matches!(key.rule, KeyRule::Check | KeyRule::Computed) { NEXT_CHECK } else { NEXT_KEY };
         Some(Reached { rule, why, next: next.into() })
+    }
+
+    /// A label that an UPDATE leaves, and that a generated column of a key is computed from with what it writes: what the key
+    /// answers is no equality of the label's.
+    fn mixed(&self, write: &Write, target: &Relation, columns: &[i16]) -> Option<Column> {
+        let generated =
+            target.columns.iter().flat_map(|all| all.iter()).filter(|column| column.generated.is_some());
+        generated.filter(|column| columns.contains(&column.number)).find_map(|column| {
+            let inputs: Vec<i16> = computed_from(target, &[column.number]).collect();
+            let left: Vec<i16> =
+                inputs.iter().copied().filter(|input| !writes_one(write, target, *input)).collect();
+            self.label(target.oid, &left, false).filter(|_| left.len() < inputs.len())
+        })
     }
 
     /// What a key answers to a write.
@@ -238,14 +254,20 @@ impl Near<'_> {
         };
         let writes = writes(write, target, columns);
         match (&key.rule, write.act) {
+            (KeyRule::Unique | KeyRule::References { .. }, Act::Update)
+                if self.mixed(write, target, columns).is_some() =>
+            {
+                let column = self.mixed(write, target, columns)?;
+                Some(Answer { column, grade: Grade::Comparison, elsewhere: through })
+            }
             (KeyRule::Unique, Act::Insert | Act::Update) if writes => own(Grade::Equality),
             (KeyRule::Exclusion, Act::Insert | Act::Update) if writes => own(Grade::Comparison),
             (KeyRule::References { relation, columns }, Act::Insert | Act::Update) if writes => {
                 other(*relation, columns)
             }
-            (KeyRule::Check, Act::Update) if writes => {
-                let left: Vec<i16> =
-                    every(target, columns).filter(|number| !writes_one(write, target, *number)).collect();
+            (KeyRule::Check | KeyRule::Computed, Act::Update) if writes => {
+                let read = every(target, columns).chain(computed_from(target, columns));
+                let left: Vec<i16> = read.filter(|number| !writes_one(write, target, *number)).collect();
                 let column = self.label(target.oid, &left, through)?;
                 Some(Answer { column, grade: Grade::Comparison, elsewhere: through })
             }
@@ -262,6 +284,7 @@ impl Near<'_> {
                 | KeyRule::Exclusion
                 | KeyRule::Check
                 | KeyRule::Partition
+                | KeyRule::Computed
                 | KeyRule::References { .. }
                 | KeyRule::ReferencedBy { .. },
                 Act::Insert | Act::Update | Act::Delete,
@@ -291,22 +314,36 @@ fn every<'c>(target: &'c Relation, columns: &'c [i16]) -> impl Iterator<Item = i
     all.filter(|number| columns.contains(&0) || columns.contains(number))
 }
 
+/// The columns that the generated ones among some are computed from.
+fn computed_from<'c>(target: &'c Relation, columns: &'c [i16]) -> impl Iterator<Item = i16> + 'c {
+    let all = target.columns.iter().flat_map(|all| all.iter());
+    let generated = all.filter(|column| columns.contains(&0) || columns.contains(&column.number));
+    generated.filter_map(|column| column.generated.as_deref()).flat_map(move |inputs| {
+        let all: &[i16] = if inputs.is_empty() { &[0] } else { inputs };
+        every(target, all)
+    })
+}
+
 /// Whether the write gives a value to any of the columns. Where the relation's columns are not known it does.
 fn writes(write: &Write, target: &Relation, columns: &[i16]) -> bool {
     target.columns.is_none() || every(target, columns).any(|number| writes_one(write, target, number))
 }
 
-/// Whether it gives a value to that column; a generated one changes with those that it is computed from.
+/// Whether it gives a value to that column, or lets a default do so that the writer may steer; a generated one changes with those
+/// that it is computed from.
 fn writes_one(write: &Write, target: &Relation, number: i16) -> bool {
     let Some(listed) = &write.columns else { return true };
     let all = target.columns.as_deref().unwrap_or_default();
     let Some(column) = all.iter().find(|column| column.number == number) else { return true };
-    let named = |name: &str| listed.iter().any(|listed| *listed == *name);
+    let given = |column: &crate::catalog::Column| {
+        listed.iter().any(|listed| *listed == *column.name)
+            || write.act == Act::Insert && column.default_varies
+    };
     match &column.generated {
-        None => named(&column.name),
+        None => given(column),
         Some(inputs) => {
             let input = |of: &&crate::catalog::Column| inputs.is_empty() || inputs.contains(&of.number);
-            all.iter().filter(input).any(|of| named(&of.name))
+            all.iter().filter(input).any(given)
         }
     }
 }

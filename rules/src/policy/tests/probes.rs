@@ -14,6 +14,10 @@ const CATALOG: &str = "create schema crm;
     create table crm.uses (id int primary key, number text references crm.cards (number), at date);
     create table crm.free (id int primary key, note text unique);
     create table crm.rooms (id int primary key, guest text, during text, exclude using gist (during with &&));
+    create table crm.stepped (id serial primary key, k bigserial unique, t text default current_setting('app.t') unique, w text default 'x' unique);
+    create table crm.computed (id int primary key, pay int, factor int, name text, note text, g int generated always as (pay * factor) stored,
+      whole text generated always as (name || ' ' || note) stored);
+    create index on crm.computed ((pay / factor), note) where lower(name) > 'a' and factor > 3;
     create table crm.secrets (id int primary key, code text) partition by list (id);
     create table crm.secrets_1 partition of crm.secrets for values in (1);
     create unique index on crm.secrets_1 (code);";
@@ -36,12 +40,36 @@ column = \"crm.rooms.during\"
 tier = \"restricted\"
 mask = \"null\"
 [[label]]
+column = \"crm.stepped.k\"
+tier = \"secret\"
+mask = \"null\"
+[[label]]
+column = \"crm.stepped.t\"
+tier = \"secret\"
+mask = \"null\"
+[[label]]
+column = \"crm.stepped.w\"
+tier = \"secret\"
+mask = \"null\"
+[[label]]
+column = \"crm.computed.pay\"
+tier = \"personal\"
+mask = \"null\"
+[[label]]
+column = \"crm.computed.name\"
+tier = \"personal\"
+mask = \"null\"
+[[label]]
 column = \"crm.secrets.code\"
 tier = \"secret\"
 mask = \"null\"
 ";
 
-const PASS: [&str; 24] = [
+const PASS: [&str; 27] = [
+    // An expression whose labelled columns are written as well, or that cannot fail.
+    "update computed set pay = 3, factor = 4 where id = 1",
+    "update computed set note = 'x' where id = 1",
+    "insert into computed (id, factor) values (1, 2)",
     // What is not of the key asks nothing of it.
     "insert into cards (id, holder) values (1, 'x')",
     "update cards set holder = 'x' where id = 1",
@@ -72,7 +100,13 @@ const PASS: [&str; 24] = [
     "merge into people p using (values (1)) v (id) on p.id = v.id when not matched then insert (id, email) values (1, 'x')",
 ];
 
-const REFUSED: [(&str, &str); 20] = [
+const REFUSED: [(&str, &str); 24] = [
+    // A default that the writer steers gives a value to a key.
+    ("insert into stepped (t, w) values ('x', 'y')", "the unique key stepped_k_key"),
+    ("insert into stepped default values", "the unique key"),
+    ("insert into stepped (k, w) values (1, 'y')", "the unique key"),
+    // What an UPDATE computes of what it writes and of what it leaves.
+    ("update computed set factor = 3 where id = 1", "the expression of"),
     ("insert into cards values (1, 'x')", "the unique key"),
     ("insert into cards (id, number) values (1, 'x')", "the unique key"),
     ("insert into cards (number) select note from free", "the unique key"),
