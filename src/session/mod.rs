@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`greeting`] | the bytes before the client is known |
 //! | [`relay`] | the loop, back-pressure, last words |
+//! | `closing` | a peer that has closed its side |
 //! | `hold`, `hold_open`, `hold_words` | statements that wait for people |
 //! | [`gate`], `held`, `waiting`, `copy_in`, `copy_probe`, `fence`, `refuse` | what a client's frame does, and when it may go on |
 //! | [`flow`], `reading` | what a backend's frame closes, and when it may go on |
@@ -33,6 +34,7 @@ pub mod account;
 mod answers;
 pub mod by_sql;
 mod capture;
+mod closing;
 pub mod control;
 mod copy_in;
 mod copy_probe;

@@ -27,6 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::account::Account;
 use super::capture::Staying;
+use super::closing::told_nothing_until;
 use super::control::{Control, Order, Phase};
 use super::denial;
 use super::end::{End, Fault};
@@ -91,8 +92,11 @@ pub struct Relay {
     /// Bytes for the client that stay until the records of them are durable, in order.
     pub(super) staying: VecDeque<Staying>,
     application_name: String,
-    client_closed: bool,
-    backend_closed: bool,
+    /// The client's stream has ended: what it sent before is answered, unless nothing more of that leaves until then.
+    pub(super) client_closed: Option<Instant>,
+    /// A Flush of the gateway's own stands behind that end.
+    pub(super) end_flushed: bool,
+    pub(super) backend_closed: bool,
 }
 
 /// What a session waits for.
@@ -168,7 +172,8 @@ impl Relay {
             drained_at: None,
             staying: VecDeque::new(),
             application_name: parts.application_name,
-            client_closed: false,
+            client_closed: None,
+            end_flushed: false,
             backend_closed: false,
         }
     }
@@ -206,6 +211,14 @@ impl Relay {
         }
         let wait = self.waits_for()?;
         self.show(&wait);
+        match self.client_closed {
+            // When the time is up, it is the session's end.
+            Some(at) => timeout_at(at, self.wait(wait)).await.unwrap_or(Ok(())),
+            None => self.wait(wait).await,
+        }
+    }
+
+    async fn wait(&mut self, wait: Wait) -> Result<(), End> {
         match wait {
             Wait::Over => Ok(()),
             Wait::Approval(at) => {
@@ -317,27 +330,6 @@ impl Relay {
         }
     }
 
-    /// A peer that has closed, once all of its frames are dealt with.
-    fn closed(&mut self) -> Result<(), End> {
-        // What the target said before it went is still told.
-        if self.backend_closed && !self.answers_wait {
-            return Err(End::backend(
-                "pgturnstile ended the session: the target closed the connection. Next: reconnect; if it stays so, \
-                 look into the target's log",
-            ));
-        }
-        if self.client_closed && self.gate.hold.is_some() {
-            return Err(End::ClientGone(
-                "the client closed its connection while its statement was held".into(),
-            ));
-        }
-        // What a client sent before it went is still done, as the server itself would do it.
-        if self.client_closed && !self.blocked {
-            return Err(End::ClientGone("the client closed its connection without Terminate".into()));
-        }
-        Ok(())
-    }
-
     /// Writes and reads until nothing moves; ready when there is something new to work on.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
         let mut news = self.control.poll(context);
@@ -348,8 +340,11 @@ impl Relay {
         }
         let waiting = self.down.outgoing_bytes();
         let written = poll_write(&mut self.client, &mut self.down, context);
-        // Room for answers may be what the gate waits for.
-        news |= self.blocked && self.down.outgoing_bytes() < waiting;
+        if self.down.outgoing_bytes() < waiting {
+            // Room for answers may be what the gate waits for.
+            news |= self.blocked || self.client_closed.is_some();
+            self.client_closed = self.client_closed.map(|_| told_nothing_until());
+        }
         if let Poll::Ready(Err(error)) = written {
             return Poll::Ready(Err(End::ClientGone(
                 format!("writing to the client failed: {error}").into(),
@@ -377,12 +372,12 @@ impl Relay {
             }
             Poll::Pending => {}
         }
-        if self.client_closed {
+        if self.client_closed.is_some() {
             return if news { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
         match poll_read(&mut self.client, &mut self.up, context) {
             Poll::Ready(Ok(0)) => {
-                self.client_closed = true;
+                self.client_closed = Some(told_nothing_until());
                 news = true;
             }
             Poll::Ready(Ok(count)) => {
@@ -468,7 +463,7 @@ impl Relay {
         account.close(&end, queue.iter()).await;
         close::end_our_half(&mut backend, limit).await;
         drop(backend);
-        if end.fault() == Fault::Client && !client_closed {
+        if end.fault() == Fault::Client && client_closed.is_none() {
             // What it sent behind its fault is unread: dropped with the socket it would take the last words along.
             close::behind_last_words(client, limit).await;
         } else {

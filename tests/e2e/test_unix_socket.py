@@ -16,6 +16,7 @@ import pytest
 
 import wire
 from harness import HANG_S, Handed, wait_until
+from wire import COPY_DONE, FLUSH, SYNC, Client, Frames, bind, copy_data, execute, parse, query, tags
 
 NOBODY = "nobody"
 
@@ -25,13 +26,17 @@ def local(own_gate):
     """A factory of gateways with a Unix socket beside their TCP listener; `mode` as the file has it."""
 
     def make(start=True, mode=None, **settings):
-        gate = own_gate(start=False, **settings)
-        permissions = f'socket = {{ mode = "{mode}" }}' if mode else ""
-        gate.socket_port = gate.listener(permissions, tls=False, address=gate.folder)
-        gate.socket_file = gate.folder / f".s.PGSQL.{gate.socket_port}"
+        gate = with_socket(own_gate(start=False, **settings), mode)
         return gate.start() if start else gate
 
     return make
+
+
+def with_socket(gate, mode):
+    permissions = f'socket = {{ mode = "{mode}" }}' if mode else ""
+    gate.socket_port = gate.listener(permissions, tls=False, address=gate.folder)
+    gate.socket_file = gate.folder / f".s.PGSQL.{gate.socket_port}"
+    return gate
 
 
 def at(gate, **more) -> dict:
@@ -50,6 +55,15 @@ def psql(gate, sql, as_user=None):
 
 def opened(gate, condition):
     return gate.wait_record("the opening", lambda r: r["kind"] == "session-opened" and condition(r["payload"]))["payload"]
+
+
+def logged_in(gate) -> Client:
+    """A client on the socket, by the frames of its own."""
+    client = Client.__new__(Client)
+    Frames.__init__(client, connected(gate).sock)
+    client.parameters, client.key, client.negotiated = {}, None, None
+    client.login(gate.idp.token("app"), user="app", database="shop")
+    return client
 
 
 def connected(gate) -> wire.Frames:
@@ -229,3 +243,63 @@ def test_a_target_on_a_unix_socket(own_gate, database):
         assert database.one("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_login' AND client_addr IS NULL") >= 1
     chosen = gate.wait_record("the target", lambda r: r["kind"] == "target-chosen")["payload"]
     assert (chosen["endpoint"], chosen["tls"]) == (f"{database.folder}:{database.port}", "none")
+
+
+# --- a client that only has nothing more to say -----------------------------------------------------------------------
+
+INSERT = "INSERT INTO notes (test) VALUES ('half-closed')"
+# What is sent before the end of the stream; the answers; how many rows stand there then.
+SAID = {
+    "a query": ([query(INSERT)], "CZ", 1),
+    "three queries": ([query(INSERT), query(INSERT), query("SELECT 1")], "CZCZTDCZ", 2),
+    "a query that takes its time": ([query("SELECT pg_sleep(1)")], "TDCZ", 0),
+    "behind a barrier": ([query("SET application_name = 'half'"), query(INSERT)], "CZCZ", 1),
+    "a batch": ([parse(INSERT), bind(), execute(), SYNC], "12CZ", 1),
+    "a batch that is flushed": ([parse(INSERT), bind(), execute(), FLUSH], "12C", 0),
+    "a batch that fails": ([parse("SELECT 1/0"), bind(), execute(), FLUSH], "1E", 0),
+    "COPY": ([query("COPY notes (test) FROM STDIN"), copy_data(b"half-closed\n"), COPY_DONE], "GCZ", 1),
+    "rows that fill the buffers": ([query("SELECT repeat('x', 1000) FROM generate_series(1, 5000)")], "T" + 5000 * "D" + "CZ", 0),
+    "what is refused": ([query("DROP TABLE notes"), query(INSERT)], "EZCZ", 1),
+    "half a frame behind it": ([query(INSERT), query("SELECT 1")[:7]], "CZ", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def one_local(world):
+    """A gateway with a Unix socket for all of these."""
+    gate = world.gateway()
+    with_socket(gate, None).start()
+    yield gate
+    gate.stop()
+
+
+@pytest.mark.parametrize("what", SAID)
+def test_what_stands_before_the_end_of_the_stream_is_answered(one_local, database, what):
+    """As a server does: it reads that end behind all that stands before it."""
+    frames, answers, rows = SAID[what]
+    database.one("WITH gone AS (DELETE FROM shop.notes WHERE test = 'half-closed' RETURNING 1) SELECT count(*) FROM gone")
+    with logged_in(one_local) as client:
+        client.send(*frames)
+        client.sock.shutdown(socket.SHUT_WR)
+        assert tags(client.rest()) == answers
+    assert database.one("SELECT count(*) FROM shop.notes WHERE test = 'half-closed'") == rows
+
+
+def test_a_client_that_is_gone_holds_its_session_no_longer_than_its_statement(local, database):
+    gate = local()
+    with logged_in(gate) as client:
+        (pid,) = client.rows("SELECT pg_backend_pid()")[0]
+        client.send(query("SELECT pg_sleep(600)"))
+        wait_until("the statement", lambda: database.one("SELECT wait_event FROM pg_stat_activity WHERE pid = %s", int(pid)) == "PgSleep")
+    database.one("SELECT pg_cancel_backend(%s)", int(pid))
+    gate.wait_record("the end", lambda r: r["kind"] == "session-closed" and r["payload"]["by"] == "client")
+
+
+def test_a_client_whose_stream_has_ended_is_not_waited_for_without_end(local):
+    """Its statement goes on at the target, as it does there."""
+    gate = local()
+    with logged_in(gate) as client:
+        client.send(query("SELECT pg_sleep(55)"))
+        client.sock.shutdown(socket.SHUT_WR)
+        assert tags(client.rest()) == ""
+    gate.wait_record("the end", lambda r: r["kind"] == "session-closed" and "for 30 s nothing" in r["payload"]["reason"])
