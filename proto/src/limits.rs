@@ -46,7 +46,8 @@ pub struct Limits {
     /// Describe, Execute, Close, Flush, Sync, Terminate, CopyDone, CopyFail and the short replies
     /// (`PQ_SMALL_MESSAGE_LIMIT` of the server).
     pub control_bytes_max: usize,
-    /// DataRow, CopyData of a server, and FunctionCallResponse.
+    /// DataRow, CopyData of a server, and FunctionCallResponse; where it is more than `report_bytes_max`, ErrorResponse and
+    /// NoticeResponse too, which may quote values and whole statements (`RAISE`, the internal query of an error).
     pub row_bytes_max: usize,
     /// RowDescription, ParameterDescription and the three Copy responses.
     pub description_bytes_max: usize,
@@ -100,14 +101,15 @@ impl Limits {
             BackendTag::DataRow | BackendTag::CopyData | BackendTag::FunctionCallResponse => {
                 self.row_bytes_max
             }
+            BackendTag::ErrorResponse | BackendTag::NoticeResponse => {
+                self.row_bytes_max.max(self.report_bytes_max)
+            }
             BackendTag::RowDescription
             | BackendTag::ParameterDescription
             | BackendTag::CopyInResponse
             | BackendTag::CopyOutResponse
             | BackendTag::CopyBothResponse => self.description_bytes_max,
-            BackendTag::ErrorResponse
-            | BackendTag::NoticeResponse
-            | BackendTag::NotificationResponse
+            BackendTag::NotificationResponse
             | BackendTag::ParameterStatus
             | BackendTag::CommandComplete
             | BackendTag::Authentication

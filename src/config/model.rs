@@ -310,7 +310,7 @@ pub struct Limits {
     pub token_bytes_max: u64,
     /// Longest SQL text; a target may set its own.
     pub statement_bytes_max: u64,
-    /// Longest row.
+    /// Longest row, error or notice.
     pub row_bytes_max: u64,
     /// Most bytes a session may hold back while a verdict or the evidence is awaited.
     pub held_bytes_max: u64,

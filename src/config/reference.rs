@@ -274,7 +274,7 @@ pub const LIMITS: Section = Section {
         key(
             "row_bytes_max",
             integer(8_192, GIB, 64 * MIB),
-            "Longest row of a result or of COPY TO STDOUT; a longer one ends the session.",
+            "Longest row of a result or of COPY TO STDOUT, and from 1 MiB on longest error or notice; a longer one ends the session.",
         ),
         key(
             "held_bytes_max",

@@ -86,13 +86,20 @@ impl End {
 
     /// A frame of the target that cannot be read.
     pub fn backend_fault(fault: &Malformed) -> Self {
-        if let Reason::OverLimit { .. } = fault.what
-            && [BackendTag::DataRow.name(), BackendTag::CopyData.name()].contains(&fault.frame)
-        {
-            return End::backend(format!(
-                "pgturnstile ended the session: the target's row is too long: {fault}. Next: ask for less in one row, or \
-                 have the limit raised ([limits] row_bytes_max)"
-            ));
+        let is_one_of = |tags: [BackendTag; 2]| tags.map(BackendTag::name).contains(&fault.frame);
+        if let Reason::OverLimit { .. } = fault.what {
+            if is_one_of([BackendTag::DataRow, BackendTag::CopyData]) {
+                return End::backend(format!(
+                    "pgturnstile ended the session: the target's row is too long: {fault}. Next: ask for less in one row, or \
+                     have the limit raised ([limits] row_bytes_max)"
+                ));
+            }
+            if is_one_of([BackendTag::ErrorResponse, BackendTag::NoticeResponse]) {
+                return End::backend(format!(
+                    "pgturnstile ended the session: the target's error or notice is too long: {fault}. Next: have it say less (RAISE, \
+                     the statement that an error quotes), or have the limit raised ([limits] row_bytes_max)"
+                ));
+            }
         }
         End::backend(format!(
             "pgturnstile ended the session: malformed frame from the target: {fault}. Next: check what stands between \

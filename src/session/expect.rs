@@ -7,7 +7,8 @@
 //! ```text
 //!  entry               frames that it takes                                          closed by
 //!  ─────────────────   ───────────────────────────────────────────────────────────   ─────────────────────────
-//!  Query               T D* C · I · G (C) · H d* c C · E          (for each statement) Z
+//!  Query               T D* C · C · G (C) · H d* c C · E          (for each statement  Z
+//!                      until E) │ I (for a text of none)
 //!  Parse               1 │ E                                                          either
 //!  Bind                2 │ E                                                          either
 //!  DescribeStatement   t, then T or n │ E                                             T, n, E
@@ -21,6 +22,7 @@
 //!  CopyProbe           Z* 3 Z 3 3 Z · Z 3 3 Z: see `copy_probe`                       the last Z
 //!
 //!  N, S, A              at any moment; they belong to no entry
+//!  D                    as wide as its T said; none behind n
 //!  E while a batch is open: every entry up to the next Sync is skipped by the server and taken off here
 //! ```
 //!
@@ -67,8 +69,14 @@ pub struct Run {
     pub rows: u64,
     /// Bytes of the current result as delivered.
     pub bytes: u64,
+    /// Columns of the current result, where they were described.
+    pub columns: Option<u16>,
     /// An error closed it.
     pub failed: bool,
+    /// The answer to a text without a statement came.
+    pub emptied: bool,
+    /// Its Execute asked for so many rows at most: it may be suspended.
+    pub limited: bool,
     /// A cancel request came before its frame was sent: a stand-in was.
     pub withdrawn: bool,
     /// What looks at its rows, as it stood when it was forwarded.
@@ -94,6 +102,27 @@ impl Run {
         !self.detectors.is_empty() || self.fields().is_some_and(|fields| fields.near)
     }
 
+    /// Whether a statement of it is still to be answered: each gives one result, and none stands behind an error.
+    pub fn is_running(&self) -> bool {
+        !self.failed && self.statement < self.decision.facts.statements.len()
+    }
+
+    /// Whether rows may come of the statement that is to be answered, and not as the data of a COPY.
+    pub fn may_be_described(&self) -> bool {
+        let statement = self.decision.facts.statements.get(self.statement);
+        !self.failed && !self.described && statement.is_some_and(|statement| statement.copy.is_none())
+    }
+
+    /// Whether it may be answered as a text without a statement.
+    pub fn is_empty(&self) -> bool {
+        !self.failed && !self.emptied && self.decision.facts.statements.is_empty()
+    }
+
+    /// Whether a whole text is answered: each of its statements, or an error in the stead of one and of all behind it.
+    pub fn is_answered(&self) -> bool {
+        self.failed || !self.is_running() && !self.is_empty()
+    }
+
     /// The class of the statement that runs; `None` for a text without any.
     pub fn class(&self) -> Option<Class> {
         self.decision.facts.statements.get(self.statement).map(|statement| statement.class)
@@ -103,6 +132,7 @@ impl Run {
     pub fn next_statement(&mut self) {
         self.statement += 1;
         self.described = false;
+        self.columns = None;
         self.plan = None;
         self.stamp = Stamp::Due;
         self.row_description = None;

@@ -110,7 +110,7 @@ impl Relay {
             BackendTag::ParameterStatus => self.on_parameter(len).await,
             BackendTag::NoticeResponse => {
                 self.checked(len)?;
-                let masked = self.masked_report(Report::Notice, len)?;
+                let masked = self.masked_report(Report::Notice, len).await?;
                 self.tell(len, Report::Notice, masked).await
             }
             BackendTag::NotificationResponse => self.on_notification(len).await,
@@ -139,8 +139,9 @@ impl Relay {
         let rows = if let Message::RowDescription(rows) = &message { Some(rows) } else { None };
         let ground = &self.judge.ground;
         match (self.queue.front_mut(), tag) {
-            (Some(Expectation::Query(run)), BackendTag::RowDescription) if !run.described => {
+            (Some(Expectation::Query(run)), BackendTag::RowDescription) if run.may_be_described() => {
                 run.described = true;
+                run.columns = rows.and_then(|rows| u16::try_from(rows.len()).ok());
                 run.row_description = recorded;
                 let told = Told::of(&run.decision, run.statement, ground);
                 run.plan = match rows {
@@ -233,12 +234,12 @@ impl Relay {
             return Ok(());
         }
         match self.queue.front_mut() {
-            Some(Expectation::Query(run)) => {
+            Some(Expectation::Query(run)) if run.is_running() => {
                 self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &Outcome::Complete(&tag)).await?;
                 self.names_done_query();
             }
-            Some(Expectation::Execute(run)) => {
+            Some(Expectation::Execute(run)) if run.is_running() => {
                 self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &Outcome::Complete(&tag)).await?;
                 if let Some(portal) = &run.portal {
@@ -274,10 +275,11 @@ impl Relay {
         let suspended = tag == BackendTag::PortalSuspended;
         let outcome = if suspended { Outcome::Suspended } else { Outcome::Empty };
         match self.queue.front_mut() {
-            Some(Expectation::Query(run)) if !suspended => {
+            Some(Expectation::Query(run)) if !suspended && run.is_empty() => {
+                run.emptied = true;
                 self.account.result(run, &outcome).await?;
             }
-            Some(Expectation::Execute(run)) => {
+            Some(Expectation::Execute(run)) if if suspended { run.limited } else { run.is_empty() } => {
                 self.account.masked(Some(run.record), self.masking.counted()).await?;
                 self.account.result(run, &outcome).await?;
                 self.queue.pop_front();
@@ -369,7 +371,7 @@ impl Relay {
             self.queue.pop_front();
         }
         let reach = self.reach_of(&fields);
-        let masked = self.masking.report(Report::Error, frame, &self.judge.detectors(), reach)?;
+        let masked = self.masking.report(Report::Error, frame, &self.judge.detectors(), reach).await?;
         let (sqlstate, masked) = match self.withdrawn_frame_failed(&sqlstate) {
             Some(cancelled) => (denial::CANCELLED.into(), Some(cancelled)),
             None => (sqlstate, masked),
@@ -518,7 +520,8 @@ impl Relay {
             return Ok(());
         }
         let batch = match self.queue.pop_front() {
-            Some(Expectation::Query(_) | Expectation::RefusedQuery { .. }) => self.batch.saturating_sub(1),
+            Some(Expectation::Query(run)) if run.is_answered() => self.batch.saturating_sub(1),
+            Some(Expectation::RefusedQuery { rewritten: true, .. }) => self.batch.saturating_sub(1),
             Some(Expectation::Sync { batch }) => batch,
             Some(Expectation::GuardRead { answers, values, reading }) if answers.over() => {
                 self.down.swallow(len);

@@ -472,6 +472,7 @@ impl Relay {
             }
         };
         let name: Box<[u8]> = execute.portal().into();
+        let limited = execute.row_limit().is_some();
         if !self.fence_admits_execute(&portal) {
             return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
         }
@@ -497,6 +498,7 @@ impl Relay {
         // Its Bind's record is durable before BindComplete leaves, and every row comes behind that.
         self.describe_for_masking(&decision, &portal, &name);
         let mut run = self.run_of(decision, portal.record, None);
+        run.limited = limited;
         run.portal = Some(portal);
         self.gate.batch_open = true;
         self.up.pass(len);
@@ -551,7 +553,10 @@ impl Relay {
             first_row_ns: 0,
             rows: 0,
             bytes: 0,
+            columns: None,
             failed: false,
+            emptied: false,
+            limited: false,
             withdrawn: false,
             detectors: self.judge.detectors(),
             plan: None,

@@ -36,6 +36,23 @@ const TOO_LONG: &str = "the parameters before it fill what is kept of one statem
 /// Bytes of parameters that one record holds at most, whatever the policy says: a record has its own bound.
 const PARAMETERS_BYTES_MAX: u64 = 4 << 20;
 
+/// Bytes of the texts of one error or notice that its record holds at most.
+const REPORT_BYTES_MAX: usize = 1 << 20;
+
+/// A text of the server, of which no more than the `left` bytes are kept that the texts before it have left.
+fn beginning<'t>(text: &'t [u8], left: &mut usize) -> Cow<'t, str> {
+    let Some((kept, cut)) = text.split_at_checked(*left).filter(|(_, cut)| !cut.is_empty()) else {
+        *left -= text.len();
+        return String::from_utf8_lossy(text);
+    };
+    *left = 0;
+    let kept = String::from_utf8_lossy(kept);
+    Cow::Owned(format!(
+        "{kept} (pgturnstile: {} more bytes left for the client, and are not recorded)",
+        cut.len()
+    ))
+}
+
 /// A text with what the detectors find in it replaced.
 fn cleaned<'t>(detectors: &Detectors, text: &'t str) -> Cow<'t, str> {
     redacted(detectors, text).map_or(Cow::Borrowed(text), Cow::Owned)
@@ -339,7 +356,7 @@ impl Relay {
         let record = front.map(|run| run.record);
         let against = self.account.recorder.against_values(front.map(|run| &*run.decision)).is_some();
         let detectors = self.account.recorder.recording().detectors;
-        let stricter = self.masking.report_for_evidence(report, told, &detectors, against)?;
+        let stricter = self.masking.report_for_evidence(report, told, &detectors, against).await?;
         let kept = stricter.as_deref().unwrap_or(told);
         if kept != frame {
             self.account.seal_told(record, SealedOf::Report, frame).await?;
@@ -349,7 +366,9 @@ impl Relay {
             side::Report::Notice => (ReportKind::Notice, Fields::parse_notice(kept)),
         };
         let fields = fields.map_err(|fault| End::backend_fault(&fault))?;
-        let texts: Vec<_> = fields.iter().map(|(code, text)| (code, String::from_utf8_lossy(text))).collect();
+        let record_bytes_max = self.account.log.lane().record_bytes_max();
+        let mut left = usize::try_from(record_bytes_max / 4).unwrap_or(usize::MAX).min(REPORT_BYTES_MAX);
+        let texts: Vec<_> = fields.iter().map(|(code, text)| (code, beginning(text, &mut left))).collect();
         let fields: Vec<_> = texts.iter().map(|(code, text)| v1::ReportField { code: *code, text }).collect();
         let entry = Entry::Report(v1::Report { what, fields: &fields });
         let mark = self.account.keep_told(record, entry).await?;

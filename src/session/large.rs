@@ -1,6 +1,6 @@
 //! Masking of what is too large for a session's turn.
 //!
-//! Owns: the threads beside the shards where a large row, or a large run of rows, is masked, and how many of them there are at
+//! Owns: the threads beside the shards where a large row, a large run of rows, or a large report is masked, and how many of them there are at
 //! once. May not: release, count or record; the session waits for its own and goes on. Fails closed: a thread that fails ends the
 //! session.
 //!
@@ -10,8 +10,10 @@ use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
 use pgturnstile_rules::mask::copy::CopyMasker;
-use pgturnstile_rules::mask::plan::Plan;
+use pgturnstile_rules::mask::detect::Detectors;
+use pgturnstile_rules::mask::plan::{Plan, Reach};
 use pgturnstile_rules::mask::row::{Masker, Misfit};
+use pgturnstile_rules::mask::side::Report;
 use pgturnstile_rules::mask::tally::Tally;
 use tokio::sync::Semaphore;
 
@@ -39,6 +41,8 @@ pub(super) enum Of {
     Rows(Plan),
     /// Data of a COPY.
     Copy(CopyMasker),
+    /// An error or a notice.
+    Report(Report, Detectors, Reach),
 }
 
 /// What leaves in the run's stead.
@@ -56,6 +60,7 @@ pub(super) async fn mask(mut work: Work) -> Result<(Work, Masked), End> {
         let masked = match of {
             Of::Rows(plan) => masker.rows(plan, run, tally),
             Of::Copy(copy) => copy.run(masker, run, tally),
+            Of::Report(report, detectors, reach) => masker.report(*report, run, detectors, *reach, tally),
         };
         (work, masked)
     };

@@ -79,8 +79,21 @@ fn binary(format: Format) -> bool {
 #[derive(Debug, Default)]
 pub struct Described(Mutex<Answer>);
 
+/// How many columns a portal's rows have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    /// It was not described.
+    Unknown,
+    /// It gives none.
+    NoRows,
+    /// So many.
+    Columns(u16),
+}
+
 #[derive(Debug, Default)]
 struct Answer {
+    /// The server has answered.
+    came: bool,
     fields: Option<Box<[Seen]>>,
     /// The record that holds it, where rows are kept.
     record: Option<u64>,
@@ -95,7 +108,17 @@ impl Described {
     /// What the server answered, and the record that holds it; `None`: no rows.
     pub(super) fn answered(&self, rows: Option<&RowDescription<'_>>, record: Option<u64>) {
         let fields = rows.map(|rows| rows.iter().map(Seen::of).collect());
-        *self.answer() = Answer { fields, record };
+        *self.answer() = Answer { came: true, fields, record };
+    }
+
+    /// How many columns its rows have, as the server said at its Describe: they are settled at its Bind.
+    pub(super) fn width(&self) -> Width {
+        let answer = self.answer();
+        match &answer.fields {
+            Some(fields) => u16::try_from(fields.len()).map_or(Width::Unknown, Width::Columns),
+            None if answer.came => Width::NoRows,
+            None => Width::Unknown,
+        }
     }
 
     /// The number of that record.
@@ -464,18 +487,21 @@ impl Masking {
     }
 
     /// What leaves in the stead of an error or a notice.
-    pub(super) fn report(
+    pub(super) async fn report(
         &mut self,
         report: Report,
         frame: &[u8],
         detectors: &Detectors,
         reach: Reach,
     ) -> Result<Option<Vec<u8>>, End> {
-        self.masker.report(report, frame, detectors, reach, &mut self.tally).map_err(misfit)
+        if frame.len() <= large::HERE_BYTES_MAX {
+            return self.masker.report(report, frame, detectors, reach, &mut self.tally).map_err(misfit);
+        }
+        self.elsewhere(large::Of::Report(report, *detectors, reach), frame).await
     }
 
     /// The same for the evidence, which may tell less: `near`: it may quote a labelled value, whoever may see it.
-    pub(super) fn report_for_evidence(
+    pub(super) async fn report_for_evidence(
         &mut self,
         report: Report,
         told: &[u8],
@@ -484,7 +510,10 @@ impl Masking {
     ) -> Result<Option<Vec<u8>>, End> {
         let reach = if near { Reach::Labels } else { Reach::NoLabel };
         // What the client was told is counted; this is told to nobody.
-        self.masker.report(report, told, detectors, reach, &mut Tally::default()).map_err(misfit)
+        let counted = self.tally.take();
+        let masked = self.report(report, told, detectors, reach).await;
+        self.tally = counted;
+        masked
     }
 
     /// What stands in for a text of the server.

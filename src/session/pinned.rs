@@ -6,13 +6,17 @@
 use super::denial::GUARDED;
 
 /// Reported settings whose move ends the session. `search_path` is reported from PostgreSQL 18 on.
-const REPORTED: [&str; 6] = [
+const REPORTED: [&str; 9] = [
     "client_encoding",
     "standard_conforming_strings",
     "session_authorization",
     "is_superuser",
     "default_transaction_read_only",
     "search_path",
+    // These no honest server moves.
+    "server_version",
+    "server_encoding",
+    "integer_datetimes",
 ];
 
 /// See the module.

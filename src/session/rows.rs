@@ -19,7 +19,7 @@ use super::flow::unasked;
 use super::gate::Step;
 use super::judge::Decision;
 use super::kept::described_by;
-use super::masking::Told;
+use super::masking::{Told, Width};
 use super::names::Portal;
 use super::relay::Relay;
 use super::world::Ground;
@@ -49,13 +49,28 @@ impl Relay {
         self.queue.push_back(Expectation::DescribePortal { portal: Some(Arc::clone(portal)), ours: true });
     }
 
+    /// Whether no row has a place here. In the simple protocol a RowDescription stands before each; behind Execute a client may do
+    /// without, but where its portal was described that holds.
+    fn is_undescribed_row(&mut self) -> bool {
+        match self.queue.front_mut() {
+            Some(Expectation::Query(run)) => run.failed || !run.described,
+            Some(Expectation::Execute(run)) if run.columns.is_some() => false,
+            Some(Expectation::Execute(run)) => {
+                match run.portal.as_ref().map(|portal| portal.described.width()) {
+                    Some(Width::NoRows) => true,
+                    Some(Width::Columns(columns)) => {
+                        run.columns = Some(columns);
+                        false
+                    }
+                    Some(Width::Unknown) | None => false,
+                }
+            }
+            Some(_) | None => false,
+        }
+    }
+
     pub(super) async fn on_rows(&mut self, tag: BackendTag, len: usize) -> Result<Step, End> {
-        let misplaced = if tag == BackendTag::CopyData {
-            !self.copy_out
-        } else {
-            // Behind Execute a client may do without a description; in the simple protocol the server never does.
-            matches!(self.queue.front(), Some(Expectation::Query(run)) if !run.described)
-        };
+        let misplaced = if tag == BackendTag::CopyData { !self.copy_out } else { self.is_undescribed_row() };
         if misplaced {
             return Err(unasked(tag, self.queue.front()));
         }
@@ -73,14 +88,12 @@ impl Relay {
                 None => return Err(End::gateway("rows of an Execute without a portal")),
             });
         }
-        let width = run.plan.as_ref().map(|plan| plan.columns().len());
         let masks = match (tag, &run.plan, &self.masking.copy) {
             (BackendTag::CopyData, _, copy) => copy.as_ref().is_some_and(|copy| !copy.plan().is_clear()),
             (_, plan, _) => plan.as_ref().is_some_and(|plan| !plan.is_clear()),
         };
         let buffer = self.down.unscanned();
-        let width = width.and_then(|width| u16::try_from(width).ok());
-        let (rows, checked) = backend::check_rows(buffer, &self.limits, width);
+        let (rows, checked) = backend::check_rows(buffer, &self.limits, run.columns);
         checked.map_err(|fault| End::backend_fault(&fault))?;
         if rows.frames == 0 {
             // What may be masked is held whole.
@@ -172,11 +185,12 @@ impl Relay {
     }
 
     /// What leaves in the stead of an error or notice of the server.
-    pub(super) fn masked_report(&mut self, report: Report, len: usize) -> Result<Option<Vec<u8>>, End> {
+    pub(super) async fn masked_report(&mut self, report: Report, len: usize) -> Result<Option<Vec<u8>>, End> {
         let detectors = self.judge.detectors();
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
         let fields = Fields::parse_notice(frame).map_err(|fault| End::backend_fault(&fault))?;
-        self.masking.report(report, frame, &detectors, self.reach_of(&fields))
+        let reach = self.reach_of(&fields);
+        self.masking.report(report, frame, &detectors, reach).await
     }
 
     /// Whether a report may quote a labelled value: it comes of a statement near labels, or of what such a one left to the end

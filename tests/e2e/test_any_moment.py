@@ -370,6 +370,32 @@ def test_a_row_over_its_limit_ends_the_session_and_names_the_limit(own_gate, sql
         assert got["C"] == "08006" and "row_bytes_max" in got["M"] and "1048576" in got["M"], got
 
 
+RAISES = "DO $$BEGIN RAISE {} '%', repeat('é', {}); END$$"
+
+
+def test_a_large_notice_and_a_large_error_pass(gate, database):
+    """As from the server itself, to the byte."""
+    said = []
+    for client in (Direct(database), Through(gate)):
+        with client:
+            said.append(client.ask(query(RAISES.format("NOTICE", 4_000_000)))
+                        + client.ask(query(RAISES.format("EXCEPTION", 4_000_000))) + client.ask(query("SELECT 1")))
+    assert "".join(tag for tag, _ in said[1]) == "NCZEZTDCZ"
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("what", ["NOTICE", "EXCEPTION"])
+def test_a_report_over_the_limit_of_rows_ends_the_session_and_names_the_limit(own_gate, what):
+    gate = own_gate(extra_limits="row_bytes_max = 2_097_152")
+    with Through(gate) as client:
+        assert "E" not in tags(client.ask(query(RAISES.format("NOTICE", 1_000_000))))
+        client.send(query(RAISES.format(what, 1_100_000)))
+        got = client.fatal()
+        assert got["C"] == "08006" and "error or notice is too long" in got["M"] and "row_bytes_max" in got["M"], got
+    ended = gate.wait_record("the end", lambda r: r["kind"] == "session-closed" and r["payload"]["by"] == "backend")
+    assert "malformed frame" not in ended["payload"]["reason"]
+
+
 def test_copy_data_longer_than_any_server_takes_ends_the_session(gate):
     with Client(gate, group="power") as client:
         client.send(query("COPY notes (test) FROM STDIN"))

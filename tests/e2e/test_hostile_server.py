@@ -264,6 +264,93 @@ def test_extended_answers_out_of_order(hostile):
             assert client.fatal()["V"] == "FATAL"
 
 
+# What no server answers to SELECT 1, frame by frame well formed.
+T1, D1, C1 = row_description("a"), data_row(b"1"), complete()
+IMPOSSIBLE = {
+    "two results for one statement": T1 + D1 + C1 + T1 + D1 + C1,
+    "two ends": T1 + D1 + C1 + C1,
+    "a result behind the error": error() + T1 + D1 + C1,
+    "a row behind the error": T1 + error() + D1,
+    "a wider row": T1 + data_row(b"1", b"2") + C1,
+    "a narrower row": row_description("a", "b") + D1 + C1,
+    "a wider row behind others": T1 + D1 * 3 + data_row(b"1", b"2") + C1,
+    "no result": b"",
+    "no end": T1 + D1,
+    "an empty text": frame("I"),
+    "an empty text behind the result": T1 + D1 + C1 + frame("I"),
+    "a suspended portal": T1 + D1 + frame("s"),
+}
+
+
+def broken(client):
+    """The session ends, and the words name the target."""
+    got = client.fatal()
+    assert got["C"] == "08006" and "the target" in got["M"] and "Next: " in got["M"], got
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_an_answer_that_cannot_be(hostile, what):
+    gate, script = hostile
+    with Client(gate) as client:
+        script.at_query = IMPOSSIBLE[what] + READY
+        client.send(query("SELECT 1"))
+        broken(client)
+
+
+@pytest.mark.parametrize("sql, answer", [
+    ("COPY items TO STDOUT", T1 + D1 + complete("COPY 1")),
+    ("", complete("SELECT 0")),
+    ("", frame("I") + frame("I")),
+    ("SELECT 1; SELECT 2", T1 + D1 + C1),
+    ("SELECT 1; SELECT 2", (T1 + D1 + C1) * 3),
+    ("no statement at all", b""),
+], ids=["rows for COPY", "an end of nothing", "nothing twice", "one result for two", "three for two", "nothing for what is refused"])  # fmt: skip
+def test_an_answer_that_cannot_be_to_another_text(hostile, sql, answer):
+    gate, script = hostile
+    with Client(gate) as client:
+        # In a transaction what is refused has a stand-in, which fails there.
+        script.at_query = complete("BEGIN") + frame("Z", b"T")
+        client.ask(query("BEGIN"))
+        script.at_query = answer + READY
+        client.send(query(sql))
+        broken(client)
+
+
+@pytest.mark.parametrize("answer", [
+    T1 + data_row(b"1", b"2") + C1,
+    frame("n") + D1 + C1,
+    T1 + D1 + frame("s"),
+    T1 + frame("I"),
+    T1 + D1 + C1 + C1,
+], ids=["a wider row", "a row behind NoData", "suspended without a limit", "an empty text", "two ends"])  # fmt: skip
+def test_an_answer_that_cannot_be_to_a_batch(hostile, answer):
+    gate, script = hostile
+    with Client(gate) as client:
+        script.at_query = PARSED + BOUND + answer + READY
+        client.send(parse("SELECT 1"), bind(), describe("P"), execute(), wire.SYNC)
+        broken(client)
+
+
+def test_answers_that_can_be(hostile):
+    gate, script = hostile
+    with Client(gate) as client:
+        for sql, answer in (("SELECT 1; SELECT 2", (T1 + D1 + C1) * 2), ("SELECT 1; SELECT 2", T1 + D1 + C1 + error()), ("", frame("I")),
+                            ("INSERT INTO items DEFAULT VALUES", complete("INSERT 0 0")), ("SELECT 1", T1 + D1 * 2 + error()), ("SELECT 1", T1 + C1)):
+            script.at_query = answer + READY
+            assert tags(client.ask(query(sql))) == tags_of(answer + READY), sql
+        script.at_query = PARSED + BOUND + T1 + D1 + frame("s") + READY
+        assert tags(client.ask(parse("SELECT 1"), bind(), describe("P"), execute("", 1), wire.SYNC)) == "12TDsZ"
+
+
+def tags_of(frames):
+    """The tags of frames that stand in one row of bytes."""
+    out = ""
+    while frames:
+        out += chr(frames[0])
+        frames = frames[1 + struct.unpack_from("!I", frames, 1)[0]:]
+    return out
+
+
 def test_notices_and_reports_pass(hostile):
     gate, script = hostile
     with Client(gate) as client:
