@@ -7,7 +7,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -18,14 +19,15 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::{Source, approvals, process, sessions, text};
 use crate::net::local::Held;
 use crate::net::stream::Stream;
 
-/// Connections at a time; one more is closed.
+/// Connections at a time; for one more, that is closed which has asked for nothing for the longest time.
 pub const CONNECTIONS_MAX: usize = 16;
 /// How long a TLS handshake or a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,10 +62,67 @@ impl Door {
     }
 }
 
+/// A connection as the listener sees it.
+struct Open {
+    task: AbortHandle,
+    usage: Arc<Use>,
+}
+
+/// How a connection is used.
+#[derive(Debug)]
+struct Use {
+    /// Pages that are being made for it.
+    pages: AtomicUsize,
+    /// When it was accepted, or last asked for a page or got one.
+    last: Mutex<Instant>,
+}
+
+impl Use {
+    fn new() -> Self {
+        Self { pages: AtomicUsize::new(0), last: Mutex::new(Instant::now()) }
+    }
+
+    /// It asks for a page.
+    fn begins(&self) {
+        // Relaxed: whoever counts only chooses whom to close.
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        self.moved();
+    }
+
+    /// The page is made.
+    fn ends(&self) {
+        self.moved();
+        self.pages.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn moved(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Since when nothing is done for it; `None` while something is.
+    fn idle_since(&self) -> Option<Instant> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.pages.load(Ordering::Relaxed) == 0).then_some(last)
+    }
+}
+
+/// Makes a place for one more connection: whoever holds them all and asks for nothing keeps no probe out. Whether there is one.
+fn make_place(open: &mut Vec<Open>) -> bool {
+    open.retain(|one| !one.task.is_finished());
+    if open.len() < CONNECTIONS_MAX {
+        return true;
+    }
+    let idle = open.iter().enumerate().filter_map(|(at, one)| Some((one.usage.idle_since()?, at)));
+    let Some((_, oldest)) = idle.min() else { return false };
+    open.swap_remove(oldest).task.abort();
+    tracing::debug!("the admin listener closed an idle connection for a new one");
+    true
+}
+
 /// Serves until the sender of `end` is gone; no page is being made behind that.
 pub async fn serve<S: Source>(door: Door, source: Arc<S>, mut end: oneshot::Receiver<()>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let mut open = Vec::with_capacity(CONNECTIONS_MAX);
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -73,16 +132,20 @@ pub async fn serve<S: Source>(door: Door, source: Arc<S>, mut end: oneshot::Rece
         };
         match accepted {
             Ok(caller) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::debug!("the admin listener has all the connections that it may have");
+                if !make_place(&mut open) {
+                    tracing::debug!(
+                        "the admin listener makes pages for all the connections that it may have"
+                    );
                     continue;
-                };
+                }
                 let source = Arc::clone(&source);
-                connections.spawn(async move {
+                let usage = Arc::new(Use::new());
+                let used = Arc::clone(&usage);
+                let task = connections.spawn(async move {
                     // A client that breaks off or dawdles is its own affair.
-                    drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection(caller, source)).await);
-                    drop(place);
+                    drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection(caller, source, used)).await);
                 });
+                open.push(Open { task, usage });
             }
             Err(error) => {
                 tracing::debug!(%error, "the admin listener could not accept");
@@ -92,7 +155,7 @@ pub async fn serve<S: Source>(door: Door, source: Arc<S>, mut end: oneshot::Rece
     }
 }
 
-async fn connection<S: Source>(caller: Caller, source: Arc<S>) {
+async fn connection<S: Source>(caller: Caller, source: Arc<S>, used: Arc<Use>) {
     let local = matches!(caller, Caller::Local(_));
     let stream = match (caller, source.tls()) {
         (Caller::Local(unix), _) => Stream::Unix(unix),
@@ -109,8 +172,13 @@ async fn connection<S: Source>(caller: Caller, source: Arc<S>) {
         }
     };
     let service = service_fn(move |request| {
-        let source = Arc::clone(&source);
-        async move { Ok::<_, Infallible>(page(source.as_ref(), request, local).await) }
+        let (source, used) = (Arc::clone(&source), Arc::clone(&used));
+        async move {
+            used.begins();
+            let page = page(source.as_ref(), request, local).await;
+            used.ends();
+            Ok::<_, Infallible>(page)
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

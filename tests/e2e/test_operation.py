@@ -49,6 +49,22 @@ def test_pages_are_only_read_and_never_for_a_browsers_page(gate):
     assert gate.page("/live", method="HEAD") == (200, b"")
 
 
+def test_whoever_holds_all_places_and_asks_for_nothing_keeps_no_probe_out(own_gate):
+    gate = own_gate()
+    idle = []
+    try:
+        # Again and again: more than there are places, each silent, or silent behind half a request or a whole one.
+        for number in range(60):
+            one = socket.create_connection(("127.0.0.1", gate.control_port), HANG_S)
+            one.sendall([b"", b"GET /li", b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"][number % 3])
+            idle.append(one)
+            if number > 16:
+                assert gate.page("/live")[0] == 200
+        assert gate.page("/ready")[0] == 200
+    finally:
+        [one.close() for one in idle]
+
+
 def test_without_the_section_nothing_listens_and_without_metrics_none_are_offered(own_gate):
     quiet = own_gate(start=False, extra_control="metrics = false")
     quiet.start()
