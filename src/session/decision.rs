@@ -23,6 +23,18 @@ pub enum Fence {
     Full,
 }
 
+/// Whether a statement gives a name of a statement or cursor, or takes it.
+pub(super) fn changes_names(named: &NamedUse) -> bool {
+    match named {
+        NamedUse::Prepare(_)
+        | NamedUse::Deallocate(_)
+        | NamedUse::Declare(_)
+        | NamedUse::Close(_)
+        | NamedUse::DiscardAll => true,
+        NamedUse::Execute(_) | NamedUse::Fetch(_) => false,
+    }
+}
+
 /// What must be approved before a text is sent.
 #[derive(Debug)]
 pub struct Required {
@@ -163,6 +175,23 @@ impl Decision {
             statement.class.covered_by("read") || statement.class.covered_by("write")
         };
         self.facts.statements.iter().all(plans) && self.gives_rows()
+    }
+
+    /// Why nothing may follow it in its batch, where nothing may.
+    pub fn bars_because(&self) -> &'static str {
+        let statements = &self.facts.statements;
+        if self.runs_code || self.runs_at_analysis {
+            "it runs code of the database's users, or may"
+        } else if statements.iter().any(|statement| statement.flags.sets_setting) {
+            "it sets a setting"
+        } else if statements.iter().any(|statement| statement.named.as_ref().is_some_and(changes_names)) {
+            "it makes or drops the name of a prepared statement or cursor"
+        } else if self.changes_catalog {
+            "it changes definitions"
+        } else {
+            "definitions of this session's own, or of its temporary schema, may stand in its way that the catalog's last reading does \
+             not show"
+        }
     }
 
     /// Whether the text makes names in SQL.

@@ -38,6 +38,8 @@ pub(super) struct Fence {
     pub(super) bound: bool,
     /// A Sync or the end of a Query stands behind it: nothing moves until the server is ready and the guards are read.
     pub(super) closed: bool,
+    /// What its statement does, for those that are refused behind it.
+    pub(super) why: &'static str,
 }
 
 impl Fence {
@@ -49,6 +51,7 @@ impl Fence {
             own_facts: Some(Arc::clone(&decision.facts)),
             bound: true,
             closed: true,
+            why: decision.bars_because(),
         }
     }
 
@@ -61,12 +64,14 @@ impl Fence {
             own_facts: Some(Arc::clone(&decision.facts)),
             bound: false,
             closed: false,
+            why: decision.bars_because(),
         }
     }
 
     /// Stands while owed guards are read, behind no statement of its own.
     pub(super) fn reading() -> Self {
-        Self { kind: FenceKind::Full, own: u64::MAX, own_facts: None, bound: true, closed: true }
+        let why = "the guarded settings are being read";
+        Self { kind: FenceKind::Full, own: u64::MAX, own_facts: None, bound: true, closed: true, why }
     }
 
     /// Stands at a batch's end until the server has said which portals it has: behind code that runs next it could not be
@@ -110,12 +115,14 @@ impl Relay {
                 if kind == FenceKind::Full {
                     fence.kind = FenceKind::Full;
                     fence.own = own;
+                    fence.why = decision.bars_because();
                 }
                 fence.bound = true;
             }
             None if kind != FenceKind::None => {
                 let own_facts = Some(Arc::clone(&decision.facts));
-                self.gate.fence = Some(Fence { kind, own, own_facts, bound: true, closed: false });
+                let why = decision.bars_because();
+                self.gate.fence = Some(Fence { kind, own, own_facts, bound: true, closed: false, why });
             }
             None => {}
         }
@@ -200,13 +207,16 @@ pub(super) fn fence_admits_text(fence: Option<&Fence>, text: &[u8]) -> bool {
     }
 }
 
-pub(super) fn behind_the_fence() -> Refusal {
+pub(super) fn behind_the_fence(fence: Option<&Fence>) -> Refusal {
+    let why = fence.map_or("a barrier stands", |fence| fence.why);
     Refusal::built_in(
         denial::REFUSED,
         "built-in: barrier",
-        "pgturnstile refused a statement that was sent behind one that may change how it is read (it runs code of the \
-         database's users, or sets a setting), with no ReadyForQuery between them. Next: end the batch with Sync \
-         behind such a statement, and send what follows after its ReadyForQuery",
+        format!(
+            "pgturnstile refused a statement that was sent behind one that may change how it is read ({why}), with no \
+             ReadyForQuery between them. Next: end the batch with Sync behind such a statement, and send what follows after \
+             its ReadyForQuery"
+        ),
     )
 }
 

@@ -266,7 +266,7 @@ impl Relay {
 
     async fn on_query(&mut self, len: usize) -> Result<Step, End> {
         if self.gate.fence.is_some() {
-            return self.refuse(len, Stand::Query, behind_the_fence(), None).await;
+            return self.refuse(len, Stand::Query, behind_the_fence(self.gate.fence.as_ref()), None).await;
         }
         let frame = self.up.unscanned().get(..len).unwrap_or_default();
         let Message::Query(query) = Message::parse(frame).map_err(|fault| End::client_fault(&fault))? else {
@@ -318,7 +318,7 @@ impl Relay {
             return self.refuse(len, Stand::Extended, refusal, None).await;
         }
         if !fence_admits_text(self.gate.fence.as_ref(), parse.text()) {
-            return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
+            return self.refuse(len, Stand::Extended, behind_the_fence(self.gate.fence.as_ref()), None).await;
         }
         // A declared type of the server's own changes no name's meaning; one of a user's may bring code.
         let types: Vec<u32> = parse.types().filter(|oid| *oid >= FIRST_USER_OID).collect();
@@ -414,7 +414,7 @@ impl Relay {
             return self.refuse(len, Stand::Extended, too_many_names(), None).await;
         }
         if !self.fence_admits_bind(&statement) {
-            return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
+            return self.refuse(len, Stand::Extended, behind_the_fence(self.gate.fence.as_ref()), None).await;
         }
         let transaction = self.transaction();
         let decision =
@@ -474,7 +474,7 @@ impl Relay {
         let name: Box<[u8]> = execute.portal().into();
         let limited = execute.row_limit().is_some();
         if !self.fence_admits_execute(&portal) {
-            return self.refuse(len, Stand::Extended, behind_the_fence(), None).await;
+            return self.refuse(len, Stand::Extended, behind_the_fence(self.gate.fence.as_ref()), None).await;
         }
         let decision = match self.judge_execution(&portal).await? {
             Verdict::Wait => return Ok(Step::Blocked),

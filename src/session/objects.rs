@@ -46,7 +46,14 @@ impl Relay {
                 Lookup::Known(known) => match self.analysed_anew(&known).await? {
                     Analysed::Blocked => return Ok(Step::Blocked),
                     Analysed::Behind(decision) => {
-                        return self.refuse(len, Stand::Extended, behind_the_fence(), Some(decision)).await;
+                        return self
+                            .refuse(
+                                len,
+                                Stand::Extended,
+                                behind_the_fence(self.gate.fence.as_ref()),
+                                Some(decision),
+                            )
+                            .await;
                     }
                     Analysed::Passes => described = Some(known),
                 },

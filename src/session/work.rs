@@ -20,10 +20,11 @@ use pgturnstile_rules::statement::facts::{
     CopyUse, NameUse, NamedUse, StatementFacts, TextFacts, TransactionControl,
 };
 
-use super::decision::Required;
+use super::decision::{Required, changes_names};
 use super::denial::{self, Refusal};
 use super::judge::{Decision, Fence, Judge};
 use super::masking;
+use super::moved_here::MovedHere;
 use super::names::{Batch, Lookup, Names, Prepared};
 use super::portals::given_away;
 use super::refuse::{bad_name, too_many_names};
@@ -51,6 +52,8 @@ pub(super) struct Work<'w> {
     code_now: bool,
     /// A statement before this one makes a name that such code could give away before anybody has seen it.
     names_before: bool,
+    /// Names that statements before this one make or drop.
+    moved_here: MovedHere,
     /// Names of relations that the session has made or altered, and this text so far.
     made: Vec<Arc<str>>,
     /// A statement before this one may have changed the catalog.
@@ -98,6 +101,7 @@ impl<'w> Work<'w> {
             code_before: false,
             code_now: false,
             names_before: false,
+            moved_here: MovedHere::default(),
             made: judge.made.clone(),
             ddl_before: false,
             brings_code: false,
@@ -124,6 +128,10 @@ impl<'w> Work<'w> {
 
     pub(super) fn statement(&mut self, statement: &StatementFacts) -> Result<policy::Judgement, Stop> {
         self.check_new_name(statement)?;
+        if let Some(named) = &statement.named {
+            self.moved_here.refuses(named).map_or(Ok(()), |refusal| Err(Stop::Refuse(refusal)))?;
+            self.moved_here.note(named);
+        }
         let carried = self.carried(statement)?;
         self.check_order(statement)?;
         self.code_now = false;
@@ -478,17 +486,6 @@ pub(super) fn note_made(made: &mut Vec<Arc<str>>, statement: &StatementFacts) {
         if made.len() < MADE_NAMES_MAX && !made.iter().any(|name| **name == *used.name.name) {
             made.push(Arc::from(used.name.name.as_str()));
         }
-    }
-}
-
-fn changes_names(named: &NamedUse) -> bool {
-    match named {
-        NamedUse::Prepare(_)
-        | NamedUse::Deallocate(_)
-        | NamedUse::Declare(_)
-        | NamedUse::Close(_)
-        | NamedUse::DiscardAll => true,
-        NamedUse::Execute(_) | NamedUse::Fetch(_) => false,
     }
 }
 

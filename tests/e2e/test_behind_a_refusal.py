@@ -107,3 +107,60 @@ def test_no_portal_of_the_protocol_is_fetched_that_runs_by_name(gate, take):
         client.ask(query("BEGIN"))
         client.ask(parse("SELECT 1 UNION SELECT 2", "q"), bind(portal="p", statement="q"), SYNC)
         assert client.rows("FETCH ALL FROM p") == [(b"1",), (b"2",)]
+
+
+# --- names that a text makes or drops itself ----------------------------------------------------------------------------
+
+WRITES = "INSERT INTO notes (test) VALUES ('given anew')"
+# Made before; the text; what it names as the reason.
+ANEW = {
+    "PREPARE": (None, "PREPARE s AS SELECT 1; EXECUTE s", "prepared statement"),
+    "PREPARE of another": ("PREPARE s AS SELECT 1", f"DEALLOCATE s; PREPARE s AS {WRITES}; EXECUTE s", "prepared statement"),
+    "PREPARE of another behind all": ("PREPARE s AS SELECT 1", f"DEALLOCATE ALL; PREPARE s AS {WRITES}; EXECUTE s", "prepared statement"),
+    "EXPLAIN of it": ("PREPARE s AS SELECT 1", f"DEALLOCATE s; PREPARE s AS {WRITES}; EXPLAIN ANALYZE EXECUTE s", "prepared statement"),
+    "DECLARE": (None, "DECLARE c CURSOR FOR SELECT 1; FETCH c", "cursor"),
+    "DECLARE of another": ("DECLARE c CURSOR FOR SELECT 1", "CLOSE c; DECLARE c CURSOR FOR SELECT body FROM notes; FETCH c", "cursor"),
+    "DECLARE of another behind all": ("DECLARE c CURSOR FOR SELECT 1", "CLOSE ALL; DECLARE c CURSOR FOR SELECT body FROM notes; MOVE c", "cursor"),
+}
+
+
+@pytest.mark.parametrize("what", ANEW)
+def test_a_name_is_not_used_behind_what_makes_it_in_the_same_text(gate, what):
+    """The text is judged before any of it runs: by what bore the name until then, another statement would run unjudged."""
+    first, text, said = ANEW[what]
+    with Client(gate, group="power") as client:
+        client.ask(query("BEGIN"))
+        if first:
+            assert tags(client.ask(query(first))) == "CZ"
+        (got,) = errors(client.ask(query(text)))
+        assert got["C"] == "42501" and said in got["M"] and "a statement of its own" in got["M"], got
+        client.ask(query("ROLLBACK"))
+        assert client.rows("SELECT count(*) FROM notes WHERE test = 'given anew'") == [(b"0",)]
+        # One by one it is judged.
+        client.ask(query("BEGIN"))
+        if first and what.startswith("DECLARE"):
+            client.ask(query(first))
+        for one in text.split("; "):
+            assert not errors(client.ask(query(one))), one
+        client.ask(query("ROLLBACK"))
+
+
+BARRIERS = {
+    "DEALLOCATE s": "makes or drops the name",
+    "CLOSE ALL": "makes or drops the name",
+    "PREPARE t AS SELECT 2": "makes or drops the name",
+    "SET application_name = 'b'": "sets a setting",
+    "CREATE TABLE barred (i int)": "changes definitions",
+    "SELECT shop.shout('b')": "runs code of the database's users",
+}
+
+
+@pytest.mark.parametrize("barrier", BARRIERS)
+def test_what_is_refused_behind_a_barrier_is_told_what_the_barrier_does(gate, barrier):
+    with Client(gate, group="power") as client:
+        client.ask(query("PREPARE s AS SELECT 1"))
+        client.ask(query("BEGIN"))
+        got = client.ask(parse(barrier), bind(), execute(), parse("SELECT 1"), SYNC)
+        (said,) = errors(got)
+        assert said["C"] == "42501" and BARRIERS[barrier] in said["M"], said
+        client.ask(query("ROLLBACK"))

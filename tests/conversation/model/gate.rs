@@ -386,7 +386,10 @@ fn verdict(
     let mut barrier = Barrier::None;
     let mut code_before = false;
     let mut names_before = false;
-    for sql in statements.iter().filter(|sql| !sql.is_nothing()) {
+    for (at, sql) in statements.iter().enumerate().filter(|(_, sql)| !sql.is_nothing()) {
+        if statements.iter().take(at).any(|before| touches_name(before, sql)) {
+            return Err("42501");
+        }
         let inner = match sql {
             Sql::Execute(name, _) => Some(&server.statements.get(*name).ok_or("26000")?.sql),
             Sql::Fetch(name, _) if standing.is_doubtful(name) && server.portals.contains_key(*name) => {
@@ -412,6 +415,16 @@ fn verdict(
         names_before |= matches!(sql, Sql::Prepare(..) | Sql::Declare(..));
     }
     if refused { Err("42501") } else { Ok((barrier, code_before)) }
+}
+
+/// Whether a statement makes or drops the name that one behind it in its text uses.
+fn touches_name(before: &Sql, sql: &Sql) -> bool {
+    match (before, sql) {
+        (Sql::Prepare(touched, _), Sql::Execute(used, _))
+        | (Sql::Declare(touched, _) | Sql::CloseCursor(touched), Sql::Fetch(used, _)) => touched == used,
+        (Sql::Deallocate(touched), Sql::Execute(used, _)) => touched.is_none_or(|touched| touched == *used),
+        _ => false,
+    }
 }
 
 /// A cursor stays known when its savepoint is rolled back, until it is closed or the transaction ends.
