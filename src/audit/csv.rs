@@ -1,7 +1,7 @@
 //! CSV that no spreadsheet takes for a formula.
 //!
 //! Owns: the quoting. RFC 4180 with `\n` as line end, UTF-8 without a mark. Every text stands in quotes, whatever separator a
-//! reader's country has. A text that begins with `=`, `+`, `-`, `@`, a tab, a line break, or the full-width form of one of these
+//! reader's country has. A text that begins, blanks aside, with `=`, `+`, `-`, `@`, a tab, a line break, or the full-width form of one of these
 //! gets an apostrophe before it; so does one that begins with an apostrophe, so that taking one away gives back what was there.
 //! What could deceive a terminal is escaped as `\u{…}`, a backslash as two.
 
@@ -15,7 +15,9 @@ fn begins_formula(character: char) -> bool {
 
 /// A text as a quoted field.
 pub fn field(text: &str) -> String {
-    let quote = if text.starts_with(begins_formula) { "'" } else { "" };
+    // Some spreadsheets take blanks away before they look.
+    let formula = text.starts_with(begins_formula) || text.trim_start().starts_with(begins_formula);
+    let quote = if formula { "'" } else { "" };
     format!("\"{quote}{}\"", escaped(text).replace('"', "\"\""))
 }
 
@@ -59,6 +61,9 @@ mod tests {
             ("\r=1", "\"'\\u{d}=1\""),
             ("＝1", "\"'＝1\""),
             ("'x", "\"''x\""),
+            (" =1", "\"' =1\""),
+            ("\u{a0}\u{3000}@x", "\"'\u{a0}\u{3000}@x\""),
+            (" a =1", "\" a =1\""),
             ("a=1", "\"a=1\""),
             ("say \"hi\", you; all", "\"say \"\"hi\"\", you; all\""),
             ("a\u{1b}[2J\u{202e}\\", "\"a\\u{1b}[2J\\u{202e}\\\\\""),

@@ -5,36 +5,31 @@
 //! writes into a new folder alone; what fails leaves that folder behind, without a note, which no pack is.
 //!
 //! ```text
-//! copy segments ─► read the copy to its last whole block: populations, samples ─► cut the copy there
-//!               ─► verify the copy: packets and transcripts of what was drawn ─► pages ─► list of files ─► note
+//! copy segments ─► listings, pages (audit/listings.rs) out of the copy, which is cut behind its last whole block ─► list of files ─► note
 //! ```
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::audit::coverage::Coverage;
-use crate::audit::event::Event;
-use crate::audit::pack::control::{CRITERIA, POPULATIONS};
+use crate::audit::pack::control::{POPULATIONS, VERSION};
 use crate::audit::pack::manifest::{self, EVIDENCE_NAME, FILES_NAME, Manifest, NOTE_NAME};
-use crate::audit::pack::page::{self, Basis};
-use crate::audit::pack::{Period, Populations, row, titles};
-use crate::audit::tell::Teller;
-use crate::audit::{csv, json, time};
-use crate::config::{load_key, next_step};
+use crate::audit::pack::place::Place;
+use crate::audit::pack::recipe::{Recipe, SAMPLES_MAX};
+use crate::audit::time;
+use crate::config::load_key;
 use crate::evidence::checkpoint::LAST_NAME;
 use crate::evidence::describe::hex;
-use crate::evidence::follow::Follow;
-use crate::evidence::format::RecordView;
 use crate::evidence::note::SigningKey;
 use crate::evidence::read::{segment_index, segment_name};
-use crate::evidence::verify::{Report, Trust, is_locked, verify_with};
+use crate::evidence::verify::{Report, is_locked};
 
-use super::evidence_show::timeline::Timeline;
 use super::reading::{Fault, Reading, judged, proof};
 use super::{Exit, Out};
+use listings::{Made, unwritten};
+
+pub(super) mod listings;
 
 /// Arguments of `audit`.
 #[derive(Debug, clap::Args)]
@@ -69,7 +64,8 @@ sample with its session's transcript, the map to the Trust Services Criteria, on
 
 Every listing says what it is complete with regard to: filter, period, who made it and with what, counts, the range of records, that there is no gap, \
 the chain's head, the last checkpoint. A stranger checks the whole with `pgturnstile verify FOLDER`: every file against the list, the list \
-against the note and its signature, the evidence against its own chain and against the head that the note names. Give --sign, and \
+against the note and its signature, the evidence against its own chain and against the head that the note names, and every listing, packet and \
+page against what the evidence gives. Give --sign, and \
 hand the public key over by another way.
 
 All of the log up to now is copied into the pack, because a chain is proven from its beginning; a gateway may go on writing meanwhile. \
@@ -82,7 +78,7 @@ Examples:
 
 Exit codes:
   0  the pack was made, over sound evidence
-  1  the pack was made, and something is wrong with the evidence: the pack says what
+  1  the pack was made, and something is wrong with the evidence: the pack says what, and what --checkpoint, --head or --key contradict is printed
   2  the arguments or the directory cannot be used
   3  the pack cannot be written"
 )]
@@ -105,15 +101,11 @@ pub struct Args {
     #[arg(long, value_name = "WORDS")]
     seed: Option<String>,
     /// Samples of each population at most.
-    #[arg(long, value_name = "COUNT", default_value_t = 25, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 25, value_parser = clap::value_parser!(u16).range(0..=i64::from(SAMPLES_MAX)))]
     samples: u16,
     /// Sign the pack with the Ed25519 key in this file, as `evidence new-key` makes it.
     #[arg(long, value_name = "FILE")]
     sign: Option<PathBuf>,
-}
-
-fn unwritten(path: &Path) -> impl FnOnce(io::Error) -> Fault + '_ {
-    move |error| Fault(Exit::Trouble, format!("{}: {error}{}", path.display(), next_step(&error)))
 }
 
 /// Copies the segments, oldest first, and the checkpoint that a stop left.
@@ -156,104 +148,6 @@ fn key(args: &Args) -> Result<Option<SigningKey>, Fault> {
     key.map(Some).map_err(|error| Fault(Exit::Usage, format!("{}: {error}", path.display())))
 }
 
-/// The first pass: populations and samples, out of the copy up to its last whole block. Where a gateway was writing meanwhile, the copy is
-/// then cut there: what stands behind was on its way. Otherwise it stays as it is, and what is wrong at its end is told.
-fn populate(args: &Args, period: &Period, evidence: &Path) -> Result<Populations, Fault> {
-    let live = is_locked(&args.reading.directory).map_err(unwritten(&args.reading.directory))?;
-    let mut populations = Populations::create(&args.out, period.clone()).map_err(unwritten(&args.out))?;
-    let mut follow = Follow::new(evidence, Trust::default(), live)?;
-    let mut teller = Teller::default();
-    follow.look(&mut |_, record| teller.take(record, &mut |event| populations.take(event)))?;
-    teller.finish(follow.records(), &mut |event| populations.take(event));
-    populations.finish().map_err(unwritten(&args.out))?;
-    if let Some((segment, end)) = follow.end().filter(|_| live && follow.bad().is_none()) {
-        let path = evidence.join(segment_name(segment));
-        let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(end));
-        cut.map_err(unwritten(&path))?;
-    }
-    Ok(populations)
-}
-
-/// The transcripts of the sampled sessions, on their way.
-struct Transcripts(HashMap<[u8; 16], (Timeline, Vec<u8>)>);
-
-impl Transcripts {
-    fn of(populations: &Populations) -> Transcripts {
-        let drawn = populations.listings.iter().flat_map(|listing| listing.sample.drawn());
-        Transcripts(drawn.map(|(_, session)| (session, Default::default())).collect())
-    }
-
-    fn take(&mut self, record: &RecordView<'_>) -> io::Result<()> {
-        let stream = record.header().stream;
-        let Some((timeline, lines)) = self.0.get_mut(&stream) else { return Ok(()) };
-        timeline.take(record, &hex(&stream), &mut Out::captured(lines, &mut Vec::new()))
-    }
-
-    fn write(self, folder: &Path) -> Result<(), Fault> {
-        for (session, (timeline, mut lines)) in self.0 {
-            let id = hex(&session);
-            let path = folder.join(format!("{id}.html"));
-            timeline.finish(&mut Out::captured(&mut lines, &mut Vec::new())).map_err(unwritten(&path))?;
-            write(&path, &page::transcript(&id, &String::from_utf8_lossy(&lines)))?;
-        }
-        Ok(())
-    }
-}
-
-/// The second pass: proves the copy, and writes the packets and transcripts of what was drawn.
-fn prove(args: &Args, populations: &Populations, evidence: &Path) -> Result<(Report, Coverage), Fault> {
-    let packets = args.out.join("packets");
-    let drawn: HashSet<u64> = populations
-        .listings
-        .iter()
-        .flat_map(|listing| listing.sample.drawn())
-        .map(|(sequence, _)| sequence)
-        .collect();
-    let mut rows: HashMap<u64, String> = HashMap::new();
-    let mut failed: Option<Fault> = None;
-    let mut hear = |event: &Event| {
-        if failed.is_some() || !drawn.contains(&event.sequence) {
-            return;
-        }
-        let path = packets.join(format!("{}.html", event.sequence));
-        let written = write(&path, &page::packet(event)).and_then(|()| {
-            let path = path.with_extension("json");
-            write(&path, &format!("{}\n", json::event_line(event)))
-        });
-        failed = written.err();
-        rows.insert(event.sequence, row(event));
-    };
-    let mut transcripts = Transcripts::of(populations);
-    let (mut teller, mut unheard) = (Teller::default(), None);
-    let trust = args.reading.trust().map_err(|what| Fault(Exit::Usage, what))?;
-    let mut coverage = Coverage::of(Some(args.from), Some(args.to));
-    let report = verify_with(evidence, trust, &mut |_, _| {}, &mut |_, record| {
-        coverage.record(record);
-        teller.take(record, &mut hear);
-        if let Err(error) = transcripts.take(record) {
-            unheard.get_or_insert(error);
-        }
-    })?;
-    teller.finish(report.records, &mut hear);
-    if let Some(fault) = failed {
-        return Err(fault);
-    }
-    if let Some(error) = unheard {
-        return Err(unwritten(&args.out)(error));
-    }
-    transcripts.write(&args.out.join("sessions"))?;
-    for (population, listing) in POPULATIONS.iter().zip(&populations.listings) {
-        let drawn = listing.sample.drawn();
-        let lines = drawn.iter().filter_map(|(sequence, _)| rows.get(sequence));
-        let text: String = lines.map(|line| format!("{line}\n")).collect();
-        write(
-            &args.out.join("samples").join(format!("{}.csv", population.name)),
-            &format!("{}\n{text}", titles()),
-        )?;
-    }
-    Ok((report, coverage))
-}
-
 /// Sixteen random bytes: nobody could arrange the samples beforehand.
 fn random_seed() -> Result<String, Fault> {
     let mut bytes = [0; 16];
@@ -261,44 +155,49 @@ fn random_seed() -> Result<String, Fault> {
     Ok(hex(&bytes))
 }
 
-fn make(args: &Args) -> Result<(Report, Populations, Option<String>), Fault> {
+/// The folder may not lie in the evidence: what is there is the gateway's, and read whole at its start.
+fn outside(args: &Args) -> Result<(), Fault> {
+    let whole = |path: &Path| fs::canonicalize(path).map_err(unwritten(path));
+    let parent = match args.out.parent() {
+        Some(parent) if parent != Path::new("") => whole(parent)?,
+        Some(_) | None => whole(Path::new("."))?,
+    };
+    if parent.starts_with(whole(&args.reading.directory)?) {
+        let why = format!("--out {} lies in the evidence: name a folder elsewhere", args.out.display());
+        return Err(Fault(Exit::Usage, why));
+    }
+    Ok(())
+}
+
+fn make(args: &Args) -> Result<Made, Fault> {
     if args.from >= args.to {
         return Err(Fault(Exit::Usage, "--to lies before --from".to_owned()));
     }
     let key = key(args)?;
+    outside(args)?;
     let seed = match &args.seed {
         Some(seed) => seed.clone(),
         None => random_seed()?,
     };
     fs::create_dir(&args.out).map_err(unwritten(&args.out))?;
     let evidence = args.out.join(EVIDENCE_NAME);
-    for folder in
-        [evidence.clone(), args.out.join("samples"), args.out.join("packets"), args.out.join("sessions")]
-    {
-        fs::create_dir(&folder).map_err(unwritten(&folder))?;
-    }
+    fs::create_dir(&evidence).map_err(unwritten(&evidence))?;
+    let live = is_locked(&args.reading.directory).map_err(unwritten(&args.reading.directory))?;
     copy(&args.reading.directory, &evidence).map_err(unwritten(&args.reading.directory))?;
-    let period = Period { from_ns: args.from, to_ns: args.to, seed, samples: usize::from(args.samples) };
-    let populations = populate(args, &period, &evidence)?;
-    let (report, coverage) = prove(args, &populations, &evidence)?;
-    let made = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let basis = Basis {
-        period: &period,
-        operator: &args.operator,
-        made_ns: u64::try_from(made.as_nanos()).unwrap_or(u64::MAX),
-        report: &report,
-        coverage: &coverage,
-        events: populations.events,
+    let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let recipe = Recipe {
+        version: VERSION,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        from_ns: args.from,
+        to_ns: args.to,
+        seed,
+        samples: usize::from(args.samples),
+        operator: args.operator.clone(),
+        made_ns: u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX),
         key: key.as_ref().map(|key| key.verifier().to_string()),
     };
-    write(&args.out.join("index.html"), &basis.index(&populations.listings))?;
-    write(&args.out.join("pack.json"), &format!("{:#}\n", basis.json(&populations.listings)))?;
-    let criteria: Vec<String> =
-        CRITERIA.iter().map(|criterion| csv::line(page::criterion_cells(criterion))).collect();
-    write(
-        &args.out.join("criteria.csv"),
-        &format!("criterion,asks,control,populations\n{}\n", criteria.join("\n")),
-    )?;
+    let made = listings::make(&recipe, &evidence, live, &mut Place::Folder(args.out.clone()))?;
+    let report = &made.report;
     let files = manifest::list(&args.out).map_err(unwritten(&args.out))?;
     write(&args.out.join(FILES_NAME), &files)?;
     let manifest = Manifest {
@@ -310,7 +209,19 @@ fn make(args: &Args) -> Result<(Report, Populations, Option<String>), Fault> {
         key: None,
     };
     write(&args.out.join(NOTE_NAME), &manifest.note(key.as_ref()))?;
-    Ok((report, populations, coverage.uncovered()))
+    Ok(made)
+}
+
+/// What the maker knows of the log from elsewhere, held against the copy: it is for the maker, and not in the pack.
+fn known(args: &Args, made: &Made) -> Result<Option<Report>, Fault> {
+    let reading = &args.reading;
+    if !made.report.sound()
+        || (reading.checkpoint.is_none() && reading.head.is_none() && reading.key.is_none())
+    {
+        return Ok(None);
+    }
+    let copy = Reading { directory: args.out.join(EVIDENCE_NAME), ..reading.clone() };
+    copy.walk(&mut |_, _| {}).map(Some)
 }
 
 /// Runs `audit pack`.
@@ -318,10 +229,12 @@ fn make(args: &Args) -> Result<(Report, Populations, Option<String>), Fault> {
 /// # Errors
 /// The output cannot be written.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
-    let (report, populations, uncovered) = match make(args) {
+    let made = match make(args).and_then(|made| Ok((known(args, &made)?, made))) {
         Ok(made) => made,
         Err(fault) => return Ok(fault.said(out)),
     };
+    let (known, Made { report, populations, uncovered }) = made;
+    let report = known.unwrap_or(report);
     out.line(format_args!("pack      {}", args.out.display()))?;
     for (population, listing) in POPULATIONS.iter().zip(&populations.listings) {
         let drawn = listing.sample.drawn().len();

@@ -79,7 +79,7 @@ fn fault(error: &IndexError, index: Option<&Path>) -> Fault {
     let file = index.map(|path| format!("{}: ", path.display())).unwrap_or_default();
     match error {
         IndexError::NotOurs => Fault(Exit::Usage, format!("{file}{error}")),
-        IndexError::NoQuestion => Fault(Exit::Usage, error.to_string()),
+        IndexError::NoQuestion | IndexError::Titles(_) => Fault(Exit::Usage, error.to_string()),
         IndexError::Sqlite(_) => Fault(Exit::Trouble, format!("{file}{}", escaped(&error.to_string()))),
     }
 }
@@ -169,7 +169,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     if let Err(error) = asked {
         return Ok(match error {
             IndexError::Sqlite(_) => Fault(Exit::Usage, escaped(&error.to_string())),
-            IndexError::NotOurs | IndexError::NoQuestion => fault(&error, None),
+            IndexError::NotOurs | IndexError::NoQuestion | IndexError::Titles(_) => fault(&error, None),
         }
         .said(out));
     }
@@ -206,12 +206,18 @@ impl Answer<'_, '_, '_> {
 }
 
 impl Rows for Answer<'_, '_, '_> {
-    fn titles(&mut self, titles: &[String]) {
+    fn titles(&mut self, titles: &[String]) -> Result<(), String> {
+        let double = titles.iter().enumerate().find(|(at, title)| titles[..*at].contains(title));
+        if let (true, Some((_, title))) = (self.args.json, double) {
+            // An object holds one value of a name: the other would be lost.
+            return Err(format!("two columns are named {}: give one another name (AS)", escaped(title)));
+        }
         self.titles = titles.to_vec();
         if self.args.csv {
             let titles = titles.iter().map(|title| Cell::Text(title.clone()));
             self.written = self.out.line(csv::line(titles));
         }
+        Ok(())
     }
 
     fn row(&mut self, values: &[ValueRef<'_>]) -> bool {

@@ -130,7 +130,7 @@ pub(super) fn proof(report: &Report) -> String {
 }
 
 /// Verifies with a bar on standard error, where that is a terminal and there is time to read it.
-fn with_progress(
+pub(super) fn with_progress(
     directory: &Path,
     trust: Trust,
     visit: &mut dyn FnMut(Position, &RecordView<'_>),

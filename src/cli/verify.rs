@@ -8,13 +8,16 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::audit::pack::manifest::{self, Looked};
+use crate::audit::pack::manifest;
 use crate::audit::time::rfc3339;
-use crate::evidence::describe::{escaped, hex};
+use crate::evidence::describe::hex;
 use crate::evidence::verify::{End, OpenSession, Report, Signatures};
 
-use super::reading::{Fault, Reading};
+use super::reading::Reading;
 use super::{Exit, Out};
+use pack::{EndFrom, Pack};
+
+mod pack;
 
 /// Open sessions that are listed one by one; the JSON report holds all.
 const OPEN_LISTED_MAX: usize = 20;
@@ -36,8 +39,8 @@ checkpoint that was kept elsewhere, and the log must hold what it was signed ove
 is no evidence of completeness.
 
 A folder that `pgturnstile audit pack` made is verified too: every file against its list, the list against its note and signature, the \
-evidence in it against the end that the note names. That end is the word of whoever made the pack: give a checkpoint that was kept \
-elsewhere.",
+evidence in it against the end that the note names, and every listing, sample, packet, transcript and page against what the evidence gives: \
+they are made anew. The end is the word of whoever made the pack: give a checkpoint that was kept elsewhere.",
     after_help = "\
 Examples:
   pgturnstile verify evidence --checkpoint /mnt/witness/last
@@ -63,39 +66,32 @@ pub struct Args {
 /// The report cannot be written; a closed pipe is no error.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     let mut reading = args.reading.clone();
-    let (pack, end_from) = if manifest::is_pack(&args.reading.directory) {
-        match pack_of(&mut reading) {
-            Ok((pack, end_from)) => (Some(pack), end_from),
-            Err(fault) => return Ok(fault.said(out)),
-        }
-    } else {
-        (None, EndFrom::Outside)
+    let opened = manifest::is_pack(&args.reading.directory).then(|| Pack::open(&mut reading)).transpose();
+    let mut pack = match opened {
+        Ok(pack) => pack,
+        Err(fault) => return Ok(fault.said(out)),
     };
     let report = match reading.walk(&mut |_, _| {}) {
         Ok(report) => report,
         Err(fault) => return Ok(fault.said(out)),
     };
-    let whole = pack.as_ref().is_none_or(|pack| pack.wrong.is_empty());
+    if let Some(pack) = &mut pack {
+        pack.hold_against(&report, &args.reading.directory);
+    }
+    let end_from = pack.as_ref().map_or(EndFrom::Outside, |pack| pack.end_from);
+    let whole = pack.as_ref().is_none_or(Pack::is_sound);
     let exit = if report.sound() && whole { Exit::Yes } else { Exit::No };
     let written = if args.json {
         write_json(&report, pack.as_ref(), end_from, out)
     } else {
-        write_pack(pack.as_ref(), args, out)
+        pack.as_ref()
+            .map_or(Ok(()), |pack| pack.write(&args.reading.directory, out))
             .and_then(|()| write_text(&report, &reading.directory, end_from, out))
     };
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
         other => other.map(|()| exit),
     }
-}
-
-/// Whose word the expected end is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EndFrom {
-    /// That of whoever verifies, where there is one.
-    Outside,
-    /// The pack's own: whoever made it chose it, signed or not.
-    Pack,
 }
 
 /// What the end of a log amounts to, in words.
@@ -107,58 +103,6 @@ fn end_text(end: &End, from: EndFrom) -> String {
         ),
         (EndFrom::Pack | EndFrom::Outside, _) => end.to_string(),
     }
-}
-
-/// Looks at an audit pack's files, and turns the reading to the evidence in it: its end must be the one that the note names.
-fn pack_of(reading: &mut Reading) -> Result<(Looked, EndFrom), Fault> {
-    let root = reading.directory.clone();
-    let pack = manifest::look(&root)
-        .map_err(|error| Fault(Exit::Usage, format!("cannot read the pack {}: {error}", root.display())))?;
-    reading.directory = root.join(manifest::EVIDENCE_NAME);
-    let mut end_from = EndFrom::Outside;
-    if let Some(said) = &pack.manifest {
-        if reading.checkpoint.is_none() && reading.head.is_none() {
-            reading.head = Some(hex(&said.head));
-            end_from = EndFrom::Pack;
-        }
-        // A key that is the pack's need not be the log's.
-        if said.key.is_some() && said.key.as_ref().map(ToString::to_string) == reading.key {
-            reading.key = None;
-        }
-    }
-    Ok((pack, end_from))
-}
-
-fn write_pack(pack: Option<&Looked>, args: &Args, out: &mut Out<'_>) -> io::Result<()> {
-    let Some(pack) = pack else { return Ok(()) };
-    let state = if pack.wrong.is_empty() { "OK" } else { "BROKEN" };
-    out.line(format_args!("{state}: the audit pack {}", args.reading.directory.display()))?;
-    for what in &pack.wrong {
-        out.line(format_args!("  {}", escaped(what)))?;
-    }
-    if let Some(said) = &pack.manifest {
-        let key = said.key.as_ref().map_or_else(
-            || "nobody: whoever hands it over can have made it".to_owned(),
-            |key| format!("{key} (compare it with the one that you know from elsewhere)"),
-        );
-        out.line(format_args!("  files     {} on its list", pack.files))?;
-        out.line(format_args!("  period    {} to {}", rfc3339(said.period.0), rfc3339(said.period.1)))?;
-        out.line(format_args!("  signed    by {key}"))?;
-        out.line(
-            "  listings  populations, samples and pages are the word of whoever made the pack; the evidence in it is what is proven: \
-             ask it with pgturnstile evidence query",
-        )?;
-    }
-    Ok(())
-}
-
-fn pack_json(pack: &Looked) -> Value {
-    json!({
-        "ok": pack.wrong.is_empty(),
-        "files": pack.files,
-        "wrong": pack.wrong,
-        "key": pack.manifest.as_ref().and_then(|said| said.key.as_ref()).map(ToString::to_string),
-    })
 }
 
 fn open_json(session: &OpenSession) -> Value {
@@ -211,12 +155,7 @@ fn end_json(end: &End, from: EndFrom) -> Value {
     }
 }
 
-fn write_json(
-    report: &Report,
-    pack: Option<&Looked>,
-    end_from: EndFrom,
-    out: &mut Out<'_>,
-) -> io::Result<()> {
+fn write_json(report: &Report, pack: Option<&Pack>, end_from: EndFrom, out: &mut Out<'_>) -> io::Result<()> {
     let first_bad = report.bad.as_ref().map(|bad| {
         json!({
             "segment": bad.position.segment,
@@ -232,7 +171,7 @@ fn write_json(
     let findings: Vec<Value> =
         report.findings.iter().map(|(what, text)| json!({ "what": what.name(), "text": text })).collect();
     let value = json!({
-        "ok": report.sound() && pack.is_none_or(|pack| pack.wrong.is_empty()),
+        "ok": report.sound() && pack.is_none_or(Pack::is_sound),
         "log": report.log_id.map(|id| hex(&id)),
         "segments": report.segments,
         "bytes": report.bytes,
@@ -250,7 +189,7 @@ fn write_json(
         "signed": signed_json(&report.signatures),
         "end_proven": end_from == EndFrom::Outside && matches!(report.end, End::Reached { .. }),
         "end": end_json(&report.end, end_from),
-        "pack": pack.map(pack_json),
+        "pack": pack.map(Pack::json),
     });
     serde_json::to_writer_pretty(&mut *out, &value)?;
     out.line("")

@@ -45,11 +45,15 @@ pub fn hex(bytes: &[u8]) -> String {
     digits
 }
 
-/// Whether a character could move a reader's terminal or hide what follows: controls, and marks that reorder or join text.
+/// Whether a character could move a reader's terminal, hide itself or what follows: controls, marks that reorder or join text, and
+/// what Unicode calls default-ignorable (a renderer shows nothing of it), with the blanks that look like nothing.
 pub fn is_deceptive(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}')
+            '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+            | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}'
+            | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}'
+            | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// A string that is safe to print on one line: deceptive characters become `\u{…}`, a backslash two.

@@ -76,8 +76,9 @@ impl SessionKeys {
         *blake3::keyed_hash(&self.text, text).as_bytes()
     }
 
-    /// Digest of the parameters of one Bind: `bytes` is the part of the Bind message from the count of parameter format
-    /// codes to the last parameter value, exactly as received (it holds every length, so it is unambiguous).
+    /// Digest of the parameters of one Bind: `bytes` holds the format code of each in order (i16, the one in effect, however few
+    /// the Bind sends), then for each its length (i32, -1 for NULL) and its bytes, big-endian as on the wire. Neither count stands
+    /// in it: every length does, so it is unambiguous.
     pub fn parameters(&self, bytes: &[u8]) -> Hash {
         *blake3::keyed_hash(&self.parameters, bytes).as_bytes()
     }

@@ -13,6 +13,8 @@ use ed25519_dalek::{Signature, Signer, SigningKey as Secret, VerifyingKey as Pub
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::describe::is_deceptive;
+
 /// Longest note that is read, bytes: what the gateway writes is below 2 KiB.
 pub const NOTE_BYTES_MAX: usize = 64 << 10;
 /// Most signatures that are looked at in one note.
@@ -53,7 +55,7 @@ fn key_id(name: &str, public: &[u8; 32]) -> [u8; 4] {
 /// Whether a text may be the name of a key: not empty, printable, without blank and `+`.
 fn is_name(name: &str) -> bool {
     !name.is_empty()
-        && name.chars().all(|letter| !letter.is_whitespace() && !letter.is_control() && letter != '+')
+        && name.chars().all(|letter| !letter.is_whitespace() && !is_deceptive(letter) && letter != '+')
 }
 
 /// What public and private keys are spelled from.

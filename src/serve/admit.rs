@@ -10,6 +10,7 @@ use std::time::Duration;
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_proto::startup::{self, Packet, ProtocolVersion};
 use pgturnstile_proto::{Limits, encode};
+use pgturnstile_rules::mask::value::redacted;
 use pgturnstile_rules::policy::{self, Principal};
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
@@ -140,7 +141,9 @@ impl Admission {
         let credential = self.credential(&ground).map_err(at(Login::Access))?;
         let dialled = self.dial(&state, &client, &credential, &ground, log).await;
         let (mut connected, parameters) = dialled.map_err(at(Login::Dial))?;
-        let recorded = self.record_target(log, &state, &ground, &connected, &parameters).await;
+        let recorded = self
+            .record_target(log, &state, &ground, &connected, &parameters, &client.application_name())
+            .await;
         recorded.map_err(at(Login::Evidence))?;
         let pinned = guards::read(
             &mut connected.stream,
@@ -448,6 +451,7 @@ impl Admission {
         ground: &Ground,
         connected: &Connected,
         parameters: &StartupParameters,
+        own_name: &str,
     ) -> Result<(), Turned> {
         let access = ground.subject.access();
         let path: Vec<v1::Text<'_>> =
@@ -462,6 +466,11 @@ impl Admission {
             .iter()
             .find(|(name, _)| name == "server_version")
             .map_or("unknown", |(_, version)| version.as_str());
+        // As of every text that is kept: what the detectors find in it is replaced. The server's is cut, and they might find nothing
+        // in the rest.
+        let name = parameters.value("application_name");
+        let detectors = ground.subject.detectors();
+        let cleaned = redacted(detectors, own_name).or_else(|| redacted(detectors, name));
         let entry = v1::TargetChosen {
             target: state.target.name(),
             endpoint: &endpoint,
@@ -474,7 +483,7 @@ impl Admission {
             durability: access.durability.name(),
             search_path: &path,
             server_version: version,
-            application_name: parameters.value("application_name"),
+            application_name: cleaned.as_deref().unwrap_or(name),
             backend_process: connected.key.process_id(),
             policy_hash: ground.policy.hash(),
             catalog_epoch: ground.snapshot.epoch,

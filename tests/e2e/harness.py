@@ -68,6 +68,22 @@ def free_port() -> int:
 TOKEN_KEPT_S = 300
 
 
+# Several times what the writer of a queued gateway sleeps before it writes what it has.
+QUIET_S = 0.06
+
+
+def settle(folder: Path):
+    """Until nothing was written there for a while: what a client has seen of a queued gateway is on the disk by then."""
+    written, since = None, time.monotonic()
+    end = since + HANG_S
+    while time.monotonic() < min(end, since + QUIET_S):
+        with os.scandir(folder) as entries:
+            now = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name.endswith(".evidence"))
+        if now != written:
+            written, since = now, time.monotonic()
+        time.sleep(QUIET_S / 6)
+
+
 def wait_until(what, condition, seconds=60.0):
     """Polls until `condition()` is true, and returns it. The limit only ends a hang: no test asserts a duration."""
     end = time.monotonic() + seconds
@@ -441,7 +457,9 @@ class Gateway:
         )
 
     def records(self) -> list[dict]:
-        """The evidence as `evidence show --json` speaks it."""
+        """The evidence as `evidence show --json` speaks it, with what the clients of a running gateway have seen so far."""
+        if self.alive():
+            settle(self.evidence)
         shown = subprocess.run(
             [binary(), "evidence", "show", "--json", self.evidence], capture_output=True, text=True, check=False
         )

@@ -190,7 +190,7 @@ def test_large_values_below_the_bound_are_whole(rows):
 
 def test_values_that_come_with_a_statement(rows):
     """Parameters in both forms, literals, column names, errors and notices: what detectors find is in none of them."""
-    with rows.connect() as db:
+    with rows.connect(application_name=f"tool of {EMAIL} {CARD}") as db:
         db.execute("SELECT name FROM told WHERE name = %s AND id > %s", (EMAIL, 5)).fetchall()
         with db.cursor(binary=True) as cursor:
             cursor.execute("SELECT name FROM told WHERE big = %b AND name <> %b", (int(CARD), EMAIL)).fetchall()
@@ -202,6 +202,8 @@ def test_values_that_come_with_a_statement(rows):
         with pytest.raises(psycopg.Error):
             db.execute(f"this is no SQL {EMAIL}")
     shown = rows.records()
+    names = [r["payload"]["application_name"] for r in shown if r["kind"] == "target-chosen"]
+    assert any("tool of [email]" in name for name in names), names
     bound = [v for r in shown if r["kind"] == "parameters" for v in r["payload"]["values"]]
     assert any(v.get("masked") == "[email]" for v in bound), bound
     assert any("withheld" in v for v in bound), "the card as a number"

@@ -59,7 +59,7 @@ impl<'c> Fill<'c> {
         Ok(Fill {
             connection,
             asked: connection
-                .prepare_cached(&format!("INSERT OR REPLACE INTO asked VALUES ({})", marks(23)))?,
+                .prepare_cached(&format!("INSERT OR REPLACE INTO asked VALUES ({})", marks(24)))?,
             event: connection
                 .prepare_cached(&format!("INSERT OR REPLACE INTO events VALUES ({})", marks(7)))?,
             mask: connection.prepare_cached(&format!("INSERT INTO masks VALUES ({})", marks(4)))?,
@@ -100,6 +100,7 @@ impl<'c> Fill<'c> {
             refusal,
             cell(event, "ref"),
             signed(statement.parameters),
+            cell(event, "exact_text"),
             signed(statement.text_bytes),
             statement.text_commitment,
             statement.parameter_digest,

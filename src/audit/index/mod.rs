@@ -31,7 +31,7 @@ use fill::Fill;
 /// What tells our files from others' (`PRAGMA application_id`): "PGTI".
 const APPLICATION_ID: i64 = 0x5047_5449;
 /// The schema's version (`PRAGMA user_version`); another one is built anew.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// First bytes of SQLite's files.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const SCHEMA: &str = include_str!("schema.sql");
@@ -50,6 +50,9 @@ pub enum IndexError {
         "only questions are answered: one SELECT (or WITH … SELECT, VALUES) over the tables of the index"
     )]
     NoQuestion,
+    /// Its titles are of no use to who hears the answer.
+    #[error("{0}")]
+    Titles(String),
 }
 
 /// The database.
@@ -219,7 +222,10 @@ impl Filling<'_> {
 /// Who hears an answer.
 pub trait Rows {
     /// Its titles, once, before any row.
-    fn titles(&mut self, titles: &[String]);
+    ///
+    /// # Errors
+    /// Why an answer with these titles is not wanted: it has no rows then.
+    fn titles(&mut self, titles: &[String]) -> Result<(), String>;
     /// A row; whether another one is wanted.
     fn row(&mut self, values: &[ValueRef<'_>]) -> bool;
 }
@@ -244,7 +250,7 @@ impl Questions {
             return Err(IndexError::NoQuestion);
         }
         let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
-        hear.titles(&names);
+        hear.titles(&names).map_err(IndexError::Titles)?;
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next().map_err(unanswered)? {
             let values: Vec<ValueRef<'_>> =

@@ -18,7 +18,7 @@ CREATE TABLE asked (
     sequence INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, session INTEGER NOT NULL, number INTEGER NOT NULL, text INTEGER NOT NULL,
     protocol TEXT NOT NULL, verdict TEXT NOT NULL, outcome TEXT NOT NULL, tag TEXT, sqlstate TEXT, rows INTEGER NOT NULL,
     bytes INTEGER NOT NULL, bytes_in INTEGER NOT NULL, took_us INTEGER, masked INTEGER NOT NULL, refusal TEXT, ref TEXT,
-    parameters INTEGER NOT NULL, text_bytes INTEGER NOT NULL, text_commitment BLOB, parameter_digest BLOB, result_digest BLOB,
+    parameters INTEGER NOT NULL, exact_text TEXT, text_bytes INTEGER NOT NULL, text_commitment BLOB, parameter_digest BLOB, result_digest BLOB,
     hash BLOB NOT NULL);
 CREATE TABLE masks (sequence INTEGER NOT NULL, place TEXT NOT NULL, cause TEXT NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE events (
@@ -33,7 +33,7 @@ CREATE VIEW statements AS
     SELECT a.sequence, strftime('%Y-%m-%dT%H:%M:%fZ', a.time_ns / 1e9, 'unixepoch') AS time, a.time_ns, s.id AS session, a.number,
            s.subject, s.issuer, s.person, s.target, s.database, s.access, s.user, s.mode, s.peer,
            a.verdict, t.rule, t.classes, a.protocol, a.outcome, a.tag, a.sqlstate, a.rows, a.bytes, a.bytes_in, a.took_us, a.masked,
-           a.refusal, a.ref, t.text, t.withheld, a.text_bytes, a.parameters, lower(hex(a.text_commitment)) AS text_commitment,
+           a.refusal, a.ref, t.text, t.withheld, a.exact_text, a.text_bytes, a.parameters, lower(hex(a.text_commitment)) AS text_commitment,
            lower(hex(a.parameter_digest)) AS parameter_digest, lower(hex(a.result_digest)) AS result_digest,
            lower(hex(t.policy)) AS policy, lower(hex(a.hash)) AS hash, a.text AS text_key, a.session AS session_key
       FROM asked a JOIN sessions s ON s.key = a.session JOIN texts t ON t.key = a.text;

@@ -149,6 +149,8 @@ pub struct Looked {
     pub manifest: Option<Manifest>,
     /// Files that it lists.
     pub files: usize,
+    /// Every file that is there, by its path in the pack, with its blake3.
+    pub there: BTreeMap<String, Hash>,
     /// What is wrong, in words.
     pub wrong: Vec<String>,
 }
@@ -170,7 +172,7 @@ pub fn look(root: &Path) -> io::Result<Looked> {
     };
     let note = read(NOTE_NAME, NOTE_BYTES_MAX as u64 + 1)?;
     let files = read(FILES_NAME, FILES_BYTES_MAX)?;
-    let mut looked = Looked { manifest: None, files: 0, wrong: Vec::new() };
+    let mut looked = Looked { manifest: None, files: 0, there: BTreeMap::new(), wrong: Vec::new() };
     match Manifest::open(&String::from_utf8_lossy(&note)) {
         Ok(manifest) => {
             if manifest.files != *blake3::hash(&files).as_bytes() {
@@ -182,6 +184,7 @@ pub fn look(root: &Path) -> io::Result<Looked> {
     }
     let mut there = BTreeMap::new();
     files_below(root, root, &mut there)?;
+    looked.there.clone_from(&there);
     for line in String::from_utf8_lossy(&files).lines() {
         looked.files += 1;
         let Some((hash, name)) =

@@ -18,40 +18,23 @@
 pub mod control;
 pub mod manifest;
 pub mod page;
+pub mod place;
+pub mod recipe;
 pub mod sample;
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io::{self, Write};
 
 use super::columns::COLUMNS;
 use super::csv;
 use super::event::Event;
 use control::POPULATIONS;
+use place::{Place, Sheet};
+use recipe::Recipe;
 use sample::Sample;
-
-/// What a pack is about.
-#[derive(Clone, Debug)]
-pub struct Period {
-    /// From this moment, nanoseconds since 1970 UTC.
-    pub from_ns: u64,
-    /// Before this one.
-    pub to_ns: u64,
-    /// What the samples are drawn by.
-    pub seed: String,
-    /// Samples of each population at most.
-    pub samples: usize,
-}
-
-impl Period {
-    fn holds(&self, event: &Event) -> bool {
-        (self.from_ns..self.to_ns).contains(&event.time_ns)
-    }
-}
 
 /// One population on its way, and what is known of it at the end.
 pub struct Listing {
-    file: BufWriter<File>,
+    sheet: Option<Sheet>,
     /// Events.
     pub count: u64,
     /// First and last sequence.
@@ -62,7 +45,7 @@ pub struct Listing {
 
 /// The populations of a pack, filled while events come by.
 pub struct Populations {
-    period: Period,
+    recipe: Recipe,
     /// In the order of [`POPULATIONS`].
     pub listings: Vec<Listing>,
     /// Events of the period, in populations or not.
@@ -80,26 +63,29 @@ pub fn row(event: &Event) -> String {
     csv::line(COLUMNS.iter().map(|column| (column.cell)(event)))
 }
 
+/// The file of a population's listing.
+fn listing_name(population: &control::Population) -> String {
+    format!("populations/{}.csv", population.name)
+}
+
 impl Populations {
-    /// Makes the files below `out`.
+    /// Begins the files.
     ///
     /// # Errors
     /// They cannot be written.
-    pub fn create(out: &Path, period: Period) -> io::Result<Populations> {
-        let folder = out.join("populations");
-        fs::create_dir(&folder)?;
+    pub fn create(place: &Place, recipe: Recipe) -> io::Result<Populations> {
         let listings = POPULATIONS.iter().map(|population| {
-            let mut file = BufWriter::new(File::create_new(folder.join(format!("{}.csv", population.name)))?);
-            writeln!(file, "{}", titles())?;
-            Ok(Listing { file, count: 0, range: None, sample: Sample::new(period.samples) })
+            let mut sheet = place.begin(&listing_name(population))?;
+            writeln!(sheet, "{}", titles())?;
+            Ok(Listing { sheet: Some(sheet), count: 0, range: None, sample: Sample::new(recipe.samples) })
         });
         let listings = listings.collect::<io::Result<Vec<Listing>>>()?;
-        Ok(Populations { period, listings, events: 0, failed: None })
+        Ok(Populations { recipe, listings, events: 0, failed: None })
     }
 
     /// Takes an event.
     pub fn take(&mut self, event: &Event) {
-        if self.failed.is_some() || !self.period.holds(event) {
+        if self.failed.is_some() || !self.recipe.holds(event) {
             return;
         }
         self.events += 1;
@@ -110,8 +96,10 @@ impl Populations {
             listing.count += 1;
             let range = listing.range.unwrap_or((event.sequence, event.sequence));
             listing.range = Some((range.0.min(event.sequence), range.1.max(event.sequence)));
-            listing.sample.offer(&self.period.seed, population.name, event.sequence, event.stream);
-            if let Err(error) = writeln!(listing.file, "{}", row(event)) {
+            listing.sample.offer(&self.recipe.seed, population.name, event.sequence, event.stream);
+            if let Some(sheet) = &mut listing.sheet
+                && let Err(error) = writeln!(sheet, "{}", row(event))
+            {
                 self.failed = Some(error);
             }
         }
@@ -121,10 +109,15 @@ impl Populations {
     ///
     /// # Errors
     /// What could not be written.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self, place: &mut Place) -> io::Result<()> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        self.listings.iter_mut().try_for_each(|listing| listing.file.flush())
+        for (population, listing) in POPULATIONS.iter().zip(&mut self.listings) {
+            if let Some(sheet) = listing.sheet.take() {
+                place.end(&listing_name(population), sheet)?;
+            }
+        }
+        Ok(())
     }
 }

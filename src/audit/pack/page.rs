@@ -5,8 +5,9 @@
 
 use serde_json::{Value as Json, json};
 
+use super::Listing;
 use super::control::{self, CRITERIA, POPULATIONS};
-use super::{Listing, Period};
+use super::recipe::Recipe;
 use crate::audit::columns::{COLUMNS, Cell};
 use crate::audit::coverage::Coverage;
 use crate::audit::event::Event;
@@ -17,20 +18,14 @@ use crate::evidence::verify::Report;
 
 /// What every listing is complete with regard to.
 pub struct Basis<'b> {
-    /// The period.
-    pub period: &'b Period,
-    /// Who made the pack, in their own words.
-    pub operator: &'b str,
-    /// When, nanoseconds since 1970 UTC.
-    pub made_ns: u64,
+    /// What the pack is made by.
+    pub recipe: &'b Recipe,
     /// What was proven of the evidence that lies in the pack.
     pub report: &'b Report,
     /// Which of the period's time the evidence speaks of.
     pub coverage: &'b Coverage,
     /// Events of the period.
     pub events: u64,
-    /// The key that signs the pack.
-    pub key: Option<String>,
 }
 
 impl Basis<'_> {
@@ -67,18 +62,17 @@ impl Basis<'_> {
                 "period",
                 format!(
                     "{} to {} (UTC, the end not included)",
-                    rfc3339(self.period.from_ns),
-                    rfc3339(self.period.to_ns)
+                    rfc3339(self.recipe.from_ns),
+                    rfc3339(self.recipe.to_ns)
                 ),
             ),
-            ("made by", self.operator.to_owned()),
-            ("made at", rfc3339(self.made_ns)),
+            ("made by", self.recipe.operator.clone()),
+            ("made at", rfc3339(self.recipe.made_ns)),
             (
                 "made with",
                 format!(
                     "pgturnstile {}, populations and map version {}",
-                    env!("CARGO_PKG_VERSION"),
-                    control::VERSION
+                    self.recipe.program, self.recipe.version
                 ),
             ),
             ("log", report.log_id.map(|id| hex(&id)).unwrap_or_default()),
@@ -110,11 +104,11 @@ impl Basis<'_> {
             ("end", report.end.to_string()),
             (
                 "samples",
-                format!("seed {:?}, at most {} of each population", self.period.seed, self.period.samples),
+                format!("seed {:?}, at most {} of each population", self.recipe.seed, self.recipe.samples),
             ),
             (
                 "signed by",
-                self.key.clone().unwrap_or_else(|| "nobody: this pack bears no signature".to_owned()),
+                self.recipe.key.clone().unwrap_or_else(|| "nobody: this pack bears no signature".to_owned()),
             ),
         ]
     }
@@ -142,7 +136,7 @@ impl Basis<'_> {
                 })
             })
             .collect();
-        json!({ "completeness": block, "sound": self.report.sound(), "records": self.report.records, "populations": populations })
+        json!({ "made": self.recipe, "completeness": block, "sound": self.report.sound(), "records": self.report.records, "populations": populations })
     }
 
     /// The one page that an auditor begins with.
@@ -165,7 +159,8 @@ impl Basis<'_> {
             "<p>To check all of this on another machine, with this folder and the program alone: \
              <code>pgturnstile verify FOLDER</code>, with <code>--checkpoint FILE</code> where you keep a checkpoint of your own, \
              and <code>--key KEY</code> where you know the key. To draw the samples again: of a population, those with the smallest \
-             blake3 of seed, name and sequence, each ended by a newline.</p>\n<h2>Populations</h2>\n",
+             blake3 of seed, name and sequence, each ended by a newline. <code>verify</code> makes every listing, packet and page of \
+             this pack anew from the evidence in it, and says which one differs.</p>\n<h2>Populations</h2>\n",
         );
         page.push_str("<table><thead><tr><th>population</th><th>filter</th><th>criteria</th><th>count</th><th>sequences</th><th>samples</th></tr></thead><tbody>\n");
         for (population, listing) in POPULATIONS.iter().zip(listings) {

@@ -8,8 +8,11 @@ use serde_json::Value;
 
 use super::super::{Exit, Out, verify};
 use super::Args;
+use crate::audit::pack::manifest::{self, FILES_NAME, Manifest, NOTE_NAME};
+use crate::audit::pack::place::Place;
+use crate::audit::pack::recipe::{RECIPE_NAME, Recipe};
 use crate::audit::pack::sample::rank;
-use crate::evidence::describe::is_deceptive;
+use crate::evidence::describe::{hex, is_deceptive};
 use crate::evidence::note::SigningKey;
 
 #[derive(Parser)]
@@ -147,6 +150,120 @@ fn what_somebody_changed_in_a_pack_is_named() {
     fs::remove_file(&last).unwrap();
     let (exit, _) = verified(&out, &[]);
     assert_eq!(exit, Exit::No);
+}
+
+/// What who made a pack, and holds its key, can do: list and note fit whatever lies in the folder.
+fn made_to_fit(pack: &Path, key: Option<&SigningKey>, change: impl FnOnce(&mut Manifest)) {
+    let files = manifest::list(pack).unwrap();
+    fs::write(pack.join(FILES_NAME), &files).unwrap();
+    let note = fs::read_to_string(pack.join(NOTE_NAME)).unwrap();
+    let mut made =
+        Manifest { files: *blake3::hash(files.as_bytes()).as_bytes(), ..Manifest::open(&note).unwrap() };
+    change(&mut made);
+    fs::write(pack.join(NOTE_NAME), made.note(key)).unwrap();
+}
+
+#[test]
+fn listings_that_the_evidence_does_not_give_are_named_whoever_signs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let forger = SigningKey::new("auditee", &[9; 32]).unwrap();
+    let forged =
+        |name: &str, key: Option<&SigningKey>, forge: &dyn Fn(&Path), change: &dyn Fn(&mut Manifest)| {
+            let pack = folder.path().join(name);
+            let (exit, _, complained) = packed(&golden("evidence_v1"), &pack, &["--seed", "agreed"]);
+            assert_eq!(exit, Exit::Yes, "{complained}");
+            let (exit, report) = verified(&pack, &[]);
+            assert!(exit == Exit::Yes && report["pack"]["made_anew"].as_u64() > Some(26), "{report}");
+            forge(&pack);
+            made_to_fit(&pack, key, change);
+            let (exit, report) = verified(&pack, &[]);
+            assert_eq!((exit, &report["pack"]["ok"]), (Exit::No, &false.into()), "{report}");
+            report["pack"]["wrong"].to_string()
+        };
+    let same: &dyn Fn(&mut Manifest) = &|_| {};
+    let nothing: &dyn Fn(&Path) = &|_| {};
+    let edit = |file: &'static str, from: &'static str, to: &'static str| {
+        move |pack: &Path| {
+            let text = fs::read_to_string(pack.join(file)).unwrap();
+            assert!(text.contains(from), "{file}");
+            fs::write(pack.join(file), text.replace(from, to)).unwrap();
+        }
+    };
+    let shortened = |pack: &Path| {
+        let path = pack.join("populations/refused-statements.csv");
+        let titles = fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
+        fs::write(path, titles + "\n").unwrap();
+    };
+    for (name, key) in [("nobody", None), ("signed", Some(&forger))] {
+        let wrong = forged(name, key, &shortened, &|made| made.key = None);
+        assert!(
+            wrong.contains("populations/refused-statements.csv is not what the evidence gives"),
+            "{wrong}"
+        );
+    }
+    let wrong = forged("page", None, &edit("index.html", "Completeness", "Complete"), same);
+    assert!(wrong.contains("index.html is not what the evidence gives"), "{wrong}");
+    // Another seed would have drawn others, or at least said so.
+    let wrong = forged("seed", None, &edit(RECIPE_NAME, "\"agreed\"", "\"chosen\""), same);
+    assert!(wrong.contains("pack.json is not") && wrong.contains("index.html is not"), "{wrong}");
+    let wrong = forged("more", None, &|pack| fs::write(pack.join("samples/more.csv"), "x").unwrap(), same);
+    assert!(
+        wrong.contains("samples/more.csv is in the pack, and nothing in the evidence gives it"),
+        "{wrong}"
+    );
+    let wrong =
+        forged("fewer", None, &|pack| fs::remove_file(pack.join("samples/logins.csv")).unwrap(), same);
+    assert!(wrong.contains("samples/logins.csv is missing: the evidence gives it"), "{wrong}");
+    let wrong = forged("version", None, &edit(RECIPE_NAME, "\"version\": 2", "\"version\": 1"), same);
+    assert!(wrong.contains("verify the pack with a program of that version"), "{wrong}");
+    let wrong = forged("records", None, nothing, &|made| made.records += 1);
+    assert!(wrong.contains("and the evidence in the pack holds 24"), "{wrong}");
+    let wrong = forged("log", None, nothing, &|made| made.log = [0; 16]);
+    assert!(wrong.contains("it is about another log"), "{wrong}");
+    let wrong = forged("period", None, nothing, &|made| made.period.1 -= 1);
+    assert!(wrong.contains("its period is not that of the note"), "{wrong}");
+}
+
+/// Packs that older programs made are verified by this one: whoever changes a byte of a listing or page raises [`VERSION`].
+///
+/// [`VERSION`]: crate::audit::pack::control::VERSION
+#[test]
+fn what_the_version_stands_for_does_not_change() {
+    let recipe = Recipe {
+        version: 2,
+        program: "0".to_owned(),
+        from_ns: 0,
+        to_ns: u64::MAX,
+        seed: "pinned".to_owned(),
+        samples: 3,
+        operator: "nobody".to_owned(),
+        made_ns: 1,
+        key: None,
+    };
+    let mut place = Place::Hashes(std::collections::BTreeMap::new());
+    super::listings::make(&recipe, &golden("evidence_v1_signed"), false, &mut place).unwrap();
+    let Place::Hashes(made) = place else { unreachable!() };
+    let all: Vec<u8> = made.iter().flat_map(|(name, hash)| [name.as_bytes(), hash].concat()).collect();
+    let pinned = (recipe.version, hex(blake3::hash(&all).as_bytes()));
+    assert_eq!(
+        pinned,
+        (
+            crate::audit::pack::control::VERSION,
+            "98873addeaf5670e5539395105bbcdd86ee84dbc28220128d51c5c8f389171d8".to_owned()
+        )
+    );
+}
+
+#[test]
+fn a_pack_is_not_made_in_the_evidence() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    fs::create_dir(&log).unwrap();
+    let name = "segment-0000000000.evidence";
+    fs::copy(golden("evidence_v1").join(name), log.join(name)).unwrap();
+    let (exit, _, complained) = packed(&log, &log.join("pack"), &[]);
+    assert!(exit == Exit::Usage && complained.contains("lies in the evidence"), "{complained}");
+    assert!(!log.join("pack").exists());
 }
 
 #[test]
