@@ -87,6 +87,8 @@ pub struct Decision {
     pub changes_catalog: bool,
     /// Such a change may bring code to a relation.
     pub brings_code: bool,
+    /// Code ran in it that may have made objects of any name.
+    pub made_by_code: bool,
     /// A table that it makes, behind which no code can stand ([`pgturnstile_rules::resolve::makes_plain_table`]).
     pub makes_table: Option<NameUse>,
     /// It may bring code to a table that this transaction has made, or take it away.
@@ -244,6 +246,7 @@ impl Decision {
             makes_temporary: false,
             may_make_temporary: false,
             brings_code: false,
+            made_by_code: false,
             makes_table: None,
             unsettles_tables: false,
             uses_names: false,

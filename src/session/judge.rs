@@ -30,7 +30,8 @@ use super::masking::Described;
 use super::names::{Batch, Names, Portal, Prepared};
 use super::refuse::{not_utf8, too_long, unparsable};
 use super::summary;
-use super::work::{Stop, Work, note_made};
+use super::made::Made;
+use super::work::{Stop, Work};
 use super::world::{Ground, NoGround, World};
 
 /// Texts up to this long are parsed on the shard; longer ones in the pool, where they stall nobody else.
@@ -71,8 +72,8 @@ pub struct Judge {
     pub(super) private_ddl: Option<u64>,
     /// Some of that DDL may have brought code to a relation.
     pub(super) private_code: bool,
-    /// Names of the relations that it made or altered.
-    pub(super) made: Vec<Arc<str>>,
+    /// What it made or altered.
+    pub(super) made: Made,
     /// Tables that the open transaction has made, behind which no code stands.
     pub(super) own_tables: Vec<NameUse>,
     pub(super) temp_possible: bool,
@@ -108,7 +109,7 @@ impl Judge {
             statement_bytes_max,
             private_ddl: None,
             private_code: false,
-            made: Vec::new(),
+            made: Made::default(),
             own_tables: Vec::new(),
             temp_possible: false,
             temp_code: false,
@@ -231,7 +232,8 @@ impl Judge {
     /// A statement that may have changed the schema goes to the server, or was completed there.
     fn may_have_changed_the_catalog(&mut self, decision: &Decision) {
         self.private_ddl = Some(u64::MAX);
-        decision.facts.statements.iter().for_each(|statement| note_made(&mut self.made, statement));
+        decision.facts.statements.iter().for_each(|statement| self.made.note(statement));
+        self.made.more |= decision.made_by_code;
         self.private_code |= decision.brings_code;
         self.temp_possible |= decision.makes_temporary;
         self.temp_code |= self.temp_possible && decision.brings_code;
@@ -362,6 +364,7 @@ impl Judge {
             makes_temporary: false,
             may_make_temporary: false,
             brings_code: false,
+            made_by_code: false,
             makes_table: None,
             unsettles_tables: true,
             uses_names: true,

@@ -58,6 +58,7 @@ pub mod judge;
 mod kept;
 mod large;
 mod live;
+mod made;
 mod masking;
 mod moved_here;
 pub mod names;

@@ -23,6 +23,7 @@ use pgturnstile_rules::statement::facts::{
 use super::decision::{Required, changes_names};
 use super::denial::{self, Refusal};
 use super::judge::{Decision, Fence, Judge};
+use super::made::Made;
 use super::masking;
 use super::moved_here::MovedHere;
 use super::names::{Batch, Lookup, Names, Prepared};
@@ -55,11 +56,12 @@ pub(super) struct Work<'w> {
     /// Names that statements before this one make or drop.
     moved_here: MovedHere,
     /// Names of relations that the session has made or altered, and this text so far.
-    made: Vec<Arc<str>>,
+    made: Made,
     /// A statement before this one may have changed the catalog.
     ddl_before: bool,
     /// That may have brought code to a relation.
     brings_code: bool,
+    made_by_code: bool,
     /// The table that a statement makes, where no code can stand behind it.
     makes_table: Option<NameUse>,
     /// Something of it may bring code to a table that this transaction has made, or take it away.
@@ -105,6 +107,7 @@ impl<'w> Work<'w> {
             made: judge.made.clone(),
             ddl_before: false,
             brings_code: false,
+            made_by_code: false,
             makes_table: None,
             unsettles_tables: false,
             repeatable: true,
@@ -188,7 +191,7 @@ impl<'w> Work<'w> {
     }
 
     /// What the session may see that the snapshot does not show, as it is by this statement.
-    fn view<'v>(&self, made: &'v [Arc<str>]) -> SessionView<'v>
+    fn view<'v>(&self, made: &'v Made) -> SessionView<'v>
     where
         'w: 'v,
     {
@@ -198,8 +201,9 @@ impl<'w> Work<'w> {
             temp_code: judge.temp_code || self.brings_code,
             private_catalog: judge.private_ddl.is_some() || self.ddl_before,
             private_code: judge.private_code || self.brings_code,
-            made,
-            made_more: made.len() >= MADE_NAMES_MAX,
+            made: &made.names,
+            made_more: made.more,
+            made_calls: made.calls,
             own_tables: if self.unsettles_tables { &[] } else { &judge.own_tables },
             held_cursor: judge.held_cursor,
             parameter_types: self.types,
@@ -362,7 +366,9 @@ impl<'w> Work<'w> {
             || matches!(resolution.code, Code::Named(_))
                 && (runs_code || !plain && !statement.flags.sets_setting)
             || runs_code && snapshot.defines().is_some();
-        note_made(&mut self.made, statement);
+        self.made.note(statement);
+        self.made_by_code |= opaque && runs_code && snapshot.defines().is_some() || two_phase || statement.flags.dynamic;
+        self.made.more |= self.made_by_code;
         self.changes_catalog |= ddl || opaque;
         self.ddl_before |= ddl || opaque;
         self.brings_code |=
@@ -440,6 +446,7 @@ impl<'w> Work<'w> {
             runs_at_analysis: self.runs_at_analysis,
             runs_code: self.runs_code,
             brings_code: self.brings_code,
+            made_by_code: self.made_by_code,
             makes_table,
             unsettles_tables: self.unsettles_tables,
             copies_in: self.copies_in,
@@ -475,18 +482,6 @@ fn check_analysis(
          change what the statement's other names mean, and as whom its tables' row security sees it. Next: name the schema of \
          everything whose name is not the only one of its kind, or give the constant as a parameter",
     )))
-}
-
-/// Names of relations that are kept while no snapshot shows them; from so many on, every bare name counts as one.
-const MADE_NAMES_MAX: usize = 1_024;
-
-/// Notes the relations that a statement makes, renames or alters.
-pub(super) fn note_made(made: &mut Vec<Arc<str>>, statement: &StatementFacts) {
-    for used in statement.relations.iter().filter(|used| used.class.covered_by("ddl")) {
-        if made.len() < MADE_NAMES_MAX && !made.iter().any(|name| **name == *used.name.name) {
-            made.push(Arc::from(used.name.name.as_str()));
-        }
-    }
 }
 
 fn now_s() -> i64 {

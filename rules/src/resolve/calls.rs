@@ -94,6 +94,9 @@ impl Resolver<'_> {
             None => self.lookup_path(),
         };
         let mut found = self.builtin_call(&schemas, used);
+        if used.name.schema.is_none() {
+            found |= self.made_call(name);
+        }
         let built_in: Vec<&builtins::Builtin> = schemas
             .iter()
             .flat_map(|schema| builtins::functions(schema, name))
@@ -125,6 +128,20 @@ impl Resolver<'_> {
                 self.unknown_function("pg_catalog", name);
             }
         }
+    }
+
+    /// What the session made under a bare name competes with every built-in of that name, as what the snapshot shows does; its
+    /// arguments are not known.
+    fn made_call(&mut self, name: &str) -> bool {
+        let made = self.session.made_calls || self.is_made(name);
+        let mut found = false;
+        for schema in self.lookup_path() {
+            if made && self.may_hold_made(&schema) {
+                found = true;
+                self.unknown_function(&schema, name);
+            }
+        }
+        found
     }
 
     /// An argument of a string-like user type takes an unknown literal unless some built-in takes a text in its place.
@@ -232,6 +249,9 @@ impl Resolver<'_> {
         let in_catalog = schemas.iter().any(|schema| &**schema == "pg_catalog");
         let built_in = if in_catalog { builtins::operators(&used.name) } else { &[] };
         let mut found = !built_in.is_empty();
+        if used.schema.is_none() {
+            found |= self.made_call(&used.name);
+        }
         let search = built_in.iter().any(|operator| operator.category == Category::TextSearch);
         if search && let Some(reason) = self.snapshot.text_search() {
             let reason = reason.clone();

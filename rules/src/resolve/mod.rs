@@ -218,10 +218,13 @@ pub struct SessionView<'s> {
     pub private_catalog: bool,
     /// Some of that may have brought code to a relation: it renamed, attached or described one, or ran code itself.
     pub private_code: bool,
-    /// Names of relations that the session made or altered, which no snapshot shows yet: bare ones may mean those first.
+    /// Names of relations, functions, operators and schemas that the session made or altered, which no snapshot shows yet: bare
+    /// ones may mean those first.
     pub made: &'s [Arc<str>],
-    /// There are more of them than are listed.
+    /// There may be relations and schemas that are not listed: there are too many, or code ran that makes some.
     pub made_more: bool,
+    /// There may be functions or operators that are not listed: one was renamed, or moved to another schema.
+    pub made_calls: bool,
     /// Tables that this transaction has made, behind which no code stands ([`makes_plain_table`]), as their definitions spelled
     /// them. None where anything has run since that could have changed that.
     pub own_tables: &'s [NameUse],

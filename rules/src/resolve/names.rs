@@ -104,17 +104,11 @@ impl Resolver<'_> {
                 if self.session.temp_possible {
                     self.temporary(used);
                 }
-                let made =
-                    self.session.made_more || self.session.made.iter().any(|name| **name == *used.name.name);
+                let made = self.session.made_more || self.is_made(&used.name.name);
                 for schema in self.lookup_path() {
                     let here = self.relation_in(&schema, used);
                     // One that the session has made in a schema before that of the known one stands before it.
-                    if made
-                        && !here
-                        && !found
-                        && &*schema != "pg_catalog"
-                        && self.snapshot.has_schema(&schema)
-                    {
+                    if made && !here && !found && self.may_hold_made(&schema) {
                         self.push(&schema, &Arc::from(used.name.name.as_str()), Reach::New, used);
                     }
                     found |= here;
@@ -124,6 +118,17 @@ impl Resolver<'_> {
         if !found {
             self.unresolved_relation(used);
         }
+    }
+
+    /// Whether the session made or altered something of that name that no snapshot shows yet.
+    pub(super) fn is_made(&self, name: &str) -> bool {
+        self.session.made.iter().any(|made| **made == *name)
+    }
+
+    /// Whether what the session has made may stand in that schema of the path: it is there, or may have been made, too.
+    pub(super) fn may_hold_made(&self, schema: &str) -> bool {
+        schema != "pg_catalog"
+            && (self.snapshot.has_schema(schema) || self.session.made_more || self.is_made(schema))
     }
 
     /// Whether a three-part name means this database; the server refuses any other.
