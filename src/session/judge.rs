@@ -26,11 +26,11 @@ use super::decisions::ShardMemory;
 use super::denial::{self, Refusal};
 use super::encoding::{may_read_otherwise, reads_otherwise};
 use super::end::End;
+use super::made::Made;
 use super::masking::Described;
 use super::names::{Batch, Names, Portal, Prepared};
 use super::refuse::{not_utf8, too_long, unparsable};
 use super::summary;
-use super::made::Made;
 use super::work::{Stop, Work};
 use super::world::{Ground, NoGround, World};
 

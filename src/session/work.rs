@@ -367,7 +367,8 @@ impl<'w> Work<'w> {
                 && (runs_code || !plain && !statement.flags.sets_setting)
             || runs_code && snapshot.defines().is_some();
         self.made.note(statement);
-        self.made_by_code |= opaque && runs_code && snapshot.defines().is_some() || two_phase || statement.flags.dynamic;
+        self.made_by_code |=
+            opaque && runs_code && snapshot.defines().is_some() || two_phase || statement.flags.dynamic;
         self.made.more |= self.made_by_code;
         self.changes_catalog |= ddl || opaque;
         self.ddl_before |= ddl || opaque;
