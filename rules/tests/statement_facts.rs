@@ -202,7 +202,7 @@ fn as_texts(list: &[String]) -> Vec<&str> {
 }
 
 /// Conditions that hold for every row, but for those where a column is NULL.
-const HOLD_BY_FORM: [&str; 43] = [
+const HOLD_BY_FORM: [&str; 59] = [
     "(id is not null) = true",
     "true = (id is not null)",
     "(id is not null) <> false",
@@ -246,10 +246,26 @@ const HOLD_BY_FORM: [&str; 43] = [
     "exists (select id)",
     "id in (select id)",
     "id = 1 or exists (select 1)",
+    "case id when id then true end",
+    "id = coalesce($1, id)",
+    "coalesce($1, $2, id) = id",
+    "id = case when $1 then 5 else id end",
+    "id = case $1 when 1 then id end",
+    "nullif(id, null) = id",
+    "greatest(id, id) = id",
+    "id = least(id, id, id)",
+    "int4eq(id, id)",
+    "texteq(name, name)",
+    "ctid = any (array(select ctid from t))",
+    "tableoid = 't'::regclass",
+    "id <> all ('{}')",
+    "id <> all (array[]::int[])",
+    "id not in (select 0 where false)",
+    "id not in (select 5 where $1)",
 ];
 
 /// Conditions that choose.
-const CHOOSE: [&str; 29] = [
+const CHOOSE: [&str; 39] = [
     "active = true",
     "active <> false",
     "(id = 5) = true",
@@ -279,6 +295,16 @@ const CHOOSE: [&str; 29] = [
     "not exists (select 1 where id <> 5)",
     "id in (select 5)",
     "id = (select max(id) from t)",
+    "case id when 5 then true end",
+    "id = coalesce($1, 5)",
+    "id = case when active then 5 else id end",
+    "greatest(id, 5) = id",
+    "int4eq(id, 5)",
+    "ctid = any (array(select ctid from t limit 100))",
+    "id = any (array(select id from t where old))",
+    "id <> all ('{1}')",
+    "id in (select 5 where $1)",
+    "tableoid = 't'::regclass and id = 5",
 ];
 
 #[test]
@@ -350,6 +376,7 @@ fn predicates() {
         "with x as (select id from t), y as (delete from t where id in (select id from x) returning 1) select 1",
         "delete from t where id in (with x as (select id from t) select id from x)",
         "delete from t using (select id from t) q where t.id = q.id",
+        "delete from t a using lateral (select a.id) b where a.id = b.id",
         "with x as (select * from t) insert into t select * from x on conflict (id) do update set a = 1",
         "with x as (select * from t) merge into t using x on t.id = x.id when matched then delete",
         "delete from t where name like '%'",

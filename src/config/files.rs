@@ -128,10 +128,14 @@ fn at(place: &Place, key: &str) -> Place {
 
 /// A regular file that can be opened; its metadata.
 fn readable(path: &Path, place: &Place, key: &str, diagnostics: &Diagnostics) -> Option<Metadata> {
-    let found = fs::metadata(path).and_then(|metadata| File::open(path).map(|_opened| metadata));
-    match found {
-        Ok(metadata) if metadata.is_file() => Some(metadata),
-        Ok(_) => {
+    // Opening a pipe waits for who writes into it.
+    let open = |metadata: Metadata| match metadata.is_file() {
+        true => File::open(path).map(|_opened| Some(metadata)),
+        false => Ok(None),
+    };
+    match fs::metadata(path).and_then(open) {
+        Ok(Some(metadata)) => Some(metadata),
+        Ok(None) => {
             diagnostics.error(&at(place, key), format!("{} is not a regular file", path.display()));
             None
         }

@@ -664,6 +664,13 @@ fn named_files_are_looked_at() {
         assert!(found.iter().any(|fault| fault.contains(part)), "{part} not in {found:#?}");
     }
 
+    // Opening a pipe would wait for who writes into it.
+    let pipe = folder.path().join("jwks.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::write(&path, LEAST.replace("[\"pgturnstile\"]", "[\"pgturnstile\"]\njwks = \"jwks.json\"")).unwrap();
+    let found = lines(&Config::load(&path).unwrap_err());
+    assert!(found.iter().any(|fault| fault.contains("jwks.json is not a regular file")), "{found:#?}");
+
     let pair = rcgen::generate_simple_self_signed(["gateway".to_owned()]).unwrap();
     let put = |name: &str, text: &str, mode: u32| {
         let file = folder.path().join(name);

@@ -7,6 +7,7 @@
 
 mod covers;
 mod forms;
+mod gives;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use pg_query::protobuf::node::Node as N;
 
 use self::covers::{arms, covers};
 use self::forms::{as_truth, reduced, without_from};
+use self::gives::may_give;
 use super::{kind, name};
 use crate::statement::generated::{self, Visitor};
 
@@ -162,6 +164,8 @@ impl<'t> Visitor<'t> for From<'_, 't> {
     /// A sub-select goes by its alias; one that leaves rows out is another relation.
     fn range_subselect(&mut self, n: &'t pb::RangeSubselect) {
         let blind = match kind(n.subquery.as_deref()) {
+            // LATERAL (SELECT t.id): the row's own columns by another name.
+            Some(N::SelectStmt(query)) if n.lateral && query.from_clause.is_empty() => true,
             Some(N::SelectStmt(query)) => !chooses(self.relation, None, self.scope, query),
             Some(_) | None => true,
         };
@@ -217,6 +221,8 @@ fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
         }
         N::TypeCast(cast) => cast.arg.as_deref().is_some_and(|a| grade(target, a, negated)),
         N::CollateClause(clause) => clause.arg.as_deref().is_some_and(|a| grade(target, a, negated)),
+        // The function of an operator (`int4eq(id, id)`).
+        N::FuncCall(call) if matches!(call.args.as_slice(), [a, b] if same(target, true, a, b)) => false,
         // One row: that of the cursor.
         N::CurrentOfExpr(_) => true,
         other => looks_kind(target, other),
@@ -273,7 +279,15 @@ fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
         }
         K::AexprIn | K::AexprOpAny | K::AexprOpAll => match kind(Some(right)) {
             Some(N::List(pb::List { items })) => !items.iter().any(|i| same(target, true, left, i)),
-            Some(N::AArrayExpr(array)) => !array.elements.iter().any(|i| same(target, true, left, i)),
+            Some(N::AArrayExpr(array)) => {
+                !array.elements.is_empty() && !array.elements.iter().any(|i| same(target, true, left, i))
+            }
+            // What is compared with all of nothing holds.
+            Some(_) if name::constant(Some(right)).is_some_and(|array| array.trim() == "{}") => false,
+            // ARRAY (SELECT …) is read as IN (SELECT …).
+            Some(N::SubLink(link)) if link.sub_link_type == pb::SubLinkType::ArraySublink as i32 => {
+                sublink(target, link, negated)
+            }
             Some(_) | None => !same(target, true, left, right),
         },
         K::AexprBetween | K::AexprNotBetween | K::AexprBetweenSym | K::AexprNotBetweenSym => {
@@ -301,7 +315,9 @@ fn sublink<'t>(target: &Target<'t>, n: &'t pb::SubLink, negated: bool) -> bool {
                 let differs = testexpr.as_deref().is_some_and(|test| {
                     (looks(target, test) || looks(target, gives)) && !same(target, true, test, gives)
                 });
-                return chosen(negated) || differs;
+                // NOT IN (SELECT 5 WHERE $1) holds for every row where nothing is selected.
+                let any = *sub_link_type == pb::SubLinkType::AnySublink as i32;
+                return chosen(negated) || differs && (condition.is_none() || any != negated);
             }
             pb::SubLinkType::RowcompareSublink
             | pb::SubLinkType::MultiexprSublink
@@ -310,7 +326,8 @@ fn sublink<'t>(target: &Target<'t>, n: &'t pb::SubLink, negated: bool) -> bool {
             | pb::SubLinkType::Undefined => {}
         }
     }
-    if !testexpr.as_deref().is_some_and(|t| looks(target, t)) && !looks(target, subselect) {
+    let array = *sub_link_type == pb::SubLinkType::ArraySublink as i32;
+    if !array && !testexpr.as_deref().is_some_and(|t| looks(target, t)) && !looks(target, subselect) {
         return false;
     }
     match kind(Some(subselect)) {
@@ -355,11 +372,14 @@ fn chooses<'t>(
 
 /// Each result that may be true must be restricted by its condition or by itself.
 fn case_expression<'t>(target: &Target<'t>, n: &'t pb::CaseExpr, negated: bool) -> bool {
-    let subject = n.arg.as_deref().is_some_and(|a| looks(target, a));
     let arms = n.args.iter().all(|arm| match kind(Some(arm)) {
         Some(N::CaseWhen(when)) => {
             let pb::CaseWhen { xpr: _, expr, result, location: _ } = &**when;
-            let condition = subject || expr.as_deref().is_some_and(|e| grade(target, e, false));
+            let condition = expr.as_deref().is_some_and(|expr| match n.arg.as_deref() {
+                // CASE x WHEN y is x = y.
+                Some(of) => (looks(target, of) || looks(target, expr)) && !same(target, true, of, expr),
+                None => grade(target, expr, false),
+            });
             result
                 .as_deref()
                 .is_some_and(|r| (is_false(r) && !negated) || condition || grade(target, r, negated))
@@ -416,7 +436,9 @@ impl<'t> Visitor<'t> for Search<'_, 't> {
     fn column_ref(&mut self, n: &'t pb::ColumnRef) {
         let unqualified = n.fields.len() == 1;
         let theirs = self.shadowed || (self.inner && unqualified);
-        if !theirs && self.target.column(n, false).is_some() {
+        // Every row of a table has the same one.
+        let chooses = |column: &str| column != "tableoid";
+        if !theirs && self.target.column(n, false).is_some_and(chooses) {
             self.found = true;
         }
     }
@@ -461,6 +483,9 @@ fn strict(operator: &[pb::Node]) -> bool {
 /// Whether two expressions are the same by form: equal but for positions and for how a column of the target is
 /// qualified. With `twin`, columns of the same relation beside the target count as its own.
 fn same<'t>(target: &Target<'t>, twin: bool, a: &'t pb::Node, b: &'t pb::Node) -> bool {
+    if may_give(target, twin, a, b) || may_give(target, twin, b, a) {
+        return true;
+    }
     let (a, b) = (reduced(a), reduced(b));
     let (Some(a), Some(b)) = (kind(Some(a)), kind(Some(b))) else { return false };
     let all = |x: &'t [pb::Node], y: &'t [pb::Node]| {
