@@ -277,7 +277,7 @@ fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
             let positive = !operator.first().and_then(name::string).is_some_and(|o| o.starts_with('!'));
             !(same(target, true, left, right) || (all && positive != negated))
         }
-        K::AexprIn | K::AexprOpAny | K::AexprOpAll => match kind(Some(right)) {
+        K::AexprIn | K::AexprOpAny | K::AexprOpAll => match kind(Some(uncast(right))) {
             Some(N::List(pb::List { items })) => !items.iter().any(|i| same(target, true, left, i)),
             Some(N::AArrayExpr(array)) => {
                 !array.elements.is_empty() && !array.elements.iter().any(|i| same(target, true, left, i))
@@ -387,6 +387,16 @@ fn case_expression<'t>(target: &Target<'t>, n: &'t pb::CaseExpr, negated: bool) 
         Some(_) | None => false,
     });
     arms && n.defresult.as_deref().is_none_or(|d| (is_false(d) && !negated) || grade(target, d, negated))
+}
+
+/// What is cast.
+fn uncast(mut node: &pb::Node) -> &pb::Node {
+    while let Some(N::TypeCast(cast)) = kind(Some(node))
+        && let Some(arg) = cast.arg.as_deref()
+    {
+        node = arg;
+    }
+    node
 }
 
 fn is_null(node: &pb::Node) -> bool {
