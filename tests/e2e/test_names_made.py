@@ -10,7 +10,7 @@ CREATE SCHEMA early; CREATE SCHEMA late;
 CREATE TABLE late.audit (who text); INSERT INTO late.audit VALUES ('late'); CREATE TABLE late.maker (i int);
 CREATE FUNCTION late.dynamic() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'CREATE TABLE early.audit (who text)'; RETURN 1; END $$;
 CREATE FUNCTION late.plain() RETURNS int LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE early.audit (who text); RETURN 1; END $$;
-CREATE FUNCTION late.into() RETURNS int LANGUAGE sql AS $$ SELECT 'x'::text AS who INTO early.audit; SELECT 1 $$;
+CREATE FUNCTION late.selects() RETURNS int LANGUAGE sql AS $$ SELECT 'x'::text AS who INTO early.audit; SELECT 1 $$;
 CREATE FUNCTION late.by_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE early.audit (who text); RETURN NEW; END $$;
 CREATE FUNCTION late.in_fresh() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
   CREATE SCHEMA fresh; CREATE TABLE fresh.audit (who text); RETURN 1; END $$;
@@ -41,7 +41,7 @@ def made(world):
     policy = gateway.folder / "policy.toml"
     text = policy.read_text().replace('search_path = ["shop"]', 'search_path = ["fresh", "early", "late"]')
     text = text.replace('on = ["shop.*"]', 'on = ["late.*"]')
-    policy.write_text(text.replace('"fn:shop.*"]', '"fn:late.dynamic", "fn:late.plain", "fn:late.into", "fn:late.in_fresh"]') + PERMITS)
+    policy.write_text(text.replace('"fn:shop.*"]', '"fn:late.dynamic", "fn:late.plain", "fn:late.selects", "fn:late.in_fresh", "fn:late.joined"]') + PERMITS)
     yield gateway.start()
     gateway.stop()
     with world.database.superuser() as db:
@@ -59,7 +59,7 @@ def said(client, *texts):
 @pytest.mark.parametrize("in_transaction", [True, False])
 @pytest.mark.parametrize(
     "making",
-    ["SELECT dynamic()", "SELECT plain()", "SELECT into()", "INSERT INTO maker VALUES (1)", "SELECT in_fresh()"],
+    ["SELECT dynamic()", "SELECT plain()", "SELECT selects()", "INSERT INTO maker VALUES (1)", "SELECT in_fresh()"],
     ids=["EXECUTE", "CREATE TABLE", "SELECT INTO", "a trigger", "a schema, too"],
 )
 @pytest.mark.parametrize("then", ["INSERT INTO audit VALUES ('x')", "SELECT * FROM audit"])
@@ -94,7 +94,7 @@ def test_a_relation_in_a_schema_of_the_path_that_was_made_just_now(made):
 def test_what_a_text_made_beside_a_built_in_of_that_name(made, texts):
     with Client(made, "app") as client:
         (refused,) = errors(said(client, "BEGIN", *texts))
-        assert refused["C"] == "42501" and "late." in refused["M"], refused
+        assert refused["C"] == "42501" and "no permit of yours covers call.function" in refused["M"], refused
         client.ask(query("ROLLBACK"))
 
 

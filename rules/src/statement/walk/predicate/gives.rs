@@ -27,12 +27,12 @@ pub(super) fn may_give<'t>(target: &Target<'t>, twin: bool, node: &'t pb::Node, 
             }
             false
         }
-        N::MinMaxExpr(of) => {
-            target.scope.spend() && of.args.iter().all(|arg| same(target, twin, arg, other))
-        }
+        N::MinMaxExpr(of) => target.scope.spend() && of.args.iter().all(|arg| same(target, twin, arg, other)),
         N::AExpr(n) if pb::AExprKind::try_from(n.kind) == Ok(pb::AExprKind::AexprNullif) => {
             n.rexpr.as_deref().is_some_and(is_null)
-                && n.lexpr.as_deref().is_some_and(|left| target.scope.spend() && same(target, twin, left, other))
+                && n.lexpr
+                    .as_deref()
+                    .is_some_and(|left| target.scope.spend() && same(target, twin, left, other))
         }
         N::CaseExpr(case) => {
             let arms = || {
@@ -45,7 +45,9 @@ pub(super) fn may_give<'t>(target: &Target<'t>, twin: bool, node: &'t pb::Node, 
                 || arms().any(|when| when.expr.as_deref().is_some_and(|expr| looks(target, expr)));
             let results = arms().filter_map(|when| when.result.as_deref()).chain(case.defresult.as_deref());
             !of_the_row
-                && results.into_iter().any(|result| !target.scope.spend() || same(target, twin, result, other))
+                && results
+                    .into_iter()
+                    .any(|result| !target.scope.spend() || same(target, twin, result, other))
         }
         _ => false,
     }
