@@ -441,6 +441,17 @@ fn lifted_text_holds_no_literal() {
         "1 select a, $2 from t where b = $3 and c = $1"
     );
     assert_eq!(lifted("create role r password 'secret'"), "1 create role r password $1");
+    assert_eq!(lifted("set app.api_key = hunter2secret"), "1 set app.api_key = $1");
+    assert_eq!(
+        lifted("set local \"app.key\" to a, b; select a"),
+        "2 set local \"app.key\" to $1, $2; select a"
+    );
+    assert_eq!(
+        lifted("alter role r set Application_Name to hunter2"),
+        "1 alter role r set Application_Name to $1"
+    );
+    assert_eq!(lifted("set search_path = shop, public"), "1 set search_path = shop, public");
+    assert_eq!(lifted("update t set a.b = c where d"), "1 update t set a.b = c where d");
     assert_eq!(
         lifted("select 'a'\n'b', E'c', U&'d', $$e$$, $t$f$t$, b'1', x'f', 1.5e3"),
         "1 select $1, $2, $3, $4, $5, $6, $7, $8"

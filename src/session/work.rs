@@ -12,8 +12,8 @@ use pgturnstile_rules::class::Class;
 use pgturnstile_rules::mask::value::redacted;
 use pgturnstile_rules::policy::{self, Fields};
 use pgturnstile_rules::resolve::{
-    Code, Resolution, SessionView, is_unmistakable, makes_plain_table, may_come_again, plainly_defines,
-    resolve, resolve_carrying,
+    Code, NAMES_MAX, Resolution, SessionView, is_unmistakable, makes_plain_table, may_come_again,
+    names_too_many, plainly_defines, resolve, resolve_carrying,
 };
 use pgturnstile_rules::resolve::{Reach, ResolvedRelation};
 use pgturnstile_rules::statement::facts::{
@@ -134,6 +134,9 @@ impl<'w> Work<'w> {
         if let Some(named) = &statement.named {
             self.moved_here.refuses(named).map_or(Ok(()), |refusal| Err(Stop::Refuse(refusal)))?;
             self.moved_here.note(named);
+        }
+        if names_too_many(statement) {
+            return Err(Stop::Refuse(too_many_different_names()));
         }
         let carried = self.carried(statement)?;
         self.check_order(statement)?;
@@ -530,6 +533,14 @@ fn name_before_code() -> Refusal {
         "pgturnstile refused a text in which a statement that runs code of the database's users stands behind PREPARE or DECLARE: \
          that code may give the new name to another statement before anybody has seen it. Next: send them as separate queries",
     )
+}
+
+fn too_many_different_names() -> Refusal {
+    let message = format!(
+        "pgturnstile refused a statement that names more than {NAMES_MAX} different relations, functions, operators and types: each is \
+         looked up and judged. Next: send it in parts"
+    );
+    Refusal::built_in("54000", "built-in: names", message)
 }
 
 /// Where detectors or labels look at what leaves, COPY must say how its rows are spelled.

@@ -133,6 +133,53 @@ def test_beyond_the_cap(gate, sql):
     assert sqlstate == "54000"
 
 
+def names(first, one, between=","):
+    """A text below the default cap that is made of different names."""
+    parts, total, n = [], len(first), 0
+    while total < 250_000:
+        parts.append(one.format(f"q{n:x}"))
+        total += len(parts[-1]) + len(between)
+        n += 1
+    return first + between.join(parts)
+
+
+def stars(levels):
+    """Each query doubles the columns of the one before."""
+    doubled = "".join(f", q{n} AS (SELECT a.*, b.* FROM q{n - 1} a, q{n - 1} b)" for n in range(1, levels))
+    return f"WITH q0 AS (SELECT a.*, b.* FROM of_stars a, of_stars b){doubled} SELECT 1 FROM q{levels - 1}"
+
+
+@pytest.fixture(scope="module")
+def near_a_label(world):
+    """A gateway with a label on one column of a table: the columns of what reads it are followed."""
+    with world.database.superuser() as db:
+        db.execute("DROP TABLE IF EXISTS shop.of_stars; CREATE TABLE shop.of_stars (id int, s text); GRANT ALL ON shop.of_stars TO app_login")
+    gate = world.gateway()
+    policy = gate.folder / "policy.toml"
+    policy.write_text(policy.read_text() + '\n[[label]]\ncolumn = "shop.of_stars.s"\ntier = "secret"\nmask = "null"\n')
+    yield gate.start()
+    gate.stop()
+    with world.database.superuser() as db:
+        db.execute("DROP TABLE shop.of_stars")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [names("SELECT 1 FROM ", "{}"), names("SELECT ", "{}()"), names("DROP TABLE ", "{}"), names("GRANT SELECT ON ", "{}") + " TO x", stars(30),
+     names("SELECT 1 FROM ", "of_stars {}")],
+    ids=["relations", "functions", "DROP", "GRANT", "stars over stars", "aliases"],
+)
+def test_many_names_are_refused_while_others_are_served(near_a_label, sql):
+    kind, *rest = served_meanwhile(near_a_label, lambda: outcome(near_a_label, sql))
+    assert kind == "error" and rest[0] in ("54000", "42501") and "Next:" in rest[1], rest
+
+
+def test_as_many_names_as_pg_dump_locks_in_one_text(near_a_label):
+    tables = ", ".join(f"shop.t{n}" for n in range(7_000))
+    kind, sqlstate, message, _ = outcome(near_a_label, f"LOCK TABLE {tables} IN ACCESS SHARE MODE")
+    assert kind == "error" and "different relations" not in message, (sqlstate, message[:300])
+
+
 DEEP = {
     "100000 parentheses": "SELECT " + "(" * 100_000 + "1" + ")" * 100_000,
     "100000 open parentheses": "SELECT " + "(" * 100_000,

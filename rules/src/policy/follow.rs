@@ -10,9 +10,12 @@
 //! - What is not known (a temporary relation's columns, a function's) never hides what is known behind it.
 //! - Names that lead nowhere are a refusal, not a clean column.
 
+mod meanings;
+
 use std::cell::Cell;
 use std::rc::Rc;
 
+use self::meanings::Meanings;
 use crate::catalog::{Relation, Snapshot};
 use crate::policy::labelled::{Hit, Labelled};
 use crate::policy::outs::{Column, Origin, Out, Outs, SYSTEM_COLUMNS, TEXT_OID, Trouble};
@@ -31,13 +34,18 @@ pub(crate) struct Follow<'f> {
     pub(crate) cleared: &'f dyn Fn(u32, Hit) -> bool,
     /// Only what is stored or leaves matters: a column may choose and order rows.
     pub(crate) stored_alone: bool,
-    /// How many more items may be looked at for a name: see [`LOOKS_MAX`].
+    /// How much more may be looked at: see [`LOOKS_MAX`].
     pub(crate) looks: Cell<u32>,
 }
 
-/// Items of FROM that are looked at for the names of one statement, at most: what takes more is refused near a label, since
-/// a text can be made to take the square of its length.
+/// Items of FROM that are looked at for the names of one statement, and columns that are listed (as [`LOOKS_A_COLUMN`] of them), at
+/// most: what takes more is refused near a label, since a text can be made to take the square of its length, and stars over stars
+/// double what they list with every level.
 pub(crate) const LOOKS_MAX: u32 = 2_000_000;
+/// What a column costs that is listed anew: it is held until the statement is judged.
+const LOOKS_A_COLUMN: usize = 8;
+/// Columns that a query can have (MaxTupleAttributeNumber, htup_details.h): the server refuses more.
+const OUTPUTS_MAX: usize = 1_664;
 
 /// Queries of WITH lists in scope, innermost first.
 #[derive(Clone, Copy)]
@@ -69,6 +77,22 @@ fn unfollowed<T>(why: impl Into<String>) -> Found<T> {
 }
 
 impl Follow<'_> {
+    /// Takes that many looks off what is left.
+    fn look(&self, looks: usize) -> Found<()> {
+        match self.looks.get().checked_sub(u32::try_from(looks).unwrap_or(u32::MAX)) {
+            Some(left) => {
+                self.looks.set(left);
+                Ok(())
+            }
+            None => unfollowed("it names more than is followed near a label"),
+        }
+    }
+
+    /// Takes the cost of columns that are listed anew.
+    fn list(&self, outs: &Outs) -> Found<()> {
+        self.look(outs.list.len().saturating_mul(LOOKS_A_COLUMN))
+    }
+
     /// The outputs of a whole statement.
     pub(crate) fn statement(&self, query: &Query) -> Found<Outs> {
         self.query(query, None, None)
@@ -231,6 +255,7 @@ impl Follow<'_> {
         // A join without an alias is named by its sides alone; they are in the scope already.
         if !join || alias.is_some() {
             let alias = alias.as_deref().unwrap_or(name).into();
+            self.list(&outs)?;
             items.push(Ranged { alias, outs: outs.clone() });
         }
         Ok(outs)
@@ -265,7 +290,9 @@ impl Follow<'_> {
         let mut list: Vec<Out> = common.iter().map(|name| Out::computed(Some(name.clone()))).collect();
         let more = left.more || right.more;
         list.extend(left.list.into_iter().chain(right.list).filter(|out| !is_common(out)));
-        Ok(Outs { list, more })
+        let outs = Outs { list, more };
+        self.list(&outs)?;
+        Ok(outs)
     }
 
     fn relation_or_with(&self, name: &NameUse, names: Option<&Names<'_>>) -> Found<Outs> {
@@ -273,6 +300,7 @@ impl Follow<'_> {
             let mut next = names;
             while let Some(with) = next {
                 if with.name == name.name {
+                    self.list(with.outs)?;
                     return Ok(with.outs.clone());
                 }
                 next = with.outer;
@@ -310,6 +338,7 @@ impl Follow<'_> {
                 }
             }
         }
+        found.iter().try_for_each(|outs| self.list(outs))?;
         match <[Outs; 1]>::try_from(found) {
             Ok([one]) => Ok(one),
             Err(several) if several.iter().all(|outs| outs.labelled().is_none()) => Ok(Outs::unknown()),
@@ -358,6 +387,7 @@ impl Follow<'_> {
                 Gives::Star(path) => match path.last() {
                     None => {
                         for star in stars {
+                            self.list(star)?;
                             outs.list.extend(star.list.iter().cloned());
                             outs.more |= star.more;
                         }
@@ -373,11 +403,15 @@ impl Follow<'_> {
                             }
                             return unfollowed(format!("{alias:?}.* names nothing, or more than one thing"));
                         };
+                        self.list(&one.outs)?;
                         outs.list.extend(one.outs.list.iter().cloned());
                         outs.more |= one.outs.more;
                     }
                 },
             }
+        }
+        if outs.list.len() > OUTPUTS_MAX {
+            return unfollowed(format!("a query of more than {OUTPUTS_MAX} columns"));
         }
         if outs.more && outs.labelled().is_some() {
             return unfollowed("the number of its columns is not known, and one of them is labelled");
@@ -479,12 +513,11 @@ impl Follow<'_> {
     }
 
     fn meanings(&self, used: &Use, scope: &Scope<'_>) -> Found<Meanings> {
-        let looks =
-            std::iter::successors(Some(scope), |level| level.outer).map(|level| level.items.len() + 1);
-        let looks: usize = looks.sum();
-        let left = self.looks.get().checked_sub(u32::try_from(looks).unwrap_or(u32::MAX));
-        let Some(left) = left else { return unfollowed("it names more than is followed near a label") };
-        self.looks.set(left);
+        // A name is compared with every column of what is in sight.
+        let one = |item: &Ranged| 1 + item.outs.list.len() / LOOKS_A_COLUMN;
+        let looks = std::iter::successors(Some(scope), |level| level.outer)
+            .map(|level| level.items.iter().map(one).sum::<usize>() + 1);
+        self.look(looks.sum())?;
         let mut meanings = Meanings::default();
         match (&used.path[..], used.star) {
             ([], _) => {
@@ -544,55 +577,5 @@ impl Follow<'_> {
             }
             next = level.outer;
         }
-    }
-}
-
-/// What a name may mean.
-#[derive(Default)]
-struct Meanings {
-    labelled: Vec<Column>,
-    /// Something clean.
-    clean: bool,
-    /// A labelled one is there by a whole row.
-    whole: bool,
-    /// It is certainly a column.
-    settled: bool,
-    /// Where it comes from, by the meanings so far: the inner `None` where that is not known, or not one place.
-    origin: Option<Option<Origin>>,
-}
-
-impl Meanings {
-    /// Adds the column of that name of an item; whether it has, or may have, one.
-    fn column_of(&mut self, item: &Ranged, name: &str) -> bool {
-        let mut found = false;
-        for out in item.outs.list.iter().filter(|out| out.name.as_deref() == Some(name)) {
-            found = true;
-            self.comes_from(out.origin);
-            match out.column {
-                Some(column) => self.labelled.push(column),
-                None => self.clean = true,
-            }
-        }
-        // What has a name that the server made up, or is not listed, is clean.
-        if !found && (item.outs.more || item.outs.list.iter().any(|out| out.name.is_none())) {
-            self.clean = true;
-            self.comes_from(None);
-            return true;
-        }
-        found
-    }
-
-    fn comes_from(&mut self, origin: Option<Origin>) {
-        let same = self.origin.is_none_or(|known| known == origin);
-        self.origin = Some(origin.filter(|_| same));
-    }
-
-    fn whole_row(&mut self, item: &Ranged) {
-        self.clean = true;
-        self.comes_from(None);
-        let labelled = item.outs.list.iter().filter_map(|out| out.column);
-        let before = self.labelled.len();
-        self.labelled.extend(labelled);
-        self.whole |= self.labelled.len() > before;
     }
 }

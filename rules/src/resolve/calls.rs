@@ -220,24 +220,15 @@ impl Resolver<'_> {
         class: Class,
         category: Option<Category>,
     ) {
-        let same = |function: &&mut ResolvedFunction| {
-            function.schema == *schema
-                && &*function.name == name
-                && &*function.arguments == arguments
-                && function.class == class
+        let function = ResolvedFunction {
+            schema: schema.clone(),
+            name: name.into(),
+            arguments: arguments.into(),
+            class,
+            category,
         };
-        match self.functions.iter_mut().find(same) {
-            Some(known) if known.category.is_some_and(|category| !category.tells_stored_data()) => {
-                known.category = category;
-            }
-            Some(_) => {}
-            None => self.functions.push(ResolvedFunction {
-                schema: schema.clone(),
-                name: name.into(),
-                arguments: arguments.into(),
-                class,
-                category,
-            }),
+        if let Some(known) = self.functions.add(function) {
+            known.take_worst(category);
         }
     }
 

@@ -15,15 +15,18 @@
 mod again;
 mod calls;
 mod define;
+mod listed;
 mod names;
 mod own;
 mod statement;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 pub use self::again::{is_unmistakable, may_come_again, same_rows};
 pub use self::define::plainly_defines;
+use self::listed::Listed;
 pub(crate) use self::names::event;
 pub use self::own::makes_plain_table;
 use crate::catalog::Snapshot;
@@ -65,16 +68,17 @@ impl Resolution {
     /// Both together: everything that either reaches, the stricter barrier, proven only if both are.
     #[must_use]
     pub fn merge(mut self, other: Resolution) -> Resolution {
-        for relation in other.relations {
-            if !self.relations.contains(&relation) {
-                self.relations.push(relation);
-            }
-        }
+        let mut relations = Listed::of(self.relations);
+        other.relations.into_iter().for_each(|relation| drop(relations.add(relation)));
+        self.relations = relations.into_list();
+        let mut functions = Listed::of(self.functions);
         for function in other.functions {
-            if !self.functions.contains(&function) {
-                self.functions.push(function);
+            let category = function.category;
+            if let Some(known) = functions.add(function) {
+                known.take_worst(category);
             }
         }
+        self.functions = functions.into_list();
         self.code = self.code.or_stricter(other.code);
         self.runs_code |= other.runs_code;
         self.runs_at_analysis |= other.runs_at_analysis;
@@ -178,6 +182,15 @@ pub struct ResolvedFunction {
     pub category: Option<Category>,
 }
 
+impl ResolvedFunction {
+    /// Of two calls of it, what either may do at worst: what is not known, or tells what is stored.
+    fn take_worst(&mut self, category: Option<Category>) {
+        if self.category.is_some_and(|category| !category.tells_stored_data()) {
+            self.category = category;
+        }
+    }
+}
+
 impl fmt::Display for ResolvedFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}({})", self.schema, self.name, self.arguments)
@@ -232,6 +245,22 @@ pub struct SessionView<'s> {
     pub held_cursor: bool,
     /// Oids of parameter types that Parse declares (0 is unspecified).
     pub parameter_types: &'s [u32],
+}
+
+/// Different names that one statement may hold: `pg_dump` locks all its tables in texts of 100,000 bytes, some nine thousand names.
+pub const NAMES_MAX: usize = 10_000;
+
+/// Whether a statement holds more different names than that, what it prepares included: each is looked for in every schema of the
+/// path, and judged, while other sessions wait.
+#[must_use]
+pub fn names_too_many(facts: &StatementFacts) -> bool {
+    let relations = facts.relations.iter().map(|used| &used.name);
+    let functions = facts.functions.iter().map(|used| &used.name);
+    let acts = facts.acts.iter().filter_map(|act| act.object.as_ref());
+    let all = || relations.clone().chain(functions.clone()).chain(acts.clone()).chain(&facts.types);
+    let many = facts.operators.len() > NAMES_MAX
+        || all().take(NAMES_MAX + 1).count() > NAMES_MAX && all().collect::<HashSet<_>>().len() > NAMES_MAX;
+    many || facts.prepared.as_deref().is_some_and(names_too_many)
 }
 
 /// What a statement reaches. EXECUTE and FETCH are not resolved by themselves: see [`resolve_carrying`].

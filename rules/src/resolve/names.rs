@@ -158,9 +158,7 @@ impl Resolver<'_> {
             class: used.class,
             predicate: used.predicate,
         };
-        if !self.relations.contains(&relation) {
-            self.relations.push(relation);
-        }
+        self.relations.add(relation);
     }
 
     fn relation_in(&mut self, schema: &str, used: &RelationUse) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::calls::Reached;
+use super::listed::Listed;
 use super::own::fills_own_table;
 use super::{Code, Reach, Resolution, ResolvedFunction, ResolvedRelation, SearchPath, SessionView};
 use crate::catalog::{Snapshot, builtins};
@@ -20,8 +21,8 @@ pub(super) struct Resolver<'r> {
     /// It only fills a table that this transaction has made.
     pub(super) fills_own: bool,
     pub(super) reached: Reached,
-    pub(super) relations: Vec<ResolvedRelation>,
-    pub(super) functions: Vec<ResolvedFunction>,
+    pub(super) relations: Listed<ResolvedRelation>,
+    pub(super) functions: Listed<ResolvedFunction>,
     code: Code,
     runs_code: bool,
     unproven: Option<Arc<str>>,
@@ -41,8 +42,8 @@ pub(super) fn resolve(
         session,
         fills_own: fills_own_table(facts, snapshot, session),
         reached: Reached::default(),
-        relations: Vec::new(),
-        functions: Vec::new(),
+        relations: Listed::default(),
+        functions: Listed::default(),
         code: Code::Free,
         runs_code: false,
         unproven: None,
@@ -56,8 +57,8 @@ pub(super) fn resolve(
     resolver.by_names();
     resolver.by_effects(carried.is_some());
     let own = Resolution {
-        relations: resolver.relations,
-        functions: resolver.functions,
+        relations: resolver.relations.into_list(),
+        functions: resolver.functions.into_list(),
         code: resolver.code,
         runs_code: resolver.runs_code,
         runs_at_analysis: resolver.reached.runs_code(snapshot),

@@ -28,6 +28,7 @@ fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
     let mut next = 1 + highest_parameter(text, tokens);
     let mut out = String::with_capacity(text.len().min(4096));
     let mut end = 0usize;
+    let mut setting = Setting::Begin;
     for token in tokens {
         let ScanToken { start, end: stop, token, keyword_kind } = token;
         let (start, stop) = (usize::try_from(*start).ok()?, usize::try_from(*stop).ok()?);
@@ -38,8 +39,11 @@ fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
         if start > end && !out.is_empty() {
             out.push(' ');
         }
-        if keeps_its_text(kind, *keyword_kind) {
-            out.push_str(text.get(start..stop)?);
+        let spelled = text.get(start..stop)?;
+        setting = setting.next(kind, spelled);
+        let word = kind == Token::Ident && *keyword_kind == KeywordKind::NoKeyword as i32;
+        if keeps_its_text(kind, *keyword_kind) && !(word && setting == Setting::Value) {
+            out.push_str(spelled);
         } else {
             out.push('$');
             out.push_str(&next.to_string());
@@ -48,6 +52,52 @@ fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
         end = stop;
     }
     Some(out)
+}
+
+/// Where a scan stands in `SET name = value`, also within ALTER and CREATE: a bare word is a value there.
+///
+/// ```text
+/// Begin ─► Kind ──SET──► Name ──`a.b =`, application_name =──► Value ──;──► Begin
+///   └─► Other (until ;)   └──anything else──► Kind
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setting {
+    /// Before the first word of a statement.
+    Begin,
+    /// In a statement that may set.
+    Kind,
+    /// Behind SET; whether what is named takes any text: it is one of an extension or application (with a dot), or `application_name`.
+    /// The other settings take words that the server knows.
+    Name { free: bool },
+    /// Behind `=` or TO.
+    Value,
+    /// In a statement whose SET is none of a setting.
+    Other,
+}
+
+impl Setting {
+    fn next(self, kind: Token, spelled: &str) -> Setting {
+        if kind == Token::Ascii59 {
+            return Setting::Begin;
+        }
+        match (self, kind) {
+            (Setting::Begin | Setting::Kind, Token::Set) => Setting::Name { free: false },
+            (Setting::Begin, Token::Alter | Token::Create) => Setting::Kind,
+            (Setting::Begin, _) | (Setting::Other, _) => Setting::Other,
+            (Setting::Kind, _) => Setting::Kind,
+            (Setting::Name { .. }, Token::Session | Token::Local) => self,
+            (Setting::Name { .. }, Token::Ascii46) => Setting::Name { free: true },
+            (Setting::Name { free: true }, Token::Ascii61 | Token::To) => Setting::Value,
+            (Setting::Name { free: false }, Token::Ascii61 | Token::To) => Setting::Kind,
+            (Setting::Name { free }, _) => {
+                let name = spelled.trim_matches('"');
+                Setting::Name {
+                    free: free || name.contains('.') || name.eq_ignore_ascii_case("application_name"),
+                }
+            }
+            (Setting::Value, _) => Setting::Value,
+        }
+    }
 }
 
 /// Names, key words, operators and punctuation. What is not known to be one of them is lifted.
