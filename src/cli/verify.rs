@@ -13,7 +13,7 @@ use crate::audit::time::rfc3339;
 use crate::evidence::describe::hex;
 use crate::evidence::verify::{End, OpenSession, Report, Signatures};
 
-use super::reading::Reading;
+use super::reading::{Fault, Reading};
 use super::{Exit, Out};
 use pack::{EndFrom, Pack};
 
@@ -40,7 +40,7 @@ is no evidence of completeness.
 
 A folder that `pgturnstile audit pack` made is verified too: every file against its list, the list against its note and signature, the \
 evidence in it against the end that the note names, and every listing, sample, packet, transcript and page against what the evidence gives: \
-they are made anew. The end is the word of whoever made the pack: give a checkpoint that was kept elsewhere.",
+they are made anew. With --key a pack must be signed by that key; --log-key is the log's own. The end is the word of whoever made the pack: give a checkpoint that was kept elsewhere.",
     after_help = "\
 Examples:
   pgturnstile verify evidence --checkpoint /mnt/witness/last
@@ -55,6 +55,9 @@ Exit codes:
 pub struct Args {
     #[command(flatten)]
     reading: Reading,
+    /// Of an audit pack: the key that signs the checkpoints of the log in it. (--key is that of the pack then.)
+    #[arg(long, value_name = "KEY")]
+    log_key: Option<String>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -66,7 +69,13 @@ pub struct Args {
 /// The report cannot be written; a closed pipe is no error.
 pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
     let mut reading = args.reading.clone();
-    let opened = manifest::is_pack(&args.reading.directory).then(|| Pack::open(&mut reading)).transpose();
+    if args.log_key.is_some() && !manifest::is_pack(&args.reading.directory) {
+        return Ok(Fault(Exit::Usage, "--log-key is for audit packs: the key of a log is --key".to_owned())
+            .said(out));
+    }
+    let opened = manifest::is_pack(&args.reading.directory)
+        .then(|| Pack::open(&mut reading, args.log_key.as_ref()))
+        .transpose();
     let mut pack = match opened {
         Ok(pack) => pack,
         Err(fault) => return Ok(fault.said(out)),
@@ -315,7 +324,7 @@ mod tests {
     fn ran(directory: PathBuf, json: bool) -> (Exit, String, String) {
         let (mut said, mut complained) = (Vec::new(), Vec::new());
         let mut out = Out::captured(&mut said, &mut complained);
-        let args = Args { reading: Reading::of(&directory), json };
+        let args = Args { reading: Reading::of(&directory), log_key: None, json };
         let exit = run(&args, &mut out).unwrap();
         drop(out);
         (exit, String::from_utf8(said).unwrap(), String::from_utf8(complained).unwrap())

@@ -13,6 +13,7 @@ use pgturnstile_rules::statement::{self, Unparsable};
 use super::judge::Decision;
 use super::tally::Tally;
 use super::world::Ground;
+use crate::evidence::record::v1;
 
 /// Facts that a shard remembers, bytes of texts and their facts as the cache counts them.
 pub const FACTS_BYTES_MAX: usize = 16 << 20;
@@ -20,6 +21,8 @@ pub const FACTS_BYTES_MAX: usize = 16 << 20;
 pub const DECISIONS_BYTES_MAX: usize = 8 << 20;
 /// What one decision is charged beside its text, bytes: an estimate of facts, summary and tables.
 const DECISION_CHARGE_BYTES: usize = 1_024;
+/// What is charged for each name that it holds, bytes: facts, summary and judgement each hold it with its schema and class.
+const NAME_CHARGE_BYTES: usize = 384;
 
 type Texts = HashMap<Box<[u8]>, Arc<Decision>>;
 
@@ -102,7 +105,9 @@ impl ShardMemory {
 
 impl Decisions {
     fn put(&mut self, ground: u128, text: Box<[u8]>, decision: &Arc<Decision>) {
-        let bytes = text.len() + DECISION_CHARGE_BYTES;
+        let names = |facts: &v1::Facts| facts.relations.len() + facts.functions.len() + facts.settings.len();
+        let names: usize = decision.summary.iter().map(names).sum();
+        let bytes = text.len() + DECISION_CHARGE_BYTES + names * NAME_CHARGE_BYTES;
         if self.young_bytes + bytes > DECISIONS_BYTES_MAX {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;

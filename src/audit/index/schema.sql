@@ -36,7 +36,8 @@ CREATE VIEW statements AS
            a.refusal, a.ref, t.text, t.withheld, a.exact_text, a.text_bytes, a.parameters, lower(hex(a.text_commitment)) AS text_commitment,
            lower(hex(a.parameter_digest)) AS parameter_digest, lower(hex(a.result_digest)) AS result_digest,
            lower(hex(t.policy)) AS policy, lower(hex(a.hash)) AS hash, a.text AS text_key, a.session AS session_key
-      FROM asked a JOIN sessions s ON s.key = a.session JOIN texts t ON t.key = a.text;
+      FROM asked a JOIN sessions s ON s.key = a.session JOIN texts t ON t.key = a.text
+     WHERE a.outcome <> 'parsed';
 CREATE VIEW reached AS
     SELECT a.sequence, r.statement, r.name, r.access, r.what, r.blind, a.verdict, a.outcome, s.subject, s.person, s.target
       FROM text_relations r JOIN asked a ON a.text = r.text JOIN sessions s ON s.key = a.session;

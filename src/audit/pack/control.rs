@@ -59,9 +59,31 @@ pub const POPULATIONS: &[Population] = &[
     Population {
         name: "refused-statements",
         title: "Statements that were refused",
-        filter: "statements with verdict refuse",
+        filter: "statements with verdict refuse or outcome refused: held ones that nobody approved among them",
         criteria: &["CC6.3", "CC6.8", "CC7.2"],
-        takes: |event| event.statement().is_some_and(|statement| statement.verdict() == "refuse"),
+        takes: |event| {
+            event
+                .statement()
+                .is_some_and(|statement| statement.verdict() == "refuse" || statement.outcome() == "refused")
+        },
+    },
+    Population {
+        name: "held-statements",
+        title: "Statements that waited for people, whatever became of them",
+        filter: "statements with verdict hold that run something",
+        criteria: &["CC6.3", "CC8.1"],
+        takes: |event| {
+            event
+                .statement()
+                .is_some_and(|statement| statement.verdict() == "hold" && !statement.runs_nothing)
+        },
+    },
+    Population {
+        name: "decisions",
+        title: "What people decided of held statements, and tried to",
+        filter: "records of kind hold-decided",
+        criteria: &["CC6.3", "CC8.1", "CC7.4"],
+        takes: |event| kind(event, &[Kind::HoldDecided]),
     },
     Population {
         name: "schema-changes",
@@ -178,7 +200,8 @@ pub const CRITERIA: &[Criterion] = &[
     Criterion {
         number: "CC6.3",
         asks: "access follows roles and least privilege",
-        control: "each statement is judged by the policy's permits and restricts, which it names with file and line",
+        control: "each statement is judged by the policy's permits and restricts, which it names with file and line; those that a rule \
+                  holds wait for a quorum of people, none of whom asked for them",
     },
     Criterion {
         number: "CC6.6",
@@ -223,7 +246,7 @@ pub const CRITERIA: &[Criterion] = &[
     Criterion {
         number: "CC8.1",
         asks: "changes are authorized",
-        control: "changes of the schema are listed with who asked, which rule decided, and what came back",
+        control: "changes of the schema are listed with who asked, which rule decided, who approved where one was held, and what came back",
     },
     Criterion {
         number: "C1.1",

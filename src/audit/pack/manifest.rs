@@ -11,7 +11,7 @@ use std::path::{Component, Path};
 
 use crate::evidence::chain::Hash;
 use crate::evidence::checkpoint::unhex;
-use crate::evidence::describe::hex;
+use crate::evidence::describe::{escaped, hex};
 use crate::evidence::note::{NOTE_BYTES_MAX, Note, SigningKey, VerifierKey};
 
 /// The note's file.
@@ -113,7 +113,9 @@ fn hash_of(path: &Path) -> io::Result<Hash> {
 
 /// Every file below a folder, by its path in it, with its hash; without the pack's own two.
 fn files_below(root: &Path, folder: &Path, found: &mut BTreeMap<String, Hash>) -> io::Result<()> {
+    let mut empty = true;
     for entry in fs::read_dir(folder)? {
+        empty = false;
         let path = entry?.path();
         let metadata = fs::symlink_metadata(&path)?;
         if metadata.is_dir() {
@@ -121,13 +123,18 @@ fn files_below(root: &Path, folder: &Path, found: &mut BTreeMap<String, Hash>) -
             continue;
         }
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is no file", escaped(&name))));
+        }
         if name == NOTE_NAME || name == FILES_NAME {
             continue;
         }
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name} is no file")));
-        }
         found.insert(name, hash_of(&path)?);
+    }
+    if empty {
+        let name = folder.strip_prefix(root).unwrap_or(folder).to_string_lossy();
+        let what = format!("{} is an empty folder, which no pack has", escaped(&name));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     Ok(())
 }

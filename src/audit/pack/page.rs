@@ -167,7 +167,7 @@ impl Basis<'_> {
             page.push_str(&population_row(population, listing));
         }
         page.push_str(html::TABLE_END);
-        page.push_str("<h2>Trust Services Criteria</h2>\n<p>2017 criteria, points of focus of 2022. Points of focus are guidance. A criterion that is not listed has no evidence here; approvals and grants in particular are not made by this version of the gateway.</p>\n");
+        page.push_str("<h2>Trust Services Criteria</h2>\n<p>2017 criteria, points of focus of 2022. Points of focus are guidance. A criterion that is not listed has no evidence here.</p>\n");
         page.push_str(&html::table(["criterion", "asks", "what the gateway does", "populations"]));
         for criterion in CRITERIA {
             page.push_str(&html::row(criterion_cells(criterion)));

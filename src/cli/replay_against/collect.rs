@@ -169,8 +169,9 @@ fn hear(event: &Event, ran: &mut Vec<Ran>, target: &mut Option<Target>) {
     }
     let Body::Statement(statement) = &event.body else { return };
     let allowed = match statement.action {
-        Action::Allow => true,
-        Action::Hold | Action::Refuse => false,
+        // What was held and not approved was refused.
+        Action::Allow | Action::Hold => true,
+        Action::Refuse => false,
     };
     if !allowed || statement.runs_nothing || statement.refusal.is_some() {
         return;

@@ -20,6 +20,7 @@ use crate::audit::pack::recipe::{RECIPE_BYTES_MAX, RECIPE_NAME, Recipe};
 use crate::audit::time::rfc3339;
 use crate::evidence::checkpoint::LAST_NAME;
 use crate::evidence::describe::{escaped, hex};
+use crate::evidence::note::VerifierKey;
 use crate::evidence::read::segment_index;
 use crate::evidence::verify::Report;
 
@@ -39,13 +40,16 @@ pub(super) struct Pack {
     /// What was made anew and is the same, where that could be tried.
     same: Option<usize>,
     recipe: Option<Recipe>,
+    /// What of the period the log in it does not cover.
+    uncovered: Option<String>,
 }
 
 impl Pack {
-    /// Looks at a pack's files, and turns the reading to the evidence in it: its end must be the one that the note names.
-    pub(super) fn open(reading: &mut Reading) -> Result<Pack, Fault> {
+    /// Looks at a pack's files, and turns the reading to the evidence in it: its end must be the one that the note names. The reading's
+    /// key is the one that must have signed the pack; `log_key` that of the log in it.
+    pub(super) fn open(reading: &mut Reading, log_key: Option<&String>) -> Result<Pack, Fault> {
         let root = reading.directory.clone();
-        let looked = manifest::look(&root).map_err(|error| {
+        let mut looked = manifest::look(&root).map_err(|error| {
             Fault(Exit::Usage, format!("cannot read the pack {}: {error}", root.display()))
         })?;
         reading.directory = root.join(EVIDENCE_NAME);
@@ -55,12 +59,16 @@ impl Pack {
                 reading.head = Some(hex(&said.head));
                 end_from = EndFrom::Pack;
             }
-            // A key that is the pack's need not be the log's.
-            if said.key.is_some() && said.key.as_ref().map(ToString::to_string) == reading.key {
-                reading.key = None;
+        }
+        if let Some(expected) = std::mem::replace(&mut reading.key, log_key.cloned()) {
+            VerifierKey::parse(&expected).map_err(|error| Fault(Exit::Usage, format!("--key: {error}")))?;
+            let signer = looked.manifest.as_ref().and_then(|said| said.key.as_ref()).map(ToString::to_string);
+            if signer.as_ref() != Some(&expected) {
+                let signer = signer.unwrap_or_else(|| "nobody".to_owned());
+                looked.wrong.push(format!("the pack is signed by {signer}, and {expected} was expected"));
             }
         }
-        Ok(Pack { looked, end_from, same: None, recipe: None })
+        Ok(Pack { looked, end_from, same: None, recipe: None, uncovered: None })
     }
 
     /// Whether nothing is wrong.
@@ -73,7 +81,8 @@ impl Pack {
         let Some(note) = self.looked.manifest.clone() else { return };
         self.looked.wrong.extend(note_against(&note, report));
         match made_anew(root) {
-            Ok((recipe, made)) => {
+            Ok((recipe, made, uncovered)) => {
+                self.uncovered = uncovered;
                 self.looked.wrong.extend(recipe.against(&note));
                 self.same = Some(made.len());
                 self.recipe = Some(recipe);
@@ -116,11 +125,15 @@ impl Pack {
         );
         out.line(format_args!("  files     {} on its list", self.looked.files))?;
         out.line(format_args!("  period    {} to {}", rfc3339(said.period.0), rfc3339(said.period.1)))?;
+        if let Some(uncovered) = &self.uncovered {
+            out.line(format_args!("  covered   {}", escaped(uncovered)))?;
+        }
         out.line(format_args!("  signed    by {}", escaped(&key)))?;
         if let (Some(same), Some(recipe)) = (self.same, &self.recipe) {
             out.line(format_args!(
-                "  listings  {same} files were made anew from the evidence, by the seed {:?} with at most {} samples of each population",
-                recipe.seed, recipe.samples
+                "  listings  {same} files were made anew from the evidence, by the seed \"{}\" with at most {} samples of each population",
+                escaped(&recipe.seed),
+                recipe.samples
             ))?;
         }
         Ok(())
@@ -132,6 +145,7 @@ impl Pack {
             "ok": self.is_sound(),
             "files": self.looked.files,
             "made_anew": self.same,
+            "uncovered": self.uncovered,
             "seed": self.recipe.as_ref().map(|recipe| &recipe.seed),
             "wrong": self.looked.wrong,
             "key": self.looked.manifest.as_ref().and_then(|said| said.key.as_ref()).map(ToString::to_string),
@@ -167,17 +181,17 @@ fn note_against(note: &Manifest, report: &Report) -> Vec<String> {
 }
 
 /// Every listing and page by its hash, made from the pack's evidence by its recipe.
-fn made_anew(root: &Path) -> Result<(Recipe, BTreeMap<String, [u8; 32]>), String> {
+fn made_anew(root: &Path) -> Result<(Recipe, BTreeMap<String, [u8; 32]>, Option<String>), String> {
     let mut text = Vec::new();
     File::open(root.join(RECIPE_NAME))
         .and_then(|file| file.take(RECIPE_BYTES_MAX).read_to_end(&mut text))
         .map_err(|error| format!("{RECIPE_NAME}: {error}"))?;
     let recipe = Recipe::of(&text)?;
     let mut place = Place::Hashes(BTreeMap::new());
-    listings::make(&recipe, &root.join(EVIDENCE_NAME), false, &mut place)
+    let made = listings::make(&recipe, &root.join(EVIDENCE_NAME), false, &mut place)
         .map_err(|Fault(_, why)| format!("its listings cannot be made anew: {why}"))?;
     match place {
-        Place::Hashes(made) => Ok((recipe, made)),
+        Place::Hashes(files) => Ok((recipe, files, made.uncovered)),
         Place::Folder(_) => Err("its listings were made into a folder".to_owned()),
     }
 }
