@@ -14,6 +14,7 @@ import hashlib
 import re
 import struct
 import sys
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +46,24 @@ def number(data: bytes, at: int, size: int) -> int:
     return int.from_bytes(data[at : at + size], "little")
 
 
+def canonical(text: str) -> bytes:
+    """Base64 in its one spelling."""
+    raw = base64.b64decode(text, validate=True)
+    need(base64.b64encode(raw).decode() == text, "base64 in another spelling")
+    return raw
+
+
+def is_name(name: str) -> bool:
+    """Nothing of it is blank, or hides or reorders text."""
+    hidden = ("Cc", "Cf", "Zs", "Zl", "Zp", "Cn", "Cs")
+    return bool(name) and "+" not in name and not any(unicodedata.category(c) in hidden or c in IGNORED for c in name)
+
+
+# Default_Ignorable_Code_Point beyond the categories above, and the blank of Braille.
+IGNORED = {*map(chr, [0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10),
+                      *range(0xE0000, 0xE1000)])}
+
+
 # --- signed notes ---------------------------------------------------------------------------------------------------
 
 
@@ -57,7 +76,8 @@ class Key:
     @staticmethod
     def parse(text: str) -> "Key":
         name, ident, rest = text.split("+", 2)
-        raw = base64.b64decode(rest, validate=True)
+        raw = canonical(rest)
+        need(is_name(name) and re.fullmatch("[0-9a-f]{8}", ident), "a key's name or id")
         need(len(raw) == 33 and raw[0] == 1, "no Ed25519 key")
         key = Key(name, bytes.fromhex(ident), raw[1:])
         need(hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4] == key.ident, "a key's id is not its own")
@@ -66,15 +86,19 @@ class Key:
 
 def open_note(note: str):
     """The text, and a test whether a key signed it."""
+    need(len(note.encode()) <= 64 * 1024, "a note's length")
     text, empty, lines = note.rpartition("\n\n")
     need(empty and lines.endswith("\n"), "no signed note")
     text += "\n"
 
     def signed_by(key: Key) -> bool:
-        for line in lines[:-1].split("\n"):
+        signatures = lines[:-1].split("\n")
+        need(len(signatures) <= 16, "a note of many signatures")
+        for line in signatures:
             dash, name, signature = line.split(" ")
             need(dash == "\u2014", "no signature")
-            raw = base64.b64decode(signature, validate=True)
+            raw = canonical(signature)
+            need(len(raw) >= 5 and is_name(name), "a signature")
             if name == key.name and raw[:4] == key.ident:
                 try:
                     VerifyKey(key.public).verify(text.encode(), raw[4:])
@@ -105,8 +129,9 @@ class Checkpoint:
         parts = CHECKPOINT_TEXT.fullmatch(text)
         need(parts, "no checkpoint")
         key = Key.parse(parts[9])
+        need(all(int(parts[at]) <= NONE for at in (2, 4, 5, 6)), "a number of a checkpoint")
         need(signed_by(key), "a checkpoint's signature is not that of its key")
-        return Checkpoint(bytes.fromhex(parts[1]), int(parts[2]), base64.b64decode(parts[3]), key)
+        return Checkpoint(bytes.fromhex(parts[1]), int(parts[2]), canonical(parts[3]), key)
 
 
 # --- the log --------------------------------------------------------------------------------------------------------
@@ -128,7 +153,8 @@ class Log:
     runs: int = 0
     ended: set = field(default_factory=set)
     streams: dict = field(default_factory=dict)
-    ends: set = field(default_factory=set)
+    ends: dict = field(default_factory=dict)
+    signed: int = 0
     keys: list = field(default_factory=list)
     checkpoints: int = 0
 
@@ -142,7 +168,7 @@ class Log:
         need((number(head, 32, 8), number(head, 40, 8)) == (index, self.sequence), "a segment's place")
         first_of_segment = first = self.sequence
         value, hashes, at, closed = head[224:], [], 256, False
-        self.ends.add((self.sequence, value))
+        self.ends.setdefault((self.sequence, value), len(self.ends))
         while at + 8 <= len(data) and any(data[at : at + 8]):
             length = number(data, at + 4, 4)
             frame = data[at : at + length]
@@ -158,7 +184,7 @@ class Log:
                     value = domain_hash("block", frame[8:64] + b"".join(hashes))
                     need(frame[64:96] == value, "a block's value")
                     first, hashes = self.sequence, []
-                    self.ends.add((self.sequence, value))
+                    self.ends.setdefault((self.sequence, value), len(self.ends))
                 case b"PGTT":
                     need(length == 96 and frame[64:] == domain_hash("trailer", frame[:64]), "a trailer's check")
                     need(not hashes and frame[32:64] == value, "a trailer's value")
@@ -168,7 +194,7 @@ class Log:
                 case _:
                     raise Wrong("an unknown frame")
             at += length
-        need(not any(data[at:]) and not hashes and (closed or last), "the end of a segment")
+        need(not any(data[at:]) and len(data) - at not in range(1, 8) and not hashes and (closed or last), "the end of a segment")
 
     def record(self, frame: bytes):
         need(len(frame) >= 112, "a record's length")
@@ -218,7 +244,9 @@ class Log:
         need(checkpoint.log == self.ident, "a checkpoint of another log")
         self.keys = self.keys or [checkpoint.key]
         need(checkpoint.key == self.keys[-1], "a checkpoint of a wrong key")
-        need((checkpoint.records, checkpoint.value) in self.ends, "a checkpoint of another history")
+        stand = self.ends.get((checkpoint.records, checkpoint.value))
+        need(stand is not None and stand >= self.signed, "a checkpoint of another history")
+        self.signed = stand
         self.checkpoints += 1
 
     def rotation(self, note: str):
