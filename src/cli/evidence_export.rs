@@ -135,6 +135,10 @@ struct Export<'a> {
     unmet: Unmet<'a>,
 }
 
+fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
+}
+
 fn trouble(what: &str, error: &io::Error) -> Fault {
     let exit = if error.kind() == io::ErrorKind::InvalidData { Exit::Usage } else { Exit::Trouble };
     Fault(exit, format!("{what}: {error}{}", next_step(error)))
@@ -185,7 +189,13 @@ impl<'a> Export<'a> {
         let Some(path) = &self.args.out else { return Ok(Sink::Standard(out)) };
         let shown = path.display().to_string();
         let opened = match self.cursor.as_ref().and_then(|cursor| cursor.bytes) {
-            None => OpenOptions::new().write(true).create_new(true).open(path),
+            None => match OpenOptions::new().write(true).create_new(true).open(path) {
+                // Left by a run that ended before its cursor began.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty(path) => {
+                    OpenOptions::new().write(true).open(path)
+                }
+                opened => opened,
+            },
             Some(bytes) => OpenOptions::new().write(true).open(path).and_then(|mut file| {
                 if file.metadata()?.len() < bytes {
                     return Err(io::Error::new(
@@ -206,7 +216,7 @@ impl<'a> Export<'a> {
 
     fn begin(&self, sink: &mut Sink<'_, '_>) -> io::Result<()> {
         match self.args.format {
-            Format::Csv if self.cursor.is_none() => {
+            Format::Csv if self.cursor.as_ref().is_none_or(|cursor| cursor.stand.records == 0) => {
                 sink.line(&COLUMNS.iter().map(|column| column.name).collect::<Vec<&str>>().join(","))
             }
             Format::Html => {
@@ -302,6 +312,13 @@ impl<'a> Export<'a> {
                 Exit::No,
                 format!("the cursor is of log {}, this is {}", cursor.log, self.log),
             ));
+        }
+        if let (None, Some(path), Some(_)) = (&self.cursor, &self.args.cursor, &self.args.out) {
+            // A run that is killed before it has taken all that is there leaves a file that the next one begins anew.
+            let nothing = Stand { records: 0, fingerprint: Fingerprint::default().stand().fingerprint };
+            let begun =
+                Cursor { log: self.log.clone(), stand: nothing, what: what(self.args), bytes: Some(0) };
+            begun.write(path).map_err(|error| trouble(&path.display().to_string(), &error))?;
         }
         if let Err(error) = self.begin(sink) {
             return Err(self.unwritten(error));

@@ -403,7 +403,7 @@ impl<'w> Work<'w> {
             Some(TransactionControl::Begin { .. }) => self.in_transaction = Some(true),
             Some(
                 TransactionControl::Commit | TransactionControl::Rollback | TransactionControl::TwoPhase,
-            ) => self.in_transaction = Some(false),
+            ) => self.in_transaction = Some(statement.flags.chains),
             Some(TransactionControl::Savepoint | TransactionControl::Mode { .. }) | None => {}
         }
     }

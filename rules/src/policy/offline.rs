@@ -157,7 +157,9 @@ impl<'w> Walk<'w> {
         use crate::statement::facts::TransactionControl as Control;
         match statement.transaction {
             Some(Control::Begin { .. }) => self.in_transaction = true,
-            Some(Control::Commit | Control::Rollback | Control::TwoPhase) => self.in_transaction = false,
+            Some(Control::Commit | Control::Rollback | Control::TwoPhase) => {
+                self.in_transaction = statement.flags.chains;
+            }
             Some(Control::Savepoint | Control::Mode { .. }) | None => {}
         }
     }

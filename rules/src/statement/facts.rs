@@ -308,6 +308,8 @@ pub struct Flags {
     pub operator_class: bool,
     /// An ALTER DOMAIN that fails where a stored value of that type does not fit, in whatever relation, or that gives one.
     pub asks_stored: bool,
+    /// COMMIT or ROLLBACK with AND CHAIN: the next transaction is open at once.
+    pub chains: bool,
     /// DECLARE … WITH HOLD.
     pub holds_cursor: bool,
     /// A CREATE TABLE that fails where the name is taken, and takes nothing from another relation or type: columns, their

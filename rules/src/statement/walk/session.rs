@@ -17,7 +17,7 @@ const CURSOR_OPT_HOLD: i32 = 0x20;
 
 impl<'t> Walker<'t> {
     pub(super) fn transaction(&mut self, n: &'t pb::TransactionStmt) {
-        let pb::TransactionStmt { kind, options, savepoint_name: _, gid: _, chain: _, location: _ } = n;
+        let pb::TransactionStmt { kind, options, savepoint_name: _, gid: _, chain, location: _ } = n;
         let read_write = writes(options);
         use pb::TransactionStmtKind as K;
         let (control, tag) = match K::try_from(*kind).unwrap_or(K::Undefined) {
@@ -35,6 +35,7 @@ impl<'t> Walker<'t> {
         };
         self.tagged(tag);
         self.facts.transaction = Some(control);
+        self.facts.flags.chains = *chain;
         if control == TransactionControl::TwoPhase {
             // It ends work that another session began, or leaves it to one: more than control of this one's transaction.
             self.is(Class::SessionTwoPhase);
