@@ -125,6 +125,36 @@ fn a_cursor_goes_on_without_a_gap_or_a_double() {
 }
 
 #[test]
+fn an_export_that_was_killed_in_its_first_pass_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = golden("evidence_v1");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for format in ["jsonl", "csv"] {
+        let (cursor, out) = (path(&format!("{format}.cursor")), path(format));
+        let arguments = ["--format", format, "--kind", "*", "--cursor", &cursor, "--out", &out];
+        let (exit, _, complained) = exported(&whole, &arguments);
+        assert_eq!(exit, Exit::Yes, "{complained}");
+        let wanted = fs::read(&out).unwrap();
+        // What a kill leaves: the first cursor, and some of the output behind it; or neither but an empty file.
+        let begun = fs::read_to_string(&cursor).unwrap();
+        let mut begun: serde_json::Value = serde_json::from_str(&begun).unwrap();
+        begun["records"] = 0.into();
+        begun["bytes"] = 0.into();
+        fs::write(&cursor, begun.to_string()).unwrap();
+        fs::write(&out, &wanted[..wanted.len() / 2]).unwrap();
+        let (exit, _, complained) = exported(&whole, &arguments);
+        assert_eq!((exit, fs::read(&out).unwrap() == wanted), (Exit::Yes, true), "{complained}");
+        fs::remove_file(&cursor).unwrap();
+        fs::write(&out, "").unwrap();
+        let (exit, _, complained) = exported(&whole, &arguments);
+        assert_eq!((exit, fs::read(&out).unwrap() == wanted), (Exit::Yes, true), "{complained}");
+        fs::remove_file(&cursor).unwrap();
+        let (exit, _, complained) = exported(&whole, &arguments);
+        assert!(exit == Exit::Trouble && complained.contains("exists"), "{complained}");
+    }
+}
+
+#[test]
 fn what_is_broken_is_exported_up_to_there_and_the_answer_is_no() {
     let folder = tempfile::tempdir().unwrap();
     let name = "segment-0000000000.evidence";
