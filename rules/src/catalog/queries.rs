@@ -168,7 +168,7 @@ UNION ALL
 (SELECT 'defines', 0, pg_catalog.format('function %I.%I may define what others run', n.nspname, p.proname)
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') AND (l.lanname NOT IN ('sql', 'plpgsql')
-  OR p.prosrc ~* '\m(create|alter|drop|execute|prepare|deallocate|discard|import)\M|\mdo\s*(language\M|[$''eu])'
+  OR p.prosrc ~* '\m(create|alter|drop|execute|prepare|deallocate|discard|import)\M|\mdo\M(?!\s+(nothing|update|instead|also)\M)'
   OR l.lanname = 'sql' AND pg_catalog.regexp_replace(p.prosrc, '\m(insert|merge)\s+into\M', '', 'gi') ~* '\minto\M')
 ORDER BY p.oid LIMIT 1)",
     },
