@@ -25,7 +25,7 @@ use crate::evidence::note::SigningKey;
 use crate::evidence::read::{segment_index, segment_name};
 use crate::evidence::verify::{Report, is_locked};
 
-use super::reading::{Fault, Reading, judged, proof};
+use super::reading::{Fault, Reading, judged, lies_inside, proof};
 use super::{Exit, Out};
 use listings::{Made, unwritten};
 
@@ -155,26 +155,15 @@ fn random_seed() -> Result<String, Fault> {
     Ok(hex(&bytes))
 }
 
-/// The folder may not lie in the evidence: what is there is the gateway's, and read whole at its start.
-fn outside(args: &Args) -> Result<(), Fault> {
-    let whole = |path: &Path| fs::canonicalize(path).map_err(unwritten(path));
-    let parent = match args.out.parent() {
-        Some(parent) if parent != Path::new("") => whole(parent)?,
-        Some(_) | None => whole(Path::new("."))?,
-    };
-    if parent.starts_with(whole(&args.reading.directory)?) {
-        let why = format!("--out {} lies in the evidence: name a folder elsewhere", args.out.display());
-        return Err(Fault(Exit::Usage, why));
-    }
-    Ok(())
-}
-
 fn make(args: &Args) -> Result<Made, Fault> {
     if args.from >= args.to {
         return Err(Fault(Exit::Usage, "--to lies before --from".to_owned()));
     }
     let key = key(args)?;
-    outside(args)?;
+    if lies_inside(&args.out, &args.reading.directory).map_err(unwritten(&args.out))? {
+        let why = format!("--out {} lies in the evidence: name a folder elsewhere", args.out.display());
+        return Err(Fault(Exit::Usage, why));
+    }
     let seed = match &args.seed {
         Some(seed) => seed.clone(),
         None => random_seed()?,

@@ -18,7 +18,7 @@ use crate::evidence::describe::{escaped, hex};
 use crate::evidence::verify::Report;
 
 use super::out::{aligned, shortened};
-use super::reading::{Fault, Reading, judged, proof};
+use super::reading::{Fault, Reading, judged, lies_inside, proof};
 use super::{Exit, Out};
 
 /// Widest cell of the table for people, characters.
@@ -86,14 +86,13 @@ fn fault(error: &IndexError, index: Option<&Path>) -> Fault {
 
 /// The index must not stand among the chained files.
 fn outside(index: &Path, directory: &Path) -> Result<(), Fault> {
-    let folder = index.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (folder.canonicalize(), directory.canonicalize()) {
-        (Ok(folder), Ok(directory)) if folder.starts_with(&directory) => Err(Fault(
+    match lies_inside(index, directory) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Fault(
             Exit::Usage,
             "--index lies inside the evidence directory, which holds chained files alone: name a file elsewhere".to_owned(),
         )),
-        (Ok(_), Ok(_) | Err(_)) => Ok(()),
-        (Err(error), _) => Err(Fault(Exit::Trouble, format!("{}: {error}", folder.display()))),
+        Err(error) => Err(Fault(Exit::Trouble, format!("{}: {error}", index.display()))),
     }
 }
 

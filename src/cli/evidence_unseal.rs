@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use super::reading::{Fault, Reading, judged};
+use super::reading::{Fault, Reading, judged, lies_inside};
 use super::{Exit, Out, evidence_keys};
 use crate::audit::json;
 use crate::config::load_key;
@@ -192,6 +192,12 @@ fn begin(args: &Unseal) -> Result<(AuditorSecret, Found, Report), Fault> {
             Exit::Usage,
             format!("--reason takes 1 to {REASON_CHARS_MAX} characters: it stands in the log for good"),
         ));
+    }
+    let inside = lies_inside(&args.log, &args.reading.directory)
+        .map_err(|error| Fault(Exit::Trouble, format!("--log {}: {error}", args.log.display())))?;
+    if inside {
+        let why = format!("--log {} lies in the evidence: name a folder elsewhere", args.log.display());
+        return Err(Fault(Exit::Usage, why));
     }
     let text = load_key(KEY, &args.private_key).map_err(|error| Fault(Exit::Usage, error.to_string()))?;
     let secret = AuditorSecret::parse(&text)

@@ -39,6 +39,16 @@ pub struct Reading {
     pub key: Option<String>,
 }
 
+/// Whether what is to be made lies in the evidence: what is there is the gateway's, and read whole at its start.
+///
+/// # Errors
+/// The folder that it is to be made in cannot be looked at.
+pub(super) fn lies_inside(path: &Path, directory: &Path) -> io::Result<bool> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize()?;
+    Ok(directory.canonicalize().is_ok_and(|directory| folder.starts_with(directory)))
+}
+
 fn read_note(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(NOTE_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;

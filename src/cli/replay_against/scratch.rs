@@ -5,7 +5,7 @@
 //! there is an answer, a connection that breaks is not.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use pgturnstile_proto::backend::Message;
@@ -59,8 +59,9 @@ fn addresses(address: &Address) -> Vec<(IpAddr, u16)> {
             let places =
                 found.map(|found| found.map(|place| (place.ip().to_canonical(), place.port())).collect());
             let mut places: Vec<(IpAddr, u16)> = places.unwrap_or_default();
-            // All of 127.0.0.0/8 and ::1 are this machine.
-            if places.iter().any(|(ip, _)| ip.is_loopback()) {
+            // All of 127.0.0.0/8, ::1, 0.0.0.0, and every address that a socket can be bound to are this machine.
+            let ours = |ip: IpAddr| ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok();
+            if places.iter().any(|(ip, _)| ours(*ip)) {
                 places.push((Ipv4Addr::LOCALHOST.into(), *port));
                 places.push((Ipv6Addr::LOCALHOST.into(), *port));
             }
@@ -209,6 +210,7 @@ mod tests {
         for (one, other, same) in [
             ("127.0.0.1:5432", "localhost:5432", true),
             ("127.0.0.1:5432", "127.0.0.2:5432", true),
+            ("127.0.0.1:5432", "0.0.0.0:5432", true),
             ("/run/postgresql:5432", "127.0.0.1:5432", true),
             ("127.0.0.1:5432", "127.0.0.1:5433", false),
             ("192.0.2.1:5432", "127.0.0.1:5432", false),
