@@ -248,3 +248,50 @@ def test_the_server_never_saw_it(gate, database):
         client.ask(query("ROLLBACK"))
         client.ask(parse(f"DELETE FROM notes /* {marker} */"), SYNC)
     assert marker not in database.log()
+
+
+SHARED = """
+CREATE TABLE shop.salaries (id int, region text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE shop.salaries_eu PARTITION OF shop.salaries FOR VALUES IN ('eu');
+CREATE TABLE shop.salaries_us PARTITION OF shop.salaries FOR VALUES IN ('us');
+CREATE TABLE shop.logs (id int); CREATE TABLE shop.logs_secret (why text) INHERITS (shop.logs); CREATE TABLE shop.logs_open () INHERITS (shop.logs);
+GRANT ALL ON ALL TABLES IN SCHEMA shop TO app_login;
+"""
+
+
+@pytest.fixture(scope="module")
+def shared_rows(world):
+    """Restricts on a partitioned table, and on a child of another table."""
+    with world.database.superuser() as db:
+        db.execute("DROP TABLE IF EXISTS shop.salaries, shop.logs CASCADE;" + SHARED)
+    gateway = world.gateway()
+    policy = gateway.folder / "policy.toml"
+    policy.write_text(policy.read_text() + """
+[[restrict]]
+id = "closed"
+groups = ["app"]
+targets = ["shop"]
+classes = ["read", "write", "export"]
+on = ["shop.salaries", "shop.logs_secret"]
+then = "refuse"
+message = "closed"
+""")
+    yield gateway.start()
+    gateway.stop()
+    with world.database.superuser() as db:
+        db.execute("DROP TABLE shop.salaries, shop.logs CASCADE")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT * FROM salaries", "SELECT * FROM salaries_eu", "DELETE FROM salaries_eu WHERE id = 1", "COPY salaries_us TO STDOUT",
+     "INSERT INTO salaries_eu VALUES (1, 'eu')", "SELECT * FROM logs_secret", "SELECT * FROM logs", "DELETE FROM logs WHERE id = 7"],
+)
+def test_a_restrict_holds_for_what_shares_its_rows(shared_rows, sql):
+    with shared_rows.connect() as db, pytest.raises(PRIVILEGE, match="closed"):
+        db.execute(sql)
+
+
+def test_a_restrict_on_a_child_leaves_its_siblings(shared_rows):
+    with shared_rows.connect() as db:
+        assert db.execute("SELECT count(*) FROM logs_open").fetchone() == (0,)

@@ -4,6 +4,9 @@
 //! and the resolution lacks becomes an atom on [`Object::Unfixed`], and a statement always has at least one atom, that
 //! of its own class.
 
+use std::sync::Arc;
+
+use crate::catalog::Kin;
 use crate::class::Class;
 use crate::policy::object::{Home, Object, home};
 use crate::policy::settings;
@@ -17,6 +20,8 @@ pub struct Atom<'s> {
     pub class: Class,
     /// To what.
     pub object: Object<'s>,
+    /// Of a relation: those that share its rows, which a restrict on one of them touches, too.
+    pub kin: Option<&'s Kin>,
     /// For updates and deletes.
     pub predicate: Predicate,
     /// What in the statement led here, for the reason tree.
@@ -24,8 +29,16 @@ pub struct Atom<'s> {
 }
 
 impl<'s> Atom<'s> {
+    /// The object, and what shares its rows: a statement on either may read or write rows of the other.
+    pub(crate) fn reaches(&self) -> impl Iterator<Item = Object<'s>> {
+        let kin = self.kin.into_iter().flat_map(|kin| kin.iter());
+        let relation =
+            |(schema, name): &'s (Arc<str>, Arc<str>)| Object::Relation { schema, name, reach: Reach::Table };
+        std::iter::once(self.object).chain(kin.map(relation))
+    }
+
     fn new(class: Class, object: Object<'s>, why: &'static str) -> Self {
-        Self { class, object, predicate: Predicate::NotApplicable, why }
+        Self { class, object, kin: None, predicate: Predicate::NotApplicable, why }
     }
 }
 
@@ -79,9 +92,10 @@ fn push_relations<'s>(atoms: &mut Vec<Atom<'s>>, statement: &'s StatementFacts, 
         } else {
             relation.predicate
         };
-        atoms.push(Atom { class: relation.class, object, predicate, why: "named" });
+        let kin = relation.kin.as_ref();
+        atoms.push(Atom { class: relation.class, object, kin, predicate, why: "named" });
         if spread {
-            atoms.push(Atom::new(statement.class, object, statement.tag));
+            atoms.push(Atom { kin, ..Atom::new(statement.class, object, statement.tag) });
         }
     }
     if resolution.relations.is_empty() {

@@ -86,7 +86,9 @@ impl Situation<'_> {
         let labelled =
             |pattern: &Pattern| matches!(pattern, Pattern::Label(tier) if self.tiers.contains(tier));
         let touches = patterns.iter().any(labelled)
-            || self.atoms.iter().any(|atom| patterns.iter().any(|pattern| pattern.touches(&atom.object)));
+            || self.atoms.iter().any(|atom| {
+                atom.reaches().any(|object| patterns.iter().any(|pattern| pattern.touches(&object)))
+            });
         self.touched.borrow_mut().push((key, touches));
         touches
     }

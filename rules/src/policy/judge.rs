@@ -323,7 +323,14 @@ impl<'j> Judge<'j> {
             None => self.not_permitted(atom, report.as_deref_mut()),
         }
         let mut touching = std::mem::take(&mut self.touching);
-        self.subject.restricts.touching(&policy.model.restricts, atom.class, &atom.object, &mut touching);
+        let restricts = &policy.model.restricts;
+        self.subject.restricts.touching(restricts, atom.class, &atom.object, &mut touching);
+        for shared in atom.reaches().skip(1) {
+            let mut more = Vec::new();
+            self.subject.restricts.touching(restricts, atom.class, &shared, &mut more);
+            more.retain(|position| !touching.contains(position));
+            touching.append(&mut more);
+        }
         let tiers = self.tiers_of(atom);
         if !tiers.is_empty() {
             self.subject.restricts.on_labels(&policy.model.restricts, atom.class, &tiers, &mut touching);
