@@ -278,8 +278,8 @@ const COLUMNS: &str = r"SELECT a.attrelid, a.attnum, a.attname, a.atttypid, t.ty
     SELECT FROM pg_catalog.regexp_matches(coalesce(d.adbin::pg_catalog.text, t.typdefaultbin::pg_catalog.text), '\{([A-Z]+)|:(funcid|opno) ([0-9]+)', 'g') m(m)
     LEFT JOIN pg_catalog.pg_operator o ON m.m[2] = 'opno' AND o.oid = m.m[3]::pg_catalog.oid
     LEFT JOIN pg_catalog.pg_proc p ON p.oid = CASE m.m[2] WHEN 'funcid' THEN m.m[3]::pg_catalog.oid ELSE o.oprcode END
-    WHERE CASE WHEN m.m[2] IS NULL THEN m.m[1] NOT IN ('CONST', 'FUNCEXPR', 'OPEXPR', 'RELABELTYPE', 'COERCETODOMAIN', 'ARRAY', 'ARRAYEXPR',
-        'COLLATE', 'COLLATEEXPR')
+    WHERE CASE WHEN m.m[2] IS NULL THEN m.m[1] NOT IN ('CONST', 'FUNCEXPR', 'OPEXPR', 'RELABELTYPE', 'ARRAY', 'ARRAYEXPR',
+        'COLLATE', 'COLLATEEXPR') AND m.m[1] NOT LIKE 'COERCE__DOMAIN'
       ELSE p.oid IS NULL OR p.oid >= 16384 OR p.provolatile <> 'i' AND p.proname NOT IN ('now', 'transaction_timestamp',
         'statement_timestamp', 'clock_timestamp', 'gen_random_uuid', 'uuidv4', 'uuidv7') END))
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
