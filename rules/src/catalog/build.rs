@@ -29,7 +29,7 @@ use super::{FIRST_USER_OID, Snapshot, computed, keys, kin};
 pub(super) const AT_COMMIT: u8 = 64;
 
 /// A hazard's mask: no code, but row security.
-const ROW_SECURITY: u8 = 128;
+pub(super) const ROW_SECURITY: u8 = 128;
 
 const EVENTS: usize = Event::ALL.len();
 
@@ -67,7 +67,7 @@ impl<'r> Functions<'r> {
 }
 
 /// The category of a built-in of this server, by name and argument types.
-fn category(routine: &Routine) -> Option<Category> {
+pub(super) fn category(routine: &Routine) -> Option<Category> {
     let known = builtins::functions(&routine.schema, &routine.name);
     known.iter().find(|builtin| builtin.arguments == routine.arguments).map(|builtin| builtin.category)
 }
@@ -117,6 +117,7 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         operators,
         names: raw.relations.iter().map(|r| (r.oid, (r.schema.clone(), r.name.clone()))).collect(),
         views,
+        row_policies: keys::grouped(std::mem::take(&mut raw.row_policies)),
         remarks: std::mem::take(&mut raw.remarks),
         marks: Arc::default(),
         keys: keys::by_relation(of_keys),

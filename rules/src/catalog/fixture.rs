@@ -175,6 +175,7 @@ impl Reader {
                 stamps: HashMap::new(),
                 keys: Vec::new(),
                 computed: Vec::new(),
+                row_policies: Vec::new(),
             },
             next_oid: FIRST_USER_OID,
             relations: HashMap::new(),
@@ -241,8 +242,7 @@ impl Reader {
             }
             N::CreatePolicyStmt(n) => {
                 let relation = self.known(n.table.as_ref())?;
-                self.expressions(relation, &format!("row security policy {}", n.policy_name), facts);
-                self.reads(relation, facts);
+                self.row_policy(relation, n, facts);
             }
             N::AlterTableStmt(n) => {
                 let relation = self.known(n.relation.as_ref())?;

@@ -28,6 +28,13 @@ pub enum KeyRule {
     Check,
     /// Rows are parted by it: a partition's bounds and name tell of its rows.
     Partition,
+    /// Rows may be read in its order: an index of more than one column, or with a predicate. Nothing is demanded.
+    Ordered {
+        /// Numbers of the columns that it holds beside its key.
+        included: Box<[i16]>,
+        /// It has a predicate.
+        partial: bool,
+    },
     /// An expression over the row is computed, and may fail: a generated column, an index, a partition key.
     Computed,
     /// A row of another relation has the same values.
@@ -74,6 +81,15 @@ impl Action {
 
 /// A key as it is read: of this relation; of a foreign key its actions, ON DELETE and ON UPDATE as `pg_constraint` letters.
 pub(super) type RawKey = (u32, Key, Box<str>);
+
+/// What is of relations, by relation.
+pub(super) fn grouped<T>(all: Vec<(u32, T)>) -> HashMap<u32, Vec<T>> {
+    let mut grouped: HashMap<u32, Vec<T>> = HashMap::new();
+    for (relation, one) in all {
+        grouped.entry(relation).or_default().push(one);
+    }
+    grouped
+}
 
 /// Keys by relation, with the other ends of foreign keys.
 pub(super) fn by_relation(keys: Vec<RawKey>) -> HashMap<u32, Vec<Key>> {

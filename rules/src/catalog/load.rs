@@ -11,6 +11,7 @@ use super::keys::{Key, KeyRule, RawKey};
 use super::parts::{Column, Kind, Operator, Remark, Routine};
 use super::queries::{QUERIES, at};
 use super::tree::{self, View};
+use super::uses::{self, Calls, Comparison, RowPolicy};
 use super::{FIRST_USER_OID, SERVER_MAJOR_MAX, SERVER_MAJOR_MIN, Snapshot};
 
 /// The answers to [`QUERIES`], in their order: rows of cells as text.
@@ -158,6 +159,7 @@ pub(super) struct Raw {
     pub(super) stamps: HashMap<u32, u64>,
     pub(super) keys: Vec<RawKey>,
     pub(super) computed: Vec<RawComputed>,
+    pub(super) row_policies: Vec<(u32, RowPolicy)>,
 }
 
 impl Snapshot {
@@ -323,6 +325,8 @@ fn read(rows: &Rows) -> Result<Raw, LoadError> {
     if !(SERVER_MAJOR_MIN..=SERVER_MAJOR_MAX).contains(&(server_version_num / 10_000)) {
         return Err(LoadError::Version(server_version_num));
     }
+    let builtins = each(rows, at::BUILTIN_FUNCTIONS, |row| routine(row, names, false))?;
+    let calls = &Calls::new(&builtins);
     Ok(Raw {
         server_version_num,
         database,
@@ -331,7 +335,7 @@ fn read(rows: &Rows) -> Result<Raw, LoadError> {
         column_types: each(rows, at::COLUMN_TYPES, |row| Ok((row.number(0)?, row.number(1)?)))?,
         types: each(rows, at::TYPES, |row| raw_type(row, names))?,
         routines: each(rows, at::ROUTINES, |row| routine(row, names, true))?,
-        builtins: each(rows, at::BUILTIN_FUNCTIONS, |row| routine(row, names, false))?,
+        builtins,
         operators: each(rows, at::OPERATORS, |row| operator(row, names))?,
         builtin_operators: each(rows, at::BUILTIN_OPERATORS, |row| {
             Ok((row.text(0)?.to_owned(), row.number(1)?, row.number(2)?))
@@ -347,7 +351,8 @@ fn read(rows: &Rows) -> Result<Raw, LoadError> {
             Ok((row.text(0)?.to_owned(), format!("{}.{}()", row.text(1)?, row.text(2)?)))
         })?,
         columns: columns(rows, names)?,
-        views: views(rows)?,
+        views: views(rows, calls)?,
+        row_policies: each(rows, at::POLICIES, |row| row_policy(row, calls))?,
         stamps: each(rows, at::STAMPS, |row| Ok((row.number(0)?, row.number::<i64>(1)?.cast_unsigned())))?
             .into_iter()
             .collect(),
@@ -394,14 +399,18 @@ fn columns(rows: &Rows, names: &mut Names) -> Result<HashMap<u32, Vec<Column>>, 
 
 /// Definitions of views. A column that the server's dependencies name narrows a relation in the tree to it; a relation that
 /// they do not name stays read whole.
-fn views(rows: &Rows) -> Result<HashMap<u32, View>, LoadError> {
+fn views(rows: &Rows, calls: &Calls) -> Result<HashMap<u32, View>, LoadError> {
     let mut reads: HashMap<u32, Vec<(u32, i16)>> = HashMap::new();
     let read = |row: &Row<'_>| Ok((row.number(0)?, row.number(1)?, row.number(2)?));
     for (view, relation, column) in each(rows, at::VIEW_READS, read)? {
         reads.entry(view).or_default().push((relation, column));
     }
     let mut all = HashMap::new();
-    let read = |row: &Row<'_>| Ok((row.number(0)?, row.maybe(1).and_then(tree::read)));
+    let read = |row: &Row<'_>| {
+        let text = row.maybe(1);
+        let comparisons = text.and_then(|text| uses::comparisons(text, None, calls));
+        Ok((row.number(0)?, text.and_then(tree::read).map(|view| View { comparisons, ..view })))
+    };
     for (oid, view) in each(rows, at::VIEWS, read)? {
         let Some(mut view) = view else { continue };
         let mut depends = reads.remove(&oid).unwrap_or_default();
@@ -536,10 +545,22 @@ fn key(row: &Row<'_>) -> Result<RawKey, LoadError> {
         "x" => KeyRule::Exclusion,
         "c" => KeyRule::Check,
         "p" => KeyRule::Partition,
+        "o" | "q" => KeyRule::Ordered { included: numbers(5)?, partial: row.text(2)? == "q" },
         "f" => KeyRule::References { relation: row.number(4)?, columns: numbers(5)? },
         other => return Err(row.bad(2, format_args!("{other:?} is no known kind of key"))),
     };
     Ok((row.number(0)?, Key { name: row.text(1)?.into(), columns: numbers(3)?, rule }, row.text(6)?.into()))
+}
+
+/// USING and WITH CHECK, by the relation.
+fn row_policy(row: &Row<'_>, calls: &Calls) -> Result<(u32, RowPolicy), LoadError> {
+    let relation = row.number(0)?;
+    let read = |column: usize| -> Result<Option<Vec<Comparison>>, LoadError> {
+        let text = row.text(column)?;
+        Ok(if text.is_empty() { Some(Vec::new()) } else { uses::comparisons(text, Some(relation), calls) })
+    };
+    let both = read(2)?.zip(read(3)?).map(|(using, check)| [using, check].concat());
+    Ok((relation, RowPolicy { name: row.text(1)?.into(), comparisons: both }))
 }
 
 fn computed(row: &Row<'_>) -> Result<RawComputed, LoadError> {

@@ -17,11 +17,13 @@ mod keys;
 mod kin;
 mod load;
 mod marks;
+mod nodes;
 mod parts;
 pub mod queries;
 mod stamps;
 pub mod system;
 mod tree;
+mod uses;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use parts::Relations;
 pub use parts::{Column, Event, FunctionName, Kin, Kind, Operator, Relation, Remark, Routine, Type, TypeId};
 pub use stamps::Stamps;
 pub use tree::View;
+pub use uses::{Comparison, RowPolicy};
 
 /// The first oid of an object that no `initdb` made (src/include/access/transam.h).
 pub const FIRST_USER_OID: u32 = 16_384;
@@ -55,6 +58,7 @@ pub struct Snapshot {
     relations: Relations,
     names: HashMap<u32, (Arc<str>, Arc<str>)>,
     views: HashMap<u32, View>,
+    row_policies: HashMap<u32, Vec<RowPolicy>>,
     remarks: Vec<Remark>,
     marks: Arc<Marks>,
     keys: HashMap<u32, Vec<Key>>,
@@ -121,6 +125,12 @@ impl Snapshot {
     #[must_use]
     pub fn view(&self, oid: u32) -> Option<&View> {
         self.views.get(&oid)
+    }
+
+    /// The row security policies of a relation, whether they are in force or not.
+    #[must_use]
+    pub fn row_policies(&self, oid: u32) -> &[RowPolicy] {
+        self.row_policies.get(&oid).map_or(&[], Vec::as_slice)
     }
 
     /// What the target itself says of columns: SECURITY LABEL in PostgreSQL Anonymizer's form, and comments.

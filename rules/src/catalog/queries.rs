@@ -55,7 +55,8 @@ pub(super) mod at {
     pub(in crate::catalog) const STAMPS: usize = 20;
     pub(in crate::catalog) const KEYS: usize = 21;
     pub(in crate::catalog) const COMPUTED: usize = 22;
-    pub(in crate::catalog) const COUNT: usize = 23;
+    pub(in crate::catalog) const POLICIES: usize = 23;
+    pub(in crate::catalog) const COUNT: usize = 24;
 }
 
 /// Every query of a load, in order.
@@ -208,6 +209,12 @@ WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid > 0
     Query { name: "stamps of relations", columns: 2, sql: STAMPS },
     Query { name: "keys and checks", columns: 7, sql: KEYS },
     Query { name: "expressions that writes compute", columns: 5, sql: COMPUTED },
+    Query {
+        name: "row security policies",
+        columns: 4,
+        sql: r"SELECT p.polrelid, p.polname, coalesce(p.polqual::pg_catalog.text, ''), coalesce(p.polwithcheck::pg_catalog.text, '')
+FROM pg_catalog.pg_policy p",
+    },
 ];
 
 /// (relation, hash over the rows that make it what it is): rows are known by oid and xmin, as in [`FINGERPRINT`], save that of
@@ -225,7 +232,8 @@ UNION ALL SELECT k.conrelid, pg_catalog.hashint8extended(k.oid::pg_catalog.int8 
 
 /// (relation, name, kind, its columns, the relation that a foreign key references, that one's columns, ON DELETE and ON UPDATE):
 /// what answers a writer. Kinds are `u` unique, `x` exclusion, `c` check, `f` foreign key, `p` partition key. The columns of an index are those of
-/// its key and those that its expressions and predicate read.
+/// its key and those that its expressions and predicate read. Kinds `o` and, with a predicate, `q` demand nothing: rows may be read in the order
+/// of such an index; its columns are those of its key (0 is an expression), and in the other's place those that it includes.
 const KEYS: &str = r"SELECT i.indrelid, c.relname, CASE WHEN i.indisexclusion THEN 'x' ELSE 'u' END,
   pg_catalog.array_to_string(ARRAY(
     SELECT k.number::pg_catalog.int4 FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(number, at)
@@ -237,6 +245,15 @@ const KEYS: &str = r"SELECT i.indrelid, c.relname, CASE WHEN i.indisexclusion TH
   ), ' '), 0, '', ''
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 WHERE (i.indisunique OR i.indisexclusion) AND i.indrelid >= 16384 AND c.relpersistence <> 't'
+UNION ALL
+SELECT i.indrelid, c.relname, CASE WHEN i.indpred IS NULL THEN 'o' ELSE 'q' END,
+  pg_catalog.array_to_string(ARRAY(
+    SELECT k.number FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(number, at) WHERE k.at <= i.indnkeyatts), ' '), 0,
+  pg_catalog.array_to_string(ARRAY(
+    SELECT k.number FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(number, at) WHERE k.at > i.indnkeyatts), ' '), ''
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam
+WHERE i.indrelid >= 16384 AND c.relpersistence <> 't' AND NOT c.relispartition AND (i.indnatts > 1 OR i.indpred IS NOT NULL)
+  AND m.amname NOT IN ('hash', 'gin', 'brin')
 UNION ALL
 SELECT k.conrelid, k.conname, k.contype::pg_catalog.text, pg_catalog.array_to_string(k.conkey, ' '), k.confrelid,
   coalesce(pg_catalog.array_to_string(k.confkey, ' '), ''), pg_catalog.concat(k.confdeltype, k.confupdtype)

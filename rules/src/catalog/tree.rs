@@ -20,12 +20,14 @@ pub struct View {
     pub others: Vec<u32>,
     /// Some row is taken whole, which the server's dependencies do not tell.
     pub whole: bool,
+    /// What its rows depend on; `None` where that does not read.
+    pub comparisons: Option<Vec<super::Comparison>>,
     /// The first reason why reading it runs code that is not reviewed; filled in beside the other relations' reasons.
     pub code: Option<std::sync::Arc<str>>,
 }
 
 /// Fields whose value is the oid of a function.
-const FUNCTIONS: [&str; 9] = [
+pub(super) const FUNCTIONS: [&str; 9] = [
     ":funcid",
     ":opfuncid",
     ":hashfuncid",
@@ -128,7 +130,7 @@ pub(super) struct Expression {
 }
 
 /// Nodes that fail for no value, save by the functions that they call.
-const PLAIN: [&str; 17] = [
+pub(super) const PLAIN: [&str; 17] = [
     "VAR",
     "CONST",
     "FUNCEXPR",
@@ -203,7 +205,7 @@ fn part(one: &mut Expression, field: &str, value: &str) -> Option<()> {
 
 /// The next token: a brace or parenthesis, or what stands up to the next blank or one of those. A character behind a
 /// backslash is part of a word whatever it is.
-fn next(text: &str) -> Option<(&str, &str)> {
+pub(super) fn next(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches([' ', '\n', '\t']);
     let first = text.bytes().next()?;
     if matches!(first, b'{' | b'}' | b'(' | b')') {

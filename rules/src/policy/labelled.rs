@@ -21,9 +21,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::catalog::system;
-use crate::catalog::{Column, Event, KeyRule, Kind, Relation, Snapshot};
+use crate::catalog::{Column, Event, Kind, Relation, Snapshot};
 use crate::mask::plan::{self, Style};
 use crate::policy::Policy;
+use crate::policy::depends::Depends;
 use crate::policy::model::{Canonical, Label, Mask, Rule};
 use crate::policy::object::Tier;
 use crate::policy::pattern::Glob;
@@ -100,7 +101,9 @@ pub struct Labelled {
     facts: Vec<LabelFact>,
     columns: HashMap<u32, BTreeMap<i16, Hit>>,
     closed: HashMap<u32, Closed>,
-    findings: Vec<Finding>,
+    /// What labelled columns the rows of a relation depend on.
+    pub(super) depends: HashMap<u32, Vec<Depends>>,
+    pub(super) findings: Vec<Finding>,
     /// Schema and relation of the policy's labels, in the order of `facts`.
     names: Vec<(Glob, Glob)>,
     told: AtomicBool,
@@ -139,27 +142,10 @@ impl Labelled {
         }
         labelled.close_unknown(snapshot);
         labelled.spread(snapshot);
-        labelled.tell_partition_keys(snapshot);
+        labelled.depend(snapshot);
+        labelled.tell(snapshot);
         labelled.remember(labels, snapshot);
         labelled
-    }
-
-    /// What a table is parted by stands in definitions, which nothing masks.
-    fn tell_partition_keys(&mut self, snapshot: &Snapshot) {
-        for (schema, relation) in
-            snapshot.relations().filter(|(_, relation)| relation.kind == Kind::Partitioned)
-        {
-            let keys = snapshot.keys(relation.oid).iter().filter(|key| key.rule == KeyRule::Partition);
-            let mut columns = keys.flat_map(|key| key.columns.iter());
-            let Some(hit) = columns.find_map(|number| self.hit(relation.oid, *number)) else { continue };
-            let rule = self.facts[hit.label].rule.clone();
-            let message = format!(
-                "{schema}.{} is partitioned by a labelled column: bounds and names of its partitions are definitions, and tell its \
-                 values. Next: partition it by another column, or permit only its root",
-                relation.name
-            );
-            self.findings.push(Finding { rule, message, unmatched: false });
-        }
     }
 
     /// Whether nothing on the target is labelled or closed.

@@ -83,12 +83,13 @@ const WITHHELD: u8 = 2;
 
 const NEXT_CODE: &str =
     "leave it out of the statement, or ask whoever keeps the policy to disclose in clear what it reads";
-const NEXT_WHO_SEES_ALL: &str =
+pub(crate) const NEXT_WHO_SEES_ALL: &str =
     "ask whoever keeps the policy: it takes an identity that sees every label of the target in clear";
+const NEXT_NAME: &str = "check the name; what was made a moment ago is known within two seconds";
 const NEXT_BARE: &str =
     "take labelled columns as plain outputs alone (SELECT id, column FROM …), which leave masked";
 
-fn feared(why: String, next: &str) -> Reached {
+pub(crate) fn feared(why: String, next: &str) -> Reached {
     Reached { rule: Rule { id: RULE_LABELS.into(), place: RulePlace::built_in() }, why, next: next.into() }
 }
 
@@ -105,7 +106,8 @@ impl Near<'_> {
             return Outcome::Far;
         }
         let reached = self.code().or_else(|| self.relations()).or_else(|| self.named_objects());
-        if let Some(reached) = reached.or_else(|| self.asked()) {
+        let reached = reached.or_else(|| self.asked()).or_else(|| self.depended());
+        if let Some(reached) = reached.or_else(|| self.moves_scans()) {
             return Outcome::Refused(reached);
         }
         let Some(first) = self.first_label() else {
@@ -141,7 +143,7 @@ impl Near<'_> {
     }
 
     /// Whether all that is labelled on the target is clear for the subject in calls of code that may read anything.
-    fn code_is_clear(&self, class: Class, object: &Object<'_>) -> bool {
+    pub(crate) fn code_is_clear(&self, class: Class, object: &Object<'_>) -> bool {
         self.clear_up_to(class, object).is_some_and(|tier| tier >= self.sight.labelled.strictest())
     }
 
@@ -204,8 +206,7 @@ impl Near<'_> {
                     "{}.{} is named by a label, and is not in the catalog that the gateway read",
                     relation.schema, relation.name
                 );
-                let next = "check the name; what was made a moment ago is known within two seconds".into();
-                return Some(Reached { rule: fact.rule.clone(), why, next });
+                return Some(Reached { rule: fact.rule.clone(), why, next: NEXT_NAME.into() });
             }
         }
         None
@@ -339,10 +340,7 @@ impl Near<'_> {
                         "{} is not in the catalog that the gateway read, and may be a view of a labelled column",
                         name()
                     );
-                    return Some(feared(
-                        why,
-                        "check the name; what was made a moment ago is known within two seconds",
-                    ));
+                    return Some(feared(why, NEXT_NAME));
                 }
                 Reach::DataBearingCatalog
                 | Reach::Unresolved

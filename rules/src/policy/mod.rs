@@ -13,6 +13,7 @@
 
 pub mod atoms;
 pub mod condition;
+mod depends;
 mod fields;
 pub mod fixture;
 mod follow;
@@ -27,6 +28,7 @@ mod message;
 pub mod model;
 pub mod object;
 pub mod offline;
+mod order;
 mod outs;
 pub mod packs;
 pub mod pattern;

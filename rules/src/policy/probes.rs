@@ -25,7 +25,7 @@ use crate::statement::outline::{Act, Conflict, Item, Outline, Query, Source, Wri
 
 /// How much an answer tells (lineage.md 2.1).
 #[derive(Clone, Copy)]
-enum Grade {
+pub(crate) enum Grade {
     /// P1 and P2: whether a value is equal to one.
     Equality,
     /// P5: one bit of any value.
@@ -33,7 +33,7 @@ enum Grade {
 }
 
 impl Grade {
-    fn is_refused(self, tier: Tier) -> bool {
+    pub(crate) fn is_refused(self, tier: Tier) -> bool {
         match self {
             Grade::Equality => tier >= Tier::Secret,
             Grade::Comparison => tier >= Tier::Personal,
@@ -163,13 +163,13 @@ impl Near<'_> {
     }
 
     /// Whether a permit lets the subject read a column in clear that the statement does not name.
-    fn is_read_in_clear(&self, column: Column) -> bool {
+    pub(crate) fn is_read_in_clear(&self, column: Column) -> bool {
         let Some(relation) = self.sight.snapshot.relation_by_oid(column.relation) else { return false };
         let object = Object::Relation { schema: &relation.schema, name: &relation.name, reach: Reach::Table };
         self.clear_up_to(Class::ReadSelect, &object).is_some_and(|tier| tier >= self.tier(column))
     }
 
-    fn tier(&self, column: Column) -> Tier {
+    pub(crate) fn tier(&self, column: Column) -> Tier {
         self.sight.labelled.fact(column.hit).map_or(Tier::Secret, |fact| fact.tier)
     }
 
@@ -184,6 +184,7 @@ impl Near<'_> {
                 KeyRule::Check
                 | KeyRule::Partition
                 | KeyRule::Computed
+                | KeyRule::Ordered { .. }
                 | KeyRule::References { .. }
                 | KeyRule::ReferencedBy { .. },
             ) => false,
@@ -214,6 +215,7 @@ impl Near<'_> {
             KeyRule::Check => "the check",
             KeyRule::Partition => "the partition key",
             KeyRule::Computed => "the expression of",
+            KeyRule::Ordered { .. } => "the index",
             KeyRule::References { .. } | KeyRule::ReferencedBy { .. } => "the foreign key",
         };
         let place = if answer.elsewhere { "leads to it" } else { "holds it" };
@@ -285,6 +287,7 @@ impl Near<'_> {
                 | KeyRule::Check
                 | KeyRule::Partition
                 | KeyRule::Computed
+                | KeyRule::Ordered { .. }
                 | KeyRule::References { .. }
                 | KeyRule::ReferencedBy { .. },
                 Act::Insert | Act::Update | Act::Delete,

@@ -194,3 +194,38 @@ fn a_label_on_a_partition_key_is_told() {
         "{told:?}"
     );
 }
+
+const DEFINED: &str = "create schema crm;
+    create table crm.people (id int primary key, tenant int, email text, note text);
+    create policy own on crm.people using (tenant = current_setting('app.tenant')::int);
+    create table crm.cards (id int primary key, number text, note text);
+    create policy asked on crm.cards using (number = current_setting('app.number'));
+    create index by_number on crm.cards (number, note);";
+
+#[test]
+fn a_policy_that_the_session_steers_closes_its_relation_and_scans_are_not_moved() {
+    let policy =
+        policy_with(&LABELS[..LABELS.find("[[label]]\ncolumn = \"crm.people.pay\"").expect("it is there")]);
+    for sql in [
+        "select id, email from people",
+        "set enable_hashjoin = off",
+        "reset random_page_cost",
+        "set jit = off",
+    ] {
+        let verdict = judged_on(DEFINED, &policy, sql);
+        assert_eq!(verdict.judgement.action, Action::Allow, "{sql}\n{}", verdict.render());
+    }
+    for (sql, said) in [
+        (
+            "select id from cards",
+            "row security policy asked of crm.cards compares it with what the session holds",
+        ),
+        ("update cards set note = 'x' where id = 1", "row security policy asked"),
+        ("set enable_seqscan = off", "in the order of a labelled column"),
+        ("select set_config('random_page_cost', '1', true)", "in the order of a labelled column"),
+    ] {
+        let verdict = judged_on(DEFINED, &policy, sql);
+        assert_eq!(verdict.judgement.action, Action::Refuse, "{sql}\n{}", verdict.render());
+        assert!(verdict.judgement.message.contains(said), "{sql}: {}", verdict.judgement.message);
+    }
+}
