@@ -25,7 +25,7 @@ use crate::evidence::follow::Follow;
 use crate::evidence::verify::Report;
 
 use super::asked::{self, Unmet};
-use super::reading::{Fault, Reading, judged, proof};
+use super::reading::{Fault, Reading, judged, lies_inside, proof};
 use super::{Exit, Out};
 
 /// Arguments of `evidence export`.
@@ -156,6 +156,13 @@ impl<'a> Export<'a> {
                 Exit::Usage,
                 "a page has an end: --format html takes no --follow and no --cursor".to_owned(),
             ));
+        }
+        for path in [&args.out, &args.cursor].into_iter().flatten() {
+            let inside = lies_inside(path, &args.reading.directory);
+            if inside.map_err(|error| trouble(&path.display().to_string(), &error))? {
+                let why = format!("{} lies in the evidence: name a file elsewhere", path.display());
+                return Err(Fault(Exit::Usage, why));
+            }
         }
         if let Some(fault) = asked::fault(&args.filter) {
             return Err(Fault(Exit::Usage, fault));

@@ -139,7 +139,8 @@ pub struct Signatures {
     pub last: Option<Checkpoint>,
     /// The longest time between two of one run of the gateway, nanoseconds.
     pub longest_silence_ns: u64,
-    /// Whether one of the keys is the one that was brought from outside; `None` where none was.
+    /// Whether the key that was brought from outside has signed here (a checkpoint, or that another key signs from then on); `None`
+    /// where none was.
     pub key_is_known: Option<bool>,
     /// What is wrong with the checkpoint that a stop left beside the segments.
     pub left_is_wrong: Option<(Tampering, String)>,
@@ -176,6 +177,8 @@ pub(super) struct Signed {
     ends: VecDeque<(u64, Hash)>,
     log_id: Option<[u8; 16]>,
     found: Signatures,
+    /// Keys that signed something here: a checkpoint, or the note that passes the signing on. Whoever is named alone has signed nothing.
+    signers: Vec<VerifierKey>,
     /// When the last checkpoint of this run was made.
     last_ns: Option<u64>,
 }
@@ -199,7 +202,16 @@ impl Signed {
                 None
             }
         };
-        Signed { trust, end, left, ends: VecDeque::new(), log_id: None, found, last_ns: None }
+        Signed {
+            trust,
+            end,
+            left,
+            ends: VecDeque::new(),
+            log_id: None,
+            found,
+            signers: Vec::new(),
+            last_ns: None,
+        }
     }
 
     /// The chain stands at a segment's start or behind a block.
@@ -301,6 +313,7 @@ impl Signed {
             self.found.longest_silence_ns = self.found.longest_silence_ns.max(silence);
         }
         self.last_ns = Some(checkpoint.time_ns);
+        self.signs(&checkpoint.key);
         self.found.checkpoints += 1;
         self.found.last = Some(checkpoint);
         Ok(())
@@ -311,16 +324,18 @@ impl Signed {
             open_rotation(note).map_err(|error| wrong(format!("the key's rotation is none: {error}")))?;
         match self.found.keys.last() {
             Some(key) if *key != old => {
-                Err(wrong(format!("wrong key: {old} passes the signing on, {key} signs here")))
+                return Err(wrong(format!("wrong key: {old} passes the signing on, {key} signs here")));
             }
-            Some(_) => {
-                self.found.keys.push(new);
-                Ok(())
-            }
-            None => {
-                self.found.keys.extend([old, new]);
-                Ok(())
-            }
+            Some(_) => self.found.keys.push(new),
+            None => self.found.keys.extend([old.clone(), new]),
+        }
+        self.signs(&old);
+        Ok(())
+    }
+
+    fn signs(&mut self, key: &VerifierKey) {
+        if !self.signers.contains(key) {
+            self.signers.push(key.clone());
         }
     }
 
@@ -339,7 +354,7 @@ impl Signed {
             }
         }
         let end = self.end(records, sound, set_back);
-        self.found.key_is_known = self.trust.key.as_ref().map(|key| self.found.keys.contains(key));
+        self.found.key_is_known = self.trust.key.as_ref().map(|key| self.signers.contains(key));
         (self.found, end)
     }
 
@@ -354,6 +369,7 @@ impl Signed {
             if self.found.keys.is_empty() {
                 self.found.keys.push(checkpoint.key.clone());
             }
+            self.signs(&checkpoint.key);
             return;
         } else if expected > records {
             (Tampering::CutTail, format!("was signed over {expected} records, {records} are there"))
@@ -388,6 +404,25 @@ impl Signed {
                 End::Behind { expected, there: records, set_back }
             }
             (None, expected) => End::Forked { records: expected },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::checkpoint::rotation_text;
+    use crate::evidence::note::SigningKey;
+
+    #[test]
+    fn a_key_that_a_rotation_names_alone_has_not_signed() {
+        let (forger, known) =
+            (SigningKey::new("x", &[9; 32]).unwrap(), SigningKey::new("k", &[1; 32]).unwrap());
+        for (by, to, signed) in [(&forger, &known, false), (&known, &forger, true)] {
+            let trust = Trust { key: Some(known.verifier().clone()), ..Trust::default() };
+            let mut follows = Signed::new(trust);
+            follows.rotated(&by.sign(&rotation_text(by.verifier(), to.verifier()))).unwrap();
+            assert_eq!(follows.finish(1, true).0.key_is_known, Some(signed));
         }
     }
 }

@@ -88,10 +88,10 @@ pub struct Account {
     durability: Durability,
     /// What the shard counts.
     tally: Arc<Tally>,
-    totals: Totals,
+    pub(super) totals: Totals,
     /// Digest of the running result; begun with its first row.
-    digest: Option<RowDigest>,
-    copied_in_bytes: u64,
+    pub(super) digest: Option<RowDigest>,
+    pub(super) copied_in_bytes: u64,
     /// The last statement's record, for errors that belong to no statement of their own.
     last_record: Option<u64>,
     /// Binds whose portal may still give a result.
@@ -581,7 +581,7 @@ fn action_of(decision: &Decision) -> Action {
     if decision.required.is_some() { Action::Hold } else { Action::Allow }
 }
 
-fn bare(outcome: v1::Outcome, now_ns: u64) -> StatementResult<'static> {
+pub(super) fn bare(outcome: v1::Outcome, now_ns: u64) -> StatementResult<'static> {
     StatementResult {
         outcome,
         tag: "",

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::account::{Account, ended};
+use super::account::{Account, bare, ended};
+use super::digest::RowDigest;
 use super::end::End;
 use super::expect::{Expectation, Run};
 use super::recorder::{Phase, Progress};
 use super::relay::Relay;
 use crate::evidence::limits::CAPTURED_BYTES_MAX;
-use crate::evidence::record::v1::{self, Captured, Direction};
+use crate::evidence::record::v1::{self, Captured, Direction, StatementResult};
 use crate::evidence::record::{Entry, How};
 use crate::evidence::{AppendError, Mark, State};
 use crate::net::conduit::Position;
@@ -270,6 +271,33 @@ impl Account {
         let digest = *hasher.finalize().as_bytes();
         let entry = Entry::CopiedIn(v1::CopiedIn { frames, bytes, digest: &digest });
         let appended = self.log.append(entry, How::QUEUED.belonging_to(record)).await;
+        appended.map_err(|error| ended(&error))?;
+        Ok(())
+    }
+
+    /// Records what left of a result that does not come to its end, and what came for a COPY: the session ends before. Who hangs up
+    /// has read it all the same.
+    ///
+    /// # Errors
+    /// The record was not taken.
+    pub(super) async fn cut_off(&mut self, run: &Run) -> Result<(), End> {
+        let bytes_in = std::mem::take(&mut self.copied_in_bytes);
+        if run.rows == 0 && run.bytes == 0 && bytes_in == 0 {
+            return Ok(());
+        }
+        self.copied_in_ended(run.record, bytes_in).await?;
+        self.recorder.result_ended();
+        self.totals.rows += run.rows;
+        let entry = Entry::StatementResult(StatementResult {
+            rows: run.rows,
+            bytes: run.bytes,
+            bytes_in,
+            digest: self.digest.take().map(RowDigest::finish),
+            started_ns: run.started_ns,
+            first_row_ns: run.first_row_ns,
+            ..bare(v1::Outcome::Unknown, self.now_ns())
+        });
+        let appended = self.log.append(entry, How::QUEUED.answering(run.record)).await;
         appended.map_err(|error| ended(&error))?;
         Ok(())
     }

@@ -459,6 +459,11 @@ impl Relay {
         if let Err(unrecorded) = self.account.masked(running, counts).await {
             tracing::debug!(reason = %unrecorded.reason(), "what was masked last is not recorded");
         }
+        if let Some(run) = self.queue.front().and_then(Expectation::run)
+            && let Err(unrecorded) = self.account.cut_off(run).await
+        {
+            tracing::debug!(reason = %unrecorded.reason(), "what left of the last result is not recorded");
+        }
         let Self { mut client, mut backend, account, queue, client_closed, .. } = self;
         account.close(&end, queue.iter()).await;
         close::end_our_half(&mut backend, limit).await;

@@ -156,6 +156,7 @@ class Log:
     ends: dict = field(default_factory=dict)
     signed: int = 0
     keys: list = field(default_factory=list)
+    signers: list = field(default_factory=list)
     checkpoints: int = 0
 
     def segment(self, index: int, last: bool, data: bytes):
@@ -247,6 +248,7 @@ class Log:
         stand = self.ends.get((checkpoint.records, checkpoint.value))
         need(stand is not None and stand >= self.signed, "a checkpoint of another history")
         self.signed = stand
+        self.signers.append(checkpoint.key)
         self.checkpoints += 1
 
     def rotation(self, note: str):
@@ -258,6 +260,7 @@ class Log:
         self.keys = self.keys or [old]
         need(self.keys[-1] == old, "a rotation of a wrong key")
         self.keys.append(new)
+        self.signers.append(old)
 
 
 def text_of(payload: bytes) -> str:
@@ -284,8 +287,9 @@ def verify(folder: Path, checkpoint: str | None = None, key: str | None = None) 
         need(left.log == log.ident and (not log.keys or left.key in log.keys), "last.checkpoint: wrong log or key")
         log.keys = log.keys or [left.key]
         need((left.records, left.value) in log.ends, "last.checkpoint: cut tail or fork")
+        log.signers.append(left.key)
     if key is not None:
-        need(Key.parse(key) in log.keys, "wrong key")
+        need(Key.parse(key) in log.signers, "wrong key")
     if checkpoint is None:
         return f"{log.sequence} records, {log.checkpoints} checkpoints; NO EVIDENCE OF COMPLETENESS"
     end = Checkpoint.open(checkpoint)

@@ -127,6 +127,24 @@ def test_copy_from_the_client_is_held_by_digest_near_detectors(rows):
     assert ended and ended[-1]["rows"] == 0
 
 
+@pytest.mark.parametrize("how", ["a query", "COPY"])
+def test_who_hangs_up_has_read_what_the_record_says(rows, how):
+    """A result that does not come to its end is told with what of it left."""
+    inner = f"SELECT a.id FROM told a, told b, told c /* hangs up, {how} */"
+    sql, frame = (inner, "D") if how == "a query" else (f"COPY ({inner}) TO STDOUT (FORMAT csv)", "d")
+    client = Client(rows)
+    client.send(query(sql))
+    got = 0
+    while got < 5_000:
+        got += client.read()[0] == frame
+    client.sock.close()
+    session, statement = statement_of(rows, sql)
+    ended = rows.wait_record("its end", lambda r: r["kind"] == "result" and (r["session"], r["refers"]) == (session, statement))["payload"]
+    assert ended["outcome"] == "unknown" and ended["rows"] >= got and ended["bytes"] > got and ended["digest"], ended
+    closed = rows.wait_record("the close", lambda r: r["kind"] == "session-closed" and r["session"] == session)["payload"]
+    assert closed["totals"]["rows"] == ended["rows"], (closed, ended)
+
+
 def test_cursors_and_portals_with_row_limits(rows):
     with rows.connect(autocommit=False) as db:
         with db.cursor(name="c1") as cursor:
