@@ -249,7 +249,7 @@ fn what_the_version_stands_for_does_not_change() {
         pinned,
         (
             crate::audit::pack::control::VERSION,
-            "98873addeaf5670e5539395105bbcdd86ee84dbc28220128d51c5c8f389171d8".to_owned()
+            "fd87e0c075cd4d82a0a35b0bc0e3c0981618b9333ef77d94d83c3c6528c18848".to_owned()
         )
     );
 }
