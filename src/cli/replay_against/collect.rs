@@ -190,6 +190,8 @@ fn hear(event: &Event, ran: &mut Vec<Ran>, target: &mut Option<Target>) {
         // The gateway asked it, not the client.
         Protocol::Injected | Protocol::Parse => return,
     };
+    let skipped = statement.outcome() == "skipped";
+    let sent = if skipped { Err("the server skipped it, behind an error".to_owned()) } else { sent };
     let text = match statement.captured.text.as_deref() {
         Some(Exact::Whole(text)) => Ok(text.clone()),
         Some(Exact::Masked(_)) => Err("its text was recorded masked".to_owned()),
