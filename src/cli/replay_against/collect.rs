@@ -190,8 +190,11 @@ fn hear(event: &Event, ran: &mut Vec<Ran>, target: &mut Option<Target>) {
         // The gateway asked it, not the client.
         Protocol::Injected | Protocol::Parse => return,
     };
-    let skipped = statement.outcome() == "skipped";
-    let sent = if skipped { Err("the server skipped it, behind an error".to_owned()) } else { sent };
+    let sent = match (statement.outcome(), statement.action) {
+        ("skipped", _) => Err("the server skipped it, behind an error".to_owned()),
+        ("unknown", Action::Hold) => Err("it was held, and no end of it is known".to_owned()),
+        (_, _) => sent,
+    };
     let text = match statement.captured.text.as_deref() {
         Some(Exact::Whole(text)) => Ok(text.clone()),
         Some(Exact::Masked(_)) => Err("its text was recorded masked".to_owned()),
