@@ -113,7 +113,9 @@ mod tests {
         };
         let mut listed = Listed::default();
         for _ in 0..2 {
-            (0..100).for_each(|number| drop(listed.add(function(number))));
+            for number in 0..100 {
+                listed.add(function(number));
+            }
         }
         assert!(listed.add(function(7)).is_some_and(|known| &*known.name == "7"));
         let mut again = Listed::of(listed.into_list());

@@ -69,7 +69,9 @@ impl Resolution {
     #[must_use]
     pub fn merge(mut self, other: Resolution) -> Resolution {
         let mut relations = Listed::of(self.relations);
-        other.relations.into_iter().for_each(|relation| drop(relations.add(relation)));
+        for relation in other.relations {
+            relations.add(relation);
+        }
         self.relations = relations.into_list();
         let mut functions = Listed::of(self.functions);
         for function in other.functions {
