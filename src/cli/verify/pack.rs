@@ -18,6 +18,7 @@ use crate::audit::pack::manifest::{self, EVIDENCE_NAME, Looked, Manifest};
 use crate::audit::pack::place::Place;
 use crate::audit::pack::recipe::{RECIPE_BYTES_MAX, RECIPE_NAME, Recipe};
 use crate::audit::time::rfc3339;
+use crate::evidence::chain::Hash;
 use crate::evidence::checkpoint::LAST_NAME;
 use crate::evidence::describe::{escaped, hex};
 use crate::evidence::note::VerifierKey;
@@ -54,11 +55,12 @@ impl Pack {
         })?;
         reading.directory = root.join(EVIDENCE_NAME);
         let mut end_from = EndFrom::Outside;
-        if let Some(said) = &looked.manifest {
-            if reading.checkpoint.is_none() && reading.head.is_none() {
-                reading.head = Some(hex(&said.head));
-                end_from = EndFrom::Pack;
-            }
+        if let Some(said) = &looked.manifest
+            && reading.checkpoint.is_none()
+            && reading.head.is_none()
+        {
+            reading.head = Some(hex(&said.head));
+            end_from = EndFrom::Pack;
         }
         if let Some(expected) = std::mem::replace(&mut reading.key, log_key.cloned()) {
             VerifierKey::parse(&expected).map_err(|error| Fault(Exit::Usage, format!("--key: {error}")))?;
@@ -81,21 +83,21 @@ impl Pack {
         let Some(note) = self.looked.manifest.clone() else { return };
         self.looked.wrong.extend(note_against(&note, report));
         match made_anew(root) {
-            Ok((recipe, made, uncovered)) => {
+            Ok(Anew { recipe, files, uncovered }) => {
                 self.uncovered = uncovered;
                 self.looked.wrong.extend(recipe.against(&note));
-                self.same = Some(made.len());
+                self.same = Some(files.len());
                 self.recipe = Some(recipe);
-                self.compare(made);
+                self.compare(&files);
             }
             Err(why) => self.looked.wrong.push(why),
         }
     }
 
-    fn compare(&mut self, made: BTreeMap<String, [u8; 32]>) {
+    fn compare(&mut self, made: &BTreeMap<String, Hash>) {
         let there = &self.looked.there;
         let wrong = &mut self.looked.wrong;
-        for (name, hash) in &made {
+        for (name, hash) in made {
             match there.get(name) {
                 Some(found) if found == hash => {}
                 // The list has said so already.
@@ -180,8 +182,17 @@ fn note_against(note: &Manifest, report: &Report) -> Vec<String> {
     wrong
 }
 
+/// What was made anew.
+struct Anew {
+    recipe: Recipe,
+    /// Blake3 of every listing and page, by its path in the pack.
+    files: BTreeMap<String, Hash>,
+    /// What of the period the log does not cover.
+    uncovered: Option<String>,
+}
+
 /// Every listing and page by its hash, made from the pack's evidence by its recipe.
-fn made_anew(root: &Path) -> Result<(Recipe, BTreeMap<String, [u8; 32]>, Option<String>), String> {
+fn made_anew(root: &Path) -> Result<Anew, String> {
     let mut text = Vec::new();
     File::open(root.join(RECIPE_NAME))
         .and_then(|file| file.take(RECIPE_BYTES_MAX).read_to_end(&mut text))
@@ -191,7 +202,7 @@ fn made_anew(root: &Path) -> Result<(Recipe, BTreeMap<String, [u8; 32]>, Option<
     let made = listings::make(&recipe, &root.join(EVIDENCE_NAME), false, &mut place)
         .map_err(|Fault(_, why)| format!("its listings cannot be made anew: {why}"))?;
     match place {
-        Place::Hashes(files) => Ok((recipe, files, made.uncovered)),
+        Place::Hashes(files) => Ok(Anew { recipe, files, uncovered: made.uncovered }),
         Place::Folder(_) => Err("its listings were made into a folder".to_owned()),
     }
 }
