@@ -14,6 +14,7 @@ use rkyv::util::AlignedVec;
 use super::chain::{Chain, Hash};
 use super::format::{
     self, FRAME_ALIGN, Flaw, Frame, RecordView, SEAL_BYTES, SEAL_MAGIC, SEGMENT_HEADER_BYTES, SegmentHeader,
+    TRAILER_BYTES, TRAILER_MAGIC,
 };
 use super::limits::READ_BUFFER_BYTES;
 
@@ -458,6 +459,8 @@ pub struct Tail {
     pub bytes: u64,
     /// The furthest that a whole seal in it says was durable; 0 without one.
     pub durable_sequence: u64,
+    /// A whole trailer is in it: the segment was closed, and nobody is writing there.
+    pub closed: bool,
 }
 
 /// Looks at everything behind the last good frame: how much is not zero, and whether a later seal survives that proves
@@ -483,6 +486,10 @@ pub fn scan_tail(source: &mut dyn Source) -> io::Result<Tail> {
                 {
                     tail.durable_sequence = tail.durable_sequence.max(seal.durable_sequence);
                 }
+                tail.closed |= bytes[at..].starts_with(&TRAILER_MAGIC)
+                    && bytes
+                        .get(at..at + TRAILER_BYTES)
+                        .is_some_and(|frame| format::Trailer::parse(frame).is_ok());
             }
             if let Some(at) = bytes[..step].iter().rposition(|byte| *byte != 0) {
                 tail.bytes = frames.offset + at as u64 + 1;

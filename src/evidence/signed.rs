@@ -137,10 +137,9 @@ pub struct Signatures {
     pub keys: Vec<VerifierKey>,
     /// The last one, in the log or beside it.
     pub last: Option<Checkpoint>,
-    /// The longest time between two of one run of the gateway, nanoseconds.
+    /// The longest time between two of one run of the gateway, or behind the last one, nanoseconds.
     pub longest_silence_ns: u64,
-    /// Whether the key that was brought from outside has signed here (a checkpoint, or that another key signs from then on); `None`
-    /// where none was.
+    /// Whether the key that was brought from outside has signed a checkpoint here; `None` where none was.
     pub key_is_known: Option<bool>,
     /// What is wrong with the checkpoint that a stop left beside the segments.
     pub left_is_wrong: Option<(Tampering, String)>,
@@ -177,7 +176,7 @@ pub(super) struct Signed {
     ends: VecDeque<(u64, Hash)>,
     log_id: Option<[u8; 16]>,
     found: Signatures,
-    /// Keys that signed something here: a checkpoint, or the note that passes the signing on. Whoever is named alone has signed nothing.
+    /// Keys that signed a checkpoint here. A note that passes the signing on names no log: it may have been taken from another.
     signers: Vec<VerifierKey>,
     /// When the last checkpoint of this run was made.
     last_ns: Option<u64>,
@@ -327,9 +326,8 @@ impl Signed {
                 return Err(wrong(format!("wrong key: {old} passes the signing on, {key} signs here")));
             }
             Some(_) => self.found.keys.push(new),
-            None => self.found.keys.extend([old.clone(), new]),
+            None => self.found.keys.extend([old, new]),
         }
-        self.signs(&old);
         Ok(())
     }
 
@@ -340,7 +338,12 @@ impl Signed {
     }
 
     /// What is known at the end: of `records` records, all sound or not.
-    pub(super) fn finish(mut self, records: u64, sound: bool) -> (Signatures, End) {
+    pub(super) fn finish(mut self, records: u64, last_ns: u64, sound: bool) -> (Signatures, End) {
+        // From the last one to the log's end; the one that a stop left beside it is of that end.
+        if let (Some(signed_ns), None) = (self.last_ns, &self.left) {
+            let silence = last_ns.saturating_sub(signed_ns);
+            self.found.longest_silence_ns = self.found.longest_silence_ns.max(silence);
+        }
         let mut set_back = true;
         if let Some((checkpoint, wanted)) = self.left.take() {
             if sound {
@@ -415,14 +418,14 @@ mod tests {
     use crate::evidence::note::SigningKey;
 
     #[test]
-    fn a_key_that_a_rotation_names_alone_has_not_signed() {
+    fn a_rotation_is_no_signature_over_the_log() {
         let (forger, known) =
             (SigningKey::new("x", &[9; 32]).unwrap(), SigningKey::new("k", &[1; 32]).unwrap());
-        for (by, to, signed) in [(&forger, &known, false), (&known, &forger, true)] {
+        for (by, to) in [(&forger, &known), (&known, &forger)] {
             let trust = Trust { key: Some(known.verifier().clone()), ..Trust::default() };
             let mut follows = Signed::new(trust);
             follows.rotated(&by.sign(&rotation_text(by.verifier(), to.verifier()))).unwrap();
-            assert_eq!(follows.finish(1, true).0.key_is_known, Some(signed));
+            assert_eq!(follows.finish(1, 0, true).0.key_is_known, Some(false));
         }
     }
 }

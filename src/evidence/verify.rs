@@ -256,7 +256,7 @@ impl Found {
     pub(super) fn report(self, judge: Judge, directory: &Path) -> Result<Report, Unreadable> {
         let Judge { streams, signed } = judge;
         let kinds = Kind::ALL.iter().copied().zip(streams.kinds.0).filter(|(_, count)| *count > 0);
-        let (signatures, end) = signed.finish(streams.records, self.bad.is_none());
+        let (signatures, end) = signed.finish(streams.records, streams.last_ns, self.bad.is_none());
         let open = streams.open_sessions();
         let mut findings = Vec::new();
         if let Some(bad) = &self.bad {
@@ -345,7 +345,7 @@ pub(super) fn judge_end(found: &mut Found, place: &Place<'_>, walk: Walk) -> io:
     // The rule of the recovery: a later seal that proves the bytes were durable rules a crash out.
     let was_durable =
         tail.durable_sequence > sequence || (tail.durable_sequence == sequence && open_records > 0);
-    let looks_torn = place.last && flaw.torn_looking() && walk.trailer.is_none();
+    let looks_torn = place.last && flaw.torn_looking() && walk.trailer.is_none() && !tail.closed;
     let torn = looks_torn && !was_durable;
     if found.live && looks_torn && (torn || place.has_moved_on(walk.end)?) {
         found.in_flight_bytes = tail.bytes;

@@ -84,6 +84,9 @@ impl Account {
         let record = self.log.lane().record_bytes_max().saturating_sub(MARGIN_BYTES);
         let bytes_max = usize::try_from(record).unwrap_or(usize::MAX).min(CAPTURED_BYTES_MAX);
         let bound = self.recorder.recording().rows_bytes_max;
+        // Rows come in as large pieces as the server sends: a piece may not pass the bound by more than itself.
+        let left = usize::try_from(bound.saturating_sub(self.recorder.sealed.bytes)).unwrap_or(usize::MAX);
+        let bytes_max = bytes_max.min(left);
         let mut mark = None;
         let mut chunks = Chunks::new(values, bytes_max);
         while let Some(chunk) = chunks.next() {

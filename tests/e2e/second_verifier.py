@@ -260,7 +260,6 @@ class Log:
         self.keys = self.keys or [old]
         need(self.keys[-1] == old, "a rotation of a wrong key")
         self.keys.append(new)
-        self.signers.append(old)
 
 
 def text_of(payload: bytes) -> str:
