@@ -255,7 +255,8 @@ fn read_exact(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> Result<(), 
 
 /// Whether the segment's tail is torn, and how much of it; an error where a crash cannot explain it.
 fn torn(file: &dyn DiskFile, segment: u64, walk: &Walk) -> Result<Option<Cut>, OpenError> {
-    let Tail { bytes, durable_sequence } =
+    // A trailer behind it says nothing: a power cut may keep the later page of a write and lose the earlier one.
+    let Tail { bytes, durable_sequence, closed: _ } =
         scan_tail(&mut Sequential::new(file, walk.end)).map_err(OpenError::Read)?;
     let sequence = walk.chain.next_sequence();
     let position = Position { segment, offset: walk.end, sequence };

@@ -345,9 +345,10 @@ pub(super) fn judge_end(found: &mut Found, place: &Place<'_>, walk: Walk) -> io:
     // The rule of the recovery: a later seal that proves the bytes were durable rules a crash out.
     let was_durable =
         tail.durable_sequence > sequence || (tail.durable_sequence == sequence && open_records > 0);
-    let looks_torn = place.last && flaw.torn_looking() && walk.trailer.is_none() && !tail.closed;
+    let looks_torn = place.last && flaw.torn_looking() && walk.trailer.is_none();
     let torn = looks_torn && !was_durable;
-    if found.live && looks_torn && (torn || place.has_moved_on(walk.end)?) {
+    // Whoever holds the lock need not be a gateway: behind a trailer none writes.
+    if found.live && !tail.closed && looks_torn && (torn || place.has_moved_on(walk.end)?) {
         found.in_flight_bytes = tail.bytes;
         return Ok(());
     }
