@@ -4,7 +4,7 @@
 //! frames' headers; it streams, however large a frame is. Fails by ending the session: copy data outside a copy. A frame that
 //! has no place among the data waits until it is known whether the copy still runs ([`super::copy_probe`]).
 
-use pgturnstile_proto::backend::TransactionStatus;
+use pgturnstile_proto::backend::{Fields, TransactionStatus, field};
 use pgturnstile_proto::{BackendTag, FrontendTag, encode};
 
 use super::denial::PROTOCOL_VIOLATION;
@@ -183,6 +183,22 @@ impl Relay {
     pub(super) fn broken_copy(&self, sqlstate: &[u8]) -> Option<End> {
         let tag = self.gate.copy_broken_by?;
         (sqlstate == PROTOCOL_VIOLATION.as_bytes()).then(|| misplaced(tag))
+    }
+
+    /// The server's error for a frame that has no place in a copy names the first one that it met, which is the gateway's own
+    /// question: the client reads of its own.
+    pub(super) fn says_what_broke_the_copy(&self, fields: &Fields<'_>, sqlstate: &[u8]) -> Option<Vec<u8>> {
+        let tag = self.gate.copy_broken_by.filter(|_| sqlstate == PROTOCOL_VIOLATION.as_bytes())?;
+        let (met, own) = (format!("0x{:02X}", FrontendTag::Close.byte()), format!("0x{:02X}", tag.byte()));
+        let fields: Vec<(u8, Vec<u8>)> = fields
+            .iter()
+            .map(|(code, text)| match std::str::from_utf8(text) {
+                Ok(text) if code == field::MESSAGE => (code, text.replace(&met, &own).into_bytes()),
+                Ok(_) | Err(_) => (code, text.to_vec()),
+            })
+            .collect();
+        let mut out = Vec::new();
+        encode::error_response(&mut out, &fields).is_ok().then_some(out)
     }
 
     /// Behind an error: the copy that is awaited or runs is over when the error was its own, or when the server skips

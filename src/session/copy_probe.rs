@@ -27,8 +27,7 @@ use pgturnstile_proto::{BackendTag, FrontendTag, encode};
 use super::copy_in::CopyPhase;
 use super::denial;
 use super::end::End;
-use super::expect::Expectation;
-use super::flow::unasked;
+use super::expect::{Expectation, unasked};
 use super::refuse::Skip;
 use super::relay::Relay;
 

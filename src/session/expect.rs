@@ -32,6 +32,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use pgturnstile_proto::BackendTag;
 use pgturnstile_rules::class::Class;
 use pgturnstile_rules::mask::detect::Detectors;
 use pgturnstile_rules::mask::plan::Plan;
@@ -41,6 +42,7 @@ use super::answers::Answers;
 use super::copy_probe::Probe;
 use super::denial::Refusal;
 use super::drift::Stamp;
+use super::end::End;
 use super::judge::Decision;
 use super::names::{Batch, Portal, Prepared, Undo};
 use crate::evidence::Mark;
@@ -326,4 +328,14 @@ pub fn skip_to_sync(queue: &mut VecDeque<Expectation>, mut skipped: impl FnMut(E
         skipped(entry);
     }
     boundary.is_some()
+}
+
+/// A frame of the backend that the front entry does not expect.
+pub(super) fn unasked(tag: BackendTag, front: Option<&Expectation>) -> End {
+    End::backend(format!(
+        "pgturnstile ended the session: the target sent {} where {} was owed. Next: check what stands between the \
+         gateway and PostgreSQL",
+        tag.name(),
+        front.map_or("nothing", Expectation::name)
+    ))
 }

@@ -14,7 +14,7 @@ use super::capture::{Of, Piece};
 use super::copy_in::CopyPhase;
 use super::denial::{self, SYNTAX_ERROR};
 use super::end::End;
-use super::expect::{self, Expectation, Reading, Run};
+use super::expect::{self, Expectation, Reading, Run, unasked};
 use super::gate::Step;
 use super::masking::{Seen, Told};
 use super::names::Batch;
@@ -371,7 +371,9 @@ impl Relay {
             self.queue.pop_front();
         }
         let reach = self.reach_of(&fields);
-        let masked = self.masking.report(Report::Error, frame, &self.judge.detectors(), reach).await?;
+        let says = self.says_what_broke_the_copy(&fields, &sqlstate);
+        let masked =
+            self.masking.report(Report::Error, frame, &self.judge.detectors(), reach).await?.or(says);
         let (sqlstate, masked) = match self.withdrawn_frame_failed(&sqlstate) {
             Some(cancelled) => (denial::CANCELLED.into(), Some(cancelled)),
             None => (sqlstate, masked),
@@ -586,13 +588,4 @@ fn undo(names: &mut super::names::Names, entry: Expectation) -> Option<Box<Run>>
         | Expectation::GuardRead { .. }
         | Expectation::CopyProbe(_) => None,
     }
-}
-
-pub(super) fn unasked(tag: BackendTag, front: Option<&Expectation>) -> End {
-    End::backend(format!(
-        "pgturnstile ended the session: the target sent {} where {} was owed. Next: check what stands between the \
-         gateway and PostgreSQL",
-        tag.name(),
-        front.map_or("nothing", Expectation::name)
-    ))
 }

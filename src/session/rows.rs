@@ -14,8 +14,7 @@ use pgturnstile_rules::mask::side::Report;
 
 use super::capture::{Of, Piece};
 use super::end::End;
-use super::expect::{Expectation, Run};
-use super::flow::unasked;
+use super::expect::{Expectation, Run, unasked};
 use super::gate::Step;
 use super::judge::Decision;
 use super::kept::described_by;

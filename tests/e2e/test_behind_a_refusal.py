@@ -164,3 +164,13 @@ def test_what_is_refused_behind_a_barrier_is_told_what_the_barrier_does(gate, ba
         (said,) = errors(got)
         assert said["C"] == "42501" and BARRIERS[barrier] in said["M"], said
         client.ask(query("ROLLBACK"))
+
+
+@pytest.mark.parametrize("sent", [execute(), parse("SELECT 1"), query("SELECT 1")], ids=["Execute", "Parse", "Query"])
+def test_the_server_names_the_frame_that_breaks_a_copy_as_the_client_sent_it(gate, sent):
+    with Client(gate) as client:
+        client.send(query("COPY notes (test) FROM STDIN"))
+        assert client.read()[0] == "G"
+        client.send(sent)
+        first, last = errors(client.rest())
+        assert f"0x{sent[0]:02X}" in first["M"] and (first["C"], last["V"]) == ("08P01", "FATAL"), first
