@@ -20,6 +20,8 @@ pub type Since = serde_json::Map<String, Value>;
 pub struct Told {
     /// Oid of the session's temporary schema; 0 for none.
     pub temporary: u64,
+    /// A type of that schema bears the name of one of `pg_catalog`.
+    pub types: bool,
     /// Prepared statements of PREPARE.
     pub statements: Since,
     /// Cursors.
@@ -30,16 +32,17 @@ impl Told {
     /// From the answer to the SELECT of [`super::denial::GUARD_READ_TEMPORARY`]; `None` where it is another.
     pub fn read(answer: &[u8]) -> Option<Told> {
         let mut parts = match serde_json::from_slice(answer) {
-            Ok(Value::Array(parts)) if parts.len() == 3 => parts.into_iter(),
+            Ok(Value::Array(parts)) if parts.len() == 4 => parts.into_iter(),
             Ok(_) | Err(_) => return None,
         };
         let temporary = parts.next()?.as_u64()?;
+        let types = parts.next()?.as_bool()?;
         let mut names = || match parts.next() {
             Some(Value::Object(since)) => Some(since),
             Some(Value::Null) => Some(Since::new()),
             Some(_) | None => None,
         };
-        Some(Told { temporary, statements: names()?, cursors: names()? })
+        Some(Told { temporary, types, statements: names()?, cursors: names()? })
     }
 }
 
@@ -100,17 +103,21 @@ mod tests {
     #[test]
     fn what_the_server_says() {
         let read = |text: &str| Told::read(text.as_bytes());
-        let some = Told { temporary: 7, statements: told(r#"{"s": 1.5}"#), cursors: Since::new() };
-        assert_eq!(read(r#"[7, { "s" : 1.5 }, null]"#), Some(some));
+        let some =
+            Told { temporary: 7, types: true, statements: told(r#"{"s": 1.5}"#), cursors: Since::new() };
+        assert_eq!(read(r#"[7, true, { "s" : 1.5 }, null]"#), Some(some));
         for other in [
             "",
             "0",
             "[0]",
-            "[0, null]",
-            "[0, null, 1]",
-            "[\"0\", null, null]",
+            "[0, false, null]",
+            "[0, null, null]",
+            "[0, false, null, 1]",
             "[0, null, null, null]",
-            "[-1, {}, {}]",
+            "[0, 1, null, null]",
+            "[\"0\", false, null, null]",
+            "[0, false, null, null, null]",
+            "[-1, false, {}, {}]",
         ] {
             assert_eq!(read(other), None, "{other}");
         }

@@ -22,11 +22,15 @@ pub const COPY_PROBE_STATEMENT: &str = "pgturnstile.copy";
 /// The settings that a server does not report, each read by SHOW: it takes no snapshot, so that it may stand first in
 /// a transaction.
 pub const GUARD_READ: &str = "SHOW role; SHOW search_path; SHOW row_security; SHOW session_replication_role";
-/// The same, and what the session has of its own: its temporary schema, and the names that SQL has made ([`super::by_sql`]). It
+/// The same, and what the session has of its own: its temporary schema, whether a type there hides one of `pg_catalog` (oid 11,
+/// src/include/catalog/pg_namespace.dat), and the names that SQL has made ([`super::by_sql`]). It
 /// takes a snapshot: asked only where code ran that may have made one, or a name was made, which took a snapshot itself. The
 /// numbers of seconds are numeric: no setting of the client's changes how they are written.
 pub const GUARD_READ_TEMPORARY: &str = "SHOW role; SHOW search_path; SHOW row_security; SHOW session_replication_role; \
      SELECT pg_catalog.json_build_array(pg_catalog.pg_my_temp_schema()::pg_catalog.int8, \
+     CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN false ELSE EXISTS (SELECT FROM \
+     pg_catalog.pg_type AS own JOIN pg_catalog.pg_type AS hidden ON hidden.typname OPERATOR(pg_catalog.=) own.typname WHERE \
+     own.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND hidden.typnamespace OPERATOR(pg_catalog.=) 11::pg_catalog.oid) END, \
      (SELECT pg_catalog.json_object_agg(name, pg_catalog.extract('epoch', prepare_time)) FROM pg_catalog.pg_prepared_statements WHERE from_sql), \
      (SELECT pg_catalog.json_object_agg(name, pg_catalog.extract('epoch', creation_time)) FROM pg_catalog.pg_cursors))";
 /// The names behind [`GUARD_READ`], in its order.

@@ -79,6 +79,11 @@ pub struct Judge {
     pub(super) temp_possible: bool,
     /// Code may stand behind its temporary objects: they were not all made by plain definitions of its own.
     pub(super) temp_code: bool,
+    /// A type of its temporary schema may bear the name of one of the server's own: one does by the server's word, or did when
+    /// this transaction began and may come back with its end; or it has not been asked since something was made there.
+    pub(super) temp_types: bool,
+    /// By the server's word.
+    temp_types_told: bool,
     /// Code ran since the server was asked for them.
     pub(super) ran_code: bool,
     /// Code ran that may have made a temporary schema, and the server has not been asked yet.
@@ -113,6 +118,8 @@ impl Judge {
             own_tables: Vec::new(),
             temp_possible: false,
             temp_code: false,
+            temp_types: false,
+            temp_types_told: false,
             ran_code: false,
             temp_unread: false,
             held_cursor: false,
@@ -236,6 +243,7 @@ impl Judge {
         self.made.more |= decision.made_by_code;
         self.private_code |= decision.brings_code;
         self.temp_possible |= decision.makes_temporary;
+        self.temp_types |= decision.makes_temporary;
         self.temp_code |= self.temp_possible && decision.brings_code;
     }
 
@@ -276,10 +284,13 @@ impl Judge {
         self.read_under = self.world.epoch().unwrap_or(self.read_under);
     }
 
-    /// The server said which temporary schema the session has: `0` for none.
-    pub(super) fn temporary_schema(&mut self, oid: u64) {
+    /// The server said which temporary schema the session has, `0` for none, and whether a type there bears the name of one of its
+    /// own; `idle`: no transaction is open, whose end could bring one back that was dropped.
+    pub(super) fn temporary_schema(&mut self, oid: u64, types: bool, idle: bool) {
         self.temp_unread = false;
         self.temp_possible = oid != 0;
+        self.temp_types_told = types || self.temp_types_told && !idle;
+        self.temp_types = self.temp_types_told;
         self.temp_code = self.temp_possible && (self.temp_code || self.ran_code);
         self.ran_code = false;
     }

@@ -141,7 +141,8 @@ impl Relay {
             let told = answer.as_deref().and_then(Told::read);
             let told =
                 told.ok_or_else(|| End::gateway("what the target says of the session cannot be read"))?;
-            self.judge.temporary_schema(told.temporary);
+            let idle = self.status == TransactionStatus::Idle;
+            self.judge.temporary_schema(told.temporary, told.types, idle);
             self.names.told(&told);
         }
         self.gate.fence = None;

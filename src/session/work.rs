@@ -202,6 +202,7 @@ impl<'w> Work<'w> {
         SessionView {
             temp_possible: judge.temp_possible || self.makes_temporary,
             temp_code: judge.temp_code || self.brings_code,
+            temp_types: judge.temp_types || self.makes_temporary || self.ddl_before,
             private_catalog: judge.private_ddl.is_some() || self.ddl_before,
             private_code: judge.private_code || self.brings_code,
             made: &made.names,

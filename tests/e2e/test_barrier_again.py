@@ -166,6 +166,56 @@ def test_names_between_code_that_runs_at_analysis(gate, text, frames):
         assert refused["C"] == "42501" and "while the statement is analysed" in refused["M"], refused
 
 
+# --- types of the server's own, where a session's own might hide them ---------------------------------------------------
+
+# One name of two functions; a relation that may be temporary; a type.
+BETWEEN = "SELECT initcap('x') FROM pg_class WHERE oid = 'pg_class'::{}"
+HIDES = "CREATE DOMAIN pg_temp.regclass AS text CHECK (shop.moves_in_a_check(value))"
+
+
+def after_code(client, *before):
+    """The errors of the statement, in a session that has a temporary table and has run code of users."""
+    for sql in ("CREATE TEMP TABLE IF NOT EXISTS here (i int)", *before, "SELECT shop.shout('x')"):
+        assert not errors(client.ask(query(sql))), sql
+    return errors(client.ask(query(BETWEEN.format("regclass"))))
+
+
+@pytest.mark.parametrize("type_", ["regclass", "pg_catalog.regclass", "bigint", "REGCLASS"])
+def test_a_type_of_the_server_stands_between_names_of_two(gate, type_):
+    """In a session with a temporary table behind code of users: what a pooled session is, where citext is installed."""
+    with Client(gate, "power") as client:
+        assert not after_code(client)
+        sql = BETWEEN.format(type_).replace("'pg_class'::bigint", "'1259'::bigint")
+        for frames in ((query(sql),), (parse(sql), bind(), execute(), SYNC)):
+            assert not errors(client.ask(*frames))
+
+
+@pytest.mark.parametrize("hides", ["CREATE TEMP TABLE regclass (i int)", HIDES], ids=["a table", "a domain"])
+def test_a_type_of_the_session_hides_it(gate, hides):
+    with Client(gate, "power") as client:
+        (refused,) = after_code(client, hides)
+        assert refused["C"] == "42501" and "while the statement is analysed" in refused["M"], refused
+        # As the grammar spells it, it is the server's.
+        assert not errors(client.ask(query("SELECT initcap('x') FROM pg_class WHERE oid = '1'::bigint")))
+
+
+def test_a_type_that_comes_back_with_its_transactions_end_hides_it(gate):
+    with Client(gate, "power") as client:
+        assert after_code(client, HIDES)
+        assert after_code(client, "BEGIN", "DROP DOMAIN pg_temp.regclass")
+        client.ask(query("ROLLBACK"))
+        assert errors(client.ask(query(BETWEEN.format("regclass"))))
+        assert after_code(client)
+        assert not after_code(client, "DROP DOMAIN pg_temp.regclass")
+
+
+def test_it_is_not_known_in_the_text_that_makes_it(gate):
+    with Client(gate, "power") as client:
+        assert not after_code(client)
+        assert errors(client.ask(query(HIDES + "; " + BETWEEN.format("regclass"))))
+        assert errors(client.ask(query("CREATE TEMP TABLE regclass (i int); " + BETWEEN.format("regclass"))))
+
+
 # --- a table of the open transaction's own ----------------------------------------------------------------------------
 
 OWN = "CREATE TABLE shop.own9 (id int PRIMARY KEY, v text NOT NULL DEFAULT 'x' CHECK (v <> ''))"

@@ -35,6 +35,8 @@ CREATE FUNCTION shop.gives() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF NEW.as_what = 'cursor' THEN PERFORM shop.opens_anew(NEW.name);
   ELSIF NEW.name IS NOT NULL THEN PERFORM shop.prepares(NEW.name, NEW.as_what); END IF; RETURN NEW; END $$;
 CREATE TRIGGER gives BEFORE INSERT ON shop.gives FOR EACH ROW EXECUTE FUNCTION shop.gives();
+CREATE FUNCTION shop.hides_a_type() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+  EXECUTE 'CREATE TEMP TABLE regclass (i int)'; RETURN 1; END $$;
 CREATE FUNCTION shop.json_value(jsonb, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
   PERFORM set_config('search_path', 'evil', false); RETURN 'x'; END $$;
 CREATE FUNCTION shop.json_object(text, text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
@@ -46,7 +48,7 @@ DROP DOMAIN shop.making;
 DROP OPERATOR FAMILY shop.evil_ops USING btree;
 DROP PROCEDURE shop.make_and_fail();
 DROP FUNCTION shop.make_by_trigger(), shop.make_it(), shop.makes_in_a_check(text), shop.as_text(text, text), shop.harmless(),
-  shop.prepares(text, text), shop.gives(), shop.opens(refcursor), shop.opens_anew(text), shop.json_value(jsonb, text), shop.json_object(text, text);
+  shop.prepares(text, text), shop.gives(), shop.opens(refcursor), shop.opens_anew(text), shop.json_value(jsonb, text), shop.json_object(text, text), shop.hides_a_type();
 """
 HARMLESS = "INSERT INTO shop.made_for VALUES (1, 'application_name', 'x')"
 MOVES = "INSERT INTO shop.made_for VALUES (1, 'search_path', 'evil')"
@@ -351,3 +353,13 @@ def test_a_temporary_table_of_the_same_text_hides_what_it_is_called_by(gate):
     record = gate.wait_record("the text", lambda r: r["kind"] == "statement" and mark in str(r["payload"]["text"]))
     reached = str(record["payload"]["facts"])
     assert reached.count("pg_temp") >= 2, reached
+
+
+def test_a_type_that_code_made_hides_the_servers_own(gate):
+    """A bare name of a type, between others that are not the only ones of their kind."""
+    between = "SELECT json_object('{}') FROM pg_class WHERE oid = 'pg_class'::regclass"
+    with Client(gate, "power") as client:
+        for text in ("CREATE TEMP TABLE here (i int)", "SELECT shop.harmless()", between, "SELECT shop.hides_a_type()"):
+            assert not errors(client.ask(query(text))), text
+        (refused,) = errors(client.ask(query(between)))
+        assert refused["C"] == "42501" and "while the statement is analysed" in refused["M"], refused

@@ -273,8 +273,8 @@ GUARDS = {
     "role": b"none", "search_path": b'"shop"', "row_security": b"on", "session_replication_role": b"origin",
     "statement_timeout": b"1min", "lock_timeout": b"20s",
 }
-# To the SELECT behind them: no temporary schema, no name that SQL has made.
-SESSION = b"[0, null, null]"
+# To the SELECT behind them: no temporary schema, no type in it, no name that SQL has made.
+SESSION = b"[0, false, null, null]"
 
 
 def status(name, value):

@@ -228,6 +228,8 @@ pub struct SessionView<'s> {
     pub temp_possible: bool,
     /// Code may stand behind those: they were not all made by plain definitions of the session's own.
     pub temp_code: bool,
+    /// A type of its temporary schema may bear the name of one of the server's own.
+    pub temp_types: bool,
     /// The session may see a catalog that the snapshot does not show: DDL, or code that may have done some, passed in this
     /// transaction, or since the snapshot was read. Everything is a barrier until then.
     pub private_catalog: bool,

@@ -265,7 +265,7 @@ impl Resolver<'_> {
     /// A type that a text names: by a cast, a definition, or in the place of a function.
     pub(super) fn type_named(&mut self, name: &NameUse) {
         // JSON is a word of the grammar since version 16, which puts the schema there; before, it is a name like any other.
-        if of_newer_grammar(name) && self.snapshot.server_version_num() < 160_000 {
+        if of_newer_grammar(name) && self.snapshot.server_version_num() < VERSION_OF_JSON {
             return self.type_named(&NameUse { schema: None, ..name.clone() });
         }
         if name.schema.as_deref().is_some_and(is_temporary) {
@@ -289,6 +289,25 @@ impl Resolver<'_> {
             let reason = format!("the catalog snapshot knows no type {}", name.name);
             if self.session.private_catalog { self.bars(reason) } else { self.named(reason) }
         }
+    }
+
+    /// Whether a type that a text names may be one that the session has made, which no snapshot shows: not where the name is that
+    /// of one of the server's own, and nothing can stand before it. `pg_catalog.int8`, as the grammar spells `bigint`, is the
+    /// server's wherever the path leads; a bare `regclass` is where `pg_catalog` is searched before the path's other schemas (it
+    /// is, unless the path lists it behind one), and no type of the session's temporary schema, which is searched before
+    /// that, bears such a name. Input functions of the server's own types run no code of users.
+    pub(super) fn may_be_of_session(&self, name: &NameUse) -> bool {
+        let of_users = self.snapshot.types(&name.name).any(|of_user| &*of_user.schema == "pg_catalog");
+        if name.catalog.is_some() || of_users || !system::is_type(&name.name) {
+            return true;
+        }
+        let bare = name.schema.is_none()
+            || of_newer_grammar(name) && self.snapshot.server_version_num() < VERSION_OF_JSON;
+        if bare {
+            let first = self.path.schemas().skip(1).all(|schema| &**schema != "pg_catalog");
+            return self.session.temp_types || !first;
+        }
+        name.schema.as_deref() != Some("pg_catalog")
     }
 
     /// Whether that schema has a type of that name; reached if so.
@@ -315,6 +334,9 @@ pub(super) const SERIAL_TYPES: [&str; 6] =
 /// The domains of `information_schema`; their checks are built-in.
 const INFORMATION_TYPES: [&str; 5] =
     ["cardinal_number", "character_data", "sql_identifier", "time_stamp", "yes_or_no"];
+
+/// From which version of the server on JSON is a word of its grammar.
+const VERSION_OF_JSON: u32 = 160_000;
 
 fn of_newer_grammar(name: &NameUse) -> bool {
     name.schema.as_deref() == Some("pg_catalog") && name.name == "json"

@@ -56,6 +56,7 @@ pub(super) fn resolve(
     }
     resolver.by_names();
     resolver.by_effects(carried.is_some());
+    let types_of_session = facts.types.iter().any(|name| resolver.may_be_of_session(name));
     let own = Resolution {
         relations: resolver.relations.into_list(),
         functions: resolver.functions.into_list(),
@@ -64,8 +65,8 @@ pub(super) fn resolve(
         runs_at_analysis: resolver.reached.runs_code(snapshot),
         types_run_code: resolver.reached.known_to_run_code(snapshot)
             || resolver.reached.is_unknown()
-                && !facts.types.is_empty()
-                && (session.private_code || session.temp_code),
+                && (session.private_code || session.temp_code)
+                && types_of_session,
         unproven: resolver.unproven,
         epoch: snapshot.epoch,
     };
