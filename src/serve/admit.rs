@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::arrive::{close_log, open_log};
+use super::arrive::{close_log, open_log, record_routed};
 use super::gateway::{Loaded, TargetSource, listener_name};
 use super::guards;
 use super::keys::{Cancellable, Registered};
@@ -554,20 +554,6 @@ fn usable(loaded: &Loaded, principal: &Principal) -> String {
     let shown: Vec<&str> = names.by_ref().take(NAMES_SHOWN_MAX).collect();
     let more = if names.next().is_some() { " and others" } else { "" };
     format!("{}{more}", shown.join(", "))
-}
-
-/// How the target was named.
-async fn record_routed(log: &mut SessionLog, routed: &Routed, asked: &Asked<'_>) -> Result<(), Turned> {
-    let by: Vec<v1::Text<'_>> = routed.by.iter().map(|way| v1::Text { text: way.name() }).collect();
-    let entry = v1::Routed {
-        target: &routed.target,
-        by: &by,
-        server_name: asked.server_name,
-        user: asked.user,
-        database: asked.database,
-    };
-    log.append(Entry::Routed(entry), How::QUEUED).await?;
-    Ok(())
 }
 
 /// What the access entry says of waiting for records.

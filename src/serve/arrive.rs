@@ -1,6 +1,7 @@
 //! Arrival: from an accepted socket to its startup packet, or to its end before that.
 //!
-//! Owns: the login deadline's beginning, cancel requests, and the records of connections that never became sessions. May
+//! Owns: the login deadline's beginning, cancel requests, and the records of connections that never became sessions, or of where they
+//! were led. May
 //! not: ask for a credential, or dial. Fails closed: whoever is turned away here has learnt nothing of targets or policy.
 
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use super::gateway::{Loaded, listener_name};
 use super::keys::Cancellable;
 use super::mapping;
 use super::peer::Peer;
+use super::route::{Asked, Routed};
 use super::shard::Shard;
+use super::turned::Turned;
 use crate::backend;
 use crate::config::Listener;
 use crate::evidence::record::v1;
@@ -230,4 +233,25 @@ async fn forward_cancel(found: &Cancellable) -> String {
         Ok(()) => "forwarded".to_owned(),
         Err(error) => format!("failed: {error}"),
     }
+}
+
+/// Records how the target was named.
+///
+/// # Errors
+/// The record was not taken.
+pub(super) async fn record_routed(
+    log: &mut SessionLog,
+    routed: &Routed,
+    asked: &Asked<'_>,
+) -> Result<(), Turned> {
+    let by: Vec<v1::Text<'_>> = routed.by.iter().map(|way| v1::Text { text: way.name() }).collect();
+    let entry = v1::Routed {
+        target: &routed.target,
+        by: &by,
+        server_name: asked.server_name,
+        user: asked.user,
+        database: asked.database,
+    };
+    log.append(Entry::Routed(entry), How::QUEUED).await?;
+    Ok(())
 }
