@@ -1,8 +1,7 @@
 //! Arrival: from an accepted socket to its startup packet, or to its end before that.
 //!
-//! Owns: the login deadline's beginning, cancel requests, and the records of connections that never became sessions, or of where they
-//! were led. May
-//! not: ask for a credential, or dial. Fails closed: whoever is turned away here has learnt nothing of targets or policy.
+//! Owns: the login deadline's beginning, cancel requests, and the records of connections that never became sessions, or of where
+//! they were led. May not: ask for a credential, or dial. Fails closed: whoever is turned away here has learnt nothing of targets or policy.
 
 use std::sync::Arc;
 use std::time::Duration;
