@@ -75,7 +75,7 @@ QUIET_S = 0.06
 def settle(folder: Path):
     """Until nothing was written there for a while, or for long: what a client has seen of a queued gateway is on the disk by then."""
     written, since = None, time.monotonic()
-    end = since + 20 * QUIET_S
+    end = since + 5 * QUIET_S
     while time.monotonic() < min(end, since + QUIET_S):
         with os.scandir(folder) as entries:
             now = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name.endswith(".evidence"))
