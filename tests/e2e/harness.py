@@ -8,6 +8,7 @@ The binary is the one that PGTURNSTILE_BIN names, else target/release/pgturnstil
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -532,3 +533,26 @@ class World:
         self.idp.stop()
         self.database.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def policed(world, setup, cleanup, more="", change=None):
+    """A running gateway of its own with `more` in its policy, `change` done to the rest, and what `setup` makes until `cleanup`."""
+    with world.database.superuser() as db:
+        db.execute(setup)
+    gateway = world.gateway()
+    policy = gateway.folder / "policy.toml"
+    text = policy.read_text()
+    policy.write_text((change(text) if change else text) + more)
+    try:
+        yield gateway.start()
+    finally:
+        gateway.stop()
+        with world.database.superuser() as db:
+            db.execute(cleanup)
+
+
+def in_schema(schema):
+    """A change of the policy: sessions see that schema alone, and may work in it."""
+    return lambda text: text.replace('on = ["shop.*"]', f'on = ["shop.*", "{schema}.*"]').replace(
+        'search_path = ["shop"]', f'search_path = ["{schema}"]')

@@ -6,6 +6,8 @@ import threading
 import psycopg
 import pytest
 
+from harness import policed
+
 MIB = 1024 * 1024
 
 
@@ -152,15 +154,10 @@ def stars(levels):
 @pytest.fixture(scope="module")
 def near_a_label(world):
     """A gateway with a label on one column of a table: the columns of what reads it are followed."""
-    with world.database.superuser() as db:
-        db.execute("DROP TABLE IF EXISTS shop.of_stars; CREATE TABLE shop.of_stars (id int, s text); GRANT ALL ON shop.of_stars TO app_login")
-    gate = world.gateway()
-    policy = gate.folder / "policy.toml"
-    policy.write_text(policy.read_text() + '\n[[label]]\ncolumn = "shop.of_stars.s"\ntier = "secret"\nmask = "null"\n')
-    yield gate.start()
-    gate.stop()
-    with world.database.superuser() as db:
-        db.execute("DROP TABLE shop.of_stars")
+    made = "DROP TABLE IF EXISTS shop.of_stars; CREATE TABLE shop.of_stars (id int, s text); GRANT ALL ON shop.of_stars TO app_login"
+    label = '\n[[label]]\ncolumn = "shop.of_stars.s"\ntier = "secret"\nmask = "null"\n'
+    with policed(world, made, "DROP TABLE shop.of_stars", label) as gate:
+        yield gate
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Each refusal here answered a question about a masked value before it was one.
 import psycopg
 import pytest
 
-from harness import wait_until
+from harness import in_schema, policed, wait_until
 
 SCHEMA = """
 CREATE SCHEMA defs;
@@ -86,17 +86,10 @@ disclose = { clear_up_to = "secret" }
 
 @pytest.fixture(scope="module")
 def defined(world):
-    with world.database.superuser() as db:
-        db.execute(SCHEMA)
-        db.execute("VACUUM ANALYZE defs.ordered")
-    gateway = world.gateway()
-    text = (gateway.folder / "policy.toml").read_text().replace('on = ["shop.*"]', 'on = ["shop.*", "defs.*"]')
-    (gateway.folder / "policy.toml").write_text(text.replace('search_path = ["shop"]', 'search_path = ["defs"]') + POLICY)
-    gateway.start()
-    yield gateway
-    gateway.stop()
-    with world.database.superuser() as db:
-        db.execute("DROP SCHEMA defs CASCADE")
+    with policed(world, SCHEMA, "DROP SCHEMA defs CASCADE", POLICY, in_schema("defs")) as gateway:
+        with world.database.superuser() as db:
+            db.execute("VACUUM ANALYZE defs.ordered")
+        yield gateway
 
 
 def refusal(db, sql):

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from harness import wait_until
+from harness import in_schema, policed, wait_until
 
 SCHEMA = """
 CREATE SCHEMA keys;
@@ -87,16 +87,8 @@ LABELS = "".join(
 
 @pytest.fixture(scope="module")
 def keyed(world):
-    with world.database.superuser() as db:
-        db.execute(SCHEMA)
-    gateway = world.gateway()
-    text = (gateway.folder / "policy.toml").read_text().replace('on = ["shop.*"]', 'on = ["shop.*", "keys.*"]')
-    (gateway.folder / "policy.toml").write_text(text.replace('search_path = ["shop"]', 'search_path = ["keys"]') + LABELS)
-    gateway.start()
-    yield gateway
-    gateway.stop()
-    with world.database.superuser() as db:
-        db.execute("DROP SCHEMA keys CASCADE")
+    with policed(world, SCHEMA, "DROP SCHEMA keys CASCADE", LABELS, in_schema("keys")) as gateway:
+        yield gateway
 
 
 # Statement → rows that it changes, or the server's own word on it.

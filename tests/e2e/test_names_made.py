@@ -3,6 +3,7 @@ could hold it, so the permit on the known one of that name is not enough."""
 
 import pytest
 
+from harness import policed
 from wire import Client, errors, query, row
 
 SETUP = """
@@ -35,17 +36,14 @@ on = ["fresh.*", "late.*", "fn:late.*"]
 @pytest.fixture(scope="module")
 def made(world):
     """A path of three schemas, of which the last alone is permitted, and the first does not exist."""
-    with world.database.superuser() as db:
-        db.execute(CLEANUP + SETUP)
-    gateway = world.gateway()
-    policy = gateway.folder / "policy.toml"
-    text = policy.read_text().replace('search_path = ["shop"]', 'search_path = ["fresh", "early", "late"]')
-    text = text.replace('on = ["shop.*"]', 'on = ["late.*"]')
-    policy.write_text(text.replace('"fn:shop.*"]', '"fn:late.dynamic", "fn:late.plain", "fn:late.selects", "fn:late.in_fresh", "fn:late.joined"]') + PERMITS)
-    yield gateway.start()
-    gateway.stop()
-    with world.database.superuser() as db:
-        db.execute(CLEANUP)
+    functions = '"fn:late.dynamic", "fn:late.plain", "fn:late.selects", "fn:late.in_fresh", "fn:late.joined"]'
+
+    def late_alone(text):
+        text = text.replace('search_path = ["shop"]', 'search_path = ["fresh", "early", "late"]')
+        return text.replace('on = ["shop.*"]', 'on = ["late.*"]').replace('"fn:shop.*"]', functions)
+
+    with policed(world, CLEANUP + SETUP, CLEANUP, PERMITS, late_alone) as gateway:
+        yield gateway
 
 
 def said(client, *texts):

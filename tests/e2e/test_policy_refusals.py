@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 
+from harness import policed
 from wire import SYNC, Client, bind, describe, errors, execute, parse, query, row, tags
 
 PRIVILEGE = psycopg.errors.InsufficientPrivilege
@@ -262,11 +263,8 @@ GRANT ALL ON ALL TABLES IN SCHEMA shop TO app_login;
 @pytest.fixture(scope="module")
 def shared_rows(world):
     """Restricts on a partitioned table, and on a child of another table."""
-    with world.database.superuser() as db:
-        db.execute("DROP TABLE IF EXISTS shop.salaries, shop.logs CASCADE;" + SHARED)
-    gateway = world.gateway()
-    policy = gateway.folder / "policy.toml"
-    policy.write_text(policy.read_text() + """
+    gone = "DROP TABLE IF EXISTS shop.salaries, shop.logs CASCADE;"
+    with policed(world, gone + SHARED, gone, """
 [[restrict]]
 id = "closed"
 groups = ["app"]
@@ -275,11 +273,8 @@ classes = ["read", "write", "export"]
 on = ["shop.salaries", "shop.logs_secret"]
 then = "refuse"
 message = "closed"
-""")
-    yield gateway.start()
-    gateway.stop()
-    with world.database.superuser() as db:
-        db.execute("DROP TABLE shop.salaries, shop.logs CASCADE")
+""") as gateway:
+        yield gateway
 
 
 @pytest.mark.parametrize(
