@@ -78,6 +78,8 @@ reset() { sql -c 'DISCARD ALL' -c 'DEALLOCATE ALL' -c 'RESET ALL' -c 'SELECT 1' 
 drains() {
   coproc session { psql -X -q -A -t 2>&1; }
   local out=${session[0]} in=${session[1]} pid=$session_PID line said=
+  # psql may be gone when the next statement is written to it: that is no end of this script.
+  trap '' PIPE
   echo "BEGIN; INSERT INTO notes (test) VALUES ('$me-drain'); SELECT 'begun';" >&"$in"
   read -r line <&"$out"
   same begun "$line" || return 1
