@@ -462,7 +462,7 @@ impl Relay {
         if let Some(run) = self.queue.front().and_then(Expectation::run)
             && let Err(unrecorded) = self.account.cut_off(run).await
         {
-            tracing::debug!(reason = %unrecorded.reason(), "what left of the last result is not recorded");
+            tracing::warn!(reason = %unrecorded.reason(), "what left of the last result could not be recorded");
         }
         let Self { mut client, mut backend, account, queue, client_closed, .. } = self;
         account.close(&end, queue.iter()).await;

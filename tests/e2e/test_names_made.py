@@ -65,7 +65,7 @@ def test_a_relation_that_code_made(made, world, making, then, in_transaction):
     with Client(made, "app") as client:
         begun = ["BEGIN"] if in_transaction else []
         (refused,) = errors(said(client, *begun, making, then))
-        assert refused["C"] == "42501" and "early.audit" in refused["M"] or "fresh.audit" in refused["M"], refused
+        assert refused["C"] == "42501" and ("early.audit" in refused["M"] or "fresh.audit" in refused["M"]), refused
         if in_transaction:
             assert not errors(client.ask(query("ROLLBACK")))
     with world.database.superuser() as db:

@@ -133,10 +133,12 @@ impl Resolver<'_> {
     /// What the session made under a bare name competes with every built-in of that name, as what the snapshot shows does; its
     /// arguments are not known.
     fn made_call(&mut self, name: &str) -> bool {
-        let made = self.session.made_calls || self.is_made(name);
+        if !self.session.made_calls && !self.is_made(name) {
+            return false;
+        }
         let mut found = false;
         for schema in self.lookup_path() {
-            if made && self.may_hold_made(&schema) {
+            if self.may_hold_made(&schema) {
                 found = true;
                 self.unknown_function(&schema, name);
             }
