@@ -246,7 +246,9 @@ fn cell(value: ValueRef<'_>) -> Cell {
     match value {
         ValueRef::Null => Cell::Empty,
         ValueRef::Integer(number) => Cell::Json(json!(number)),
-        ValueRef::Real(number) => Cell::Json(json!(number)),
+        ValueRef::Real(number) if number.is_finite() => Cell::Json(json!(number)),
+        // JSON has no such number, and NULL would be another answer; SQLite has no NaN.
+        ValueRef::Real(number) => Cell::Text(if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()),
         ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
         ValueRef::Blob(bytes) => Cell::Text(hex(bytes)),
     }

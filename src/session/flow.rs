@@ -229,9 +229,14 @@ impl Relay {
             return Err(End::gateway("a CommandComplete frame that is none"));
         };
         let tag: Vec<u8> = complete.tag().into();
+        let copied = complete.rows().filter(|_| self.copy_out);
         if self.is_own_answer(BackendTag::CommandComplete) {
             self.down.swallow(len);
             return Ok(());
+        }
+        if let (Some(rows), Some(run)) = (copied, self.queue.front_mut().and_then(Expectation::run_mut)) {
+            // A CSV's header and the end of a binary copy were CopyData too.
+            run.rows = run.rows.min(rows);
         }
         match self.queue.front_mut() {
             Some(Expectation::Query(run)) if run.is_running() => {

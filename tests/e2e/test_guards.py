@@ -366,6 +366,9 @@ READ_ESCAPES = [
     # The server itself lets a read-only transaction do these before 16.
     "SELECT lo_create(0)", "SELECT pg_catalog.lo_creat(-1)", "SELECT lo_from_bytea(0, 'x')", "SELECT lo_put(1, 0, 'x')", "SELECT lo_unlink(1)",
     "SELECT lowrite(0, 'x')", "SELECT lo_truncate(0, 1)", "SELECT pg_stat_reset()", "SELECT pg_stat_reset_single_table_counters(1259)",
+    # A read-only transaction lets indexes be maintained.
+    "SELECT brin_summarize_new_values('items_pkey')", "SELECT pg_catalog.brin_summarize_range('items_pkey', 0)",
+    "SELECT brin_desummarize_range('items_pkey', 0)", "SELECT gin_clean_pending_list('items_pkey')",
 ]
 # What reads, and what only looks like a way out.
 READS = [

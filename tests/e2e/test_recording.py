@@ -114,6 +114,10 @@ def test_copy_to_the_client_is_what_it_got(rows, spelling):
         got = b"".join(bytes(block) for block in copy)
     [result] = captured(rows, sql)
     assert result.whole and result.data() == got and len(got) > 10_000
+    # A header and the end of a binary copy come as messages of rows, and are none.
+    session, statement = statement_of(rows, sql)
+    ended = rows.wait_record("its end", lambda r: r["kind"] == "result" and (r["session"], r["refers"]) == (session, statement))["payload"]
+    assert (ended["tag"], ended["rows"]) == (f"COPY {ended['rows']}", 299), ended
 
 
 def test_copy_from_the_client_is_held_by_digest_near_detectors(rows):

@@ -67,6 +67,8 @@ pub enum Category {
     Monitoring,
     /// Runs SQL, or code of types, that no text names.
     Dynamic,
+    /// Maintains an index, in a read-only transaction too, and runs the code that the index is defined by.
+    Maintenance,
     /// Sets a setting.
     Setting,
 }
@@ -93,6 +95,7 @@ impl Category {
             "data-bearing" => Self::DataBearing,
             "monitoring" => Self::Monitoring,
             "dynamic" => Self::Dynamic,
+            "maintenance" => Self::Maintenance,
             "setting" => Self::Setting,
             _ => return None,
         })
@@ -121,6 +124,7 @@ impl Category {
             Self::DataBearing => "returns data of others",
             Self::Monitoring => "shows internals of the server",
             Self::Dynamic => "runs SQL or code that no text names",
+            Self::Maintenance => "maintains an index, and runs the code that it is defined by",
             Self::Setting => "sets a setting",
         }
     }
@@ -145,6 +149,7 @@ impl Category {
             | Self::DataBearing
             | Self::Monitoring
             | Self::Dynamic
+            | Self::Maintenance
             | Self::Setting => false,
         }
     }
@@ -171,7 +176,8 @@ impl Category {
             | Self::Admin
             | Self::DataBearing
             | Self::Monitoring
-            | Self::Dynamic => false,
+            | Self::Dynamic
+            | Self::Maintenance => false,
         }
     }
 
@@ -196,6 +202,7 @@ impl Category {
             Self::Notify => Class::SessionNotify,
             Self::LargeObject => Class::ExportLargeObject,
             Self::ServerFiles | Self::Admin => Class::AdminSystem,
+            Self::Maintenance => Class::MaintenanceVacuum,
             Self::Replication => Class::ExportReplication,
             Self::Setting => Class::SessionSet,
         }
@@ -225,6 +232,7 @@ impl Category {
             | Self::Replication
             | Self::DataBearing
             | Self::Dynamic
+            | Self::Maintenance
             | Self::Setting => true,
         }
     }
@@ -233,7 +241,7 @@ impl Category {
     #[must_use]
     pub const fn barrier(self) -> bool {
         match self {
-            Self::Dynamic | Self::Setting | Self::Replication | Self::Admin => true,
+            Self::Dynamic | Self::Maintenance | Self::Setting | Self::Replication | Self::Admin => true,
             Self::Pure
             | Self::Catalog
             | Self::Session

@@ -335,7 +335,8 @@ impl Near<'_> {
                     );
                     return Some(feared(why, NEXT_CODE));
                 }
-                Reach::Unresolved if !self.sight.private_catalog => {
+                // What is only dropped shows nothing (DROP … IF EXISTS of what is not there).
+                Reach::Unresolved if !self.sight.private_catalog && relation.class != Class::DdlDrop => {
                     let why = format!(
                         "{} is not in the catalog that the gateway read, and may be a view of a labelled column",
                         name()

@@ -60,6 +60,11 @@ fn statements_stand_there_with_who_and_what() {
     assert!(!table.contains(|character: char| character != '\n' && is_deceptive(character)));
     let (_, csv, _) = asked(&golden("evidence_v1"), &["SELECT -1 AS n, '=1' AS f", "--csv"]);
     assert_eq!(csv, "\"n\",\"f\"\n-1,\"'=1\"\n");
+    let endless = rows(&["SELECT 9e999 AS more, -9e999 AS less, 9e999 - 9e999 AS neither"]);
+    assert_eq!(
+        (&endless[0]["more"], &endless[0]["less"], &endless[0]["neither"]),
+        (&Value::from("Infinity"), &Value::from("-Infinity"), &Value::Null)
+    );
 }
 
 #[test]

@@ -308,6 +308,23 @@ fn every_other_use_is_refused() {
     }
 }
 
+/// Migrations drop what may not be there; whatever else they do to it, it may be a view of a label by then.
+#[test]
+fn what_nobody_knows_may_be_dropped_and_nothing_else() {
+    let policy = policy("");
+    let dropped = [
+        "drop table if exists gone",
+        "drop view if exists crm.gone, mart.gone cascade",
+        "drop materialized view if exists gone",
+        "drop sequence if exists gone",
+        "drop index if exists gone",
+        "drop table customers",
+    ];
+    all_judged_as(&policy, &dropped, Action::Allow);
+    let used = ["alter table if exists gone add column a int", "select from gone", "truncate gone", "table gone"];
+    all_judged_as(&policy, &used, Action::Refuse);
+}
+
 #[test]
 fn a_refusal_names_column_label_line_and_what_would_pass() {
     let policy = policy("");
