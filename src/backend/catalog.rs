@@ -182,6 +182,8 @@ pub struct Catalog {
     confirmed_ms: AtomicU64,
     /// How often a fresh look was asked for.
     asked: AtomicU64,
+    /// The last of these that a definition which passed the gateway stands behind.
+    defined: AtomicU64,
     /// Of those, how many the snapshot answers.
     covered: watch::Sender<u64>,
     nudge: Notify,
@@ -199,6 +201,7 @@ impl Catalog {
             started: Instant::now(),
             confirmed_ms: AtomicU64::new(0),
             asked: AtomicU64::new(0),
+            defined: AtomicU64::new(0),
             covered: watch::Sender::new(0),
             nudge: Notify::new(),
             settled: watch::Sender::new(false),
@@ -243,6 +246,18 @@ impl Catalog {
         let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.nudge.notify_one();
         number
+    }
+
+    /// Says that a definition has been committed that is seen by that look: what every session waits for
+    /// ([`Catalog::defined`]).
+    pub fn define(&self, look: u64) {
+        self.defined.fetch_max(look, Ordering::AcqRel);
+    }
+
+    /// The last look behind a definition; 0 for none.
+    #[must_use]
+    pub fn defined(&self) -> u64 {
+        self.defined.load(Ordering::Acquire)
     }
 
     /// The last look after whose asking the snapshot was read, or confirmed. A session that changed the catalog sees more than

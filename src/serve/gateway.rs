@@ -342,6 +342,14 @@ impl crate::session::Source for TargetSource {
         self.state.catalog.look()
     }
 
+    fn define(&self, look: u64) {
+        self.state.catalog.define(look);
+    }
+
+    fn defined(&self) -> u64 {
+        self.state.catalog.defined()
+    }
+
     fn covered(&self) -> watch::Receiver<u64> {
         self.state.catalog.covered()
     }

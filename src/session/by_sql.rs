@@ -9,6 +9,7 @@
 //! be read is none, and ends the session.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -26,13 +27,18 @@ pub struct Told {
     pub statements: Since,
     /// Cursors.
     pub cursors: Since,
+    /// Its temporary relations; `None` where there are more than are told.
+    pub relations: Option<Vec<Arc<str>>>,
 }
+
+/// How many temporary relations the server tells at most.
+const RELATIONS_TOLD_MAX: usize = 1_000;
 
 impl Told {
     /// From the answer to the SELECT of [`super::denial::GUARD_READ_TEMPORARY`]; `None` where it is another.
     pub fn read(answer: &[u8]) -> Option<Told> {
         let mut parts = match serde_json::from_slice(answer) {
-            Ok(Value::Array(parts)) if parts.len() == 4 => parts.into_iter(),
+            Ok(Value::Array(parts)) if parts.len() == 5 => parts.into_iter(),
             Ok(_) | Err(_) => return None,
         };
         let temporary = parts.next()?.as_u64()?;
@@ -42,7 +48,16 @@ impl Told {
             Some(Value::Null) => Some(Since::new()),
             Some(_) | None => None,
         };
-        Some(Told { temporary, types, statements: names()?, cursors: names()? })
+        let (statements, cursors) = (names()?, names()?);
+        let relations = match parts.next()? {
+            Value::Null => Some(Vec::new()),
+            Value::Array(told) if told.len() >= RELATIONS_TOLD_MAX => None,
+            Value::Array(told) => {
+                Some(told.iter().map(|name| name.as_str().map(Arc::from)).collect::<Option<_>>()?)
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => return None,
+        };
+        Some(Told { temporary, types, statements, cursors, relations })
     }
 }
 
@@ -103,9 +118,14 @@ mod tests {
     #[test]
     fn what_the_server_says() {
         let read = |text: &str| Told::read(text.as_bytes());
-        let some =
-            Told { temporary: 7, types: true, statements: told(r#"{"s": 1.5}"#), cursors: Since::new() };
-        assert_eq!(read(r#"[7, true, { "s" : 1.5 }, null]"#), Some(some));
+        let some = Told {
+            temporary: 7,
+            types: true,
+            statements: told(r#"{"s": 1.5}"#),
+            cursors: Since::new(),
+            relations: Some(vec!["t".into()]),
+        };
+        assert_eq!(read(r#"[7, true, { "s" : 1.5 }, null, ["t"]]"#), Some(some));
         for other in [
             "",
             "0",
@@ -115,8 +135,11 @@ mod tests {
             "[0, false, null, 1]",
             "[0, null, null, null]",
             "[0, 1, null, null]",
-            "[\"0\", false, null, null]",
-            "[0, false, null, null, null]",
+            "[\"0\", false, null, null, null]",
+            "[0, false, null, null]",
+            "[0, false, null, null, null, null]",
+            "[0, false, null, null, [1]]",
+            "[0, false, null, null, {}]",
             "[-1, false, {}, {}]",
         ] {
             assert_eq!(read(other), None, "{other}");

@@ -23,7 +23,7 @@ pub const COPY_PROBE_STATEMENT: &str = "pgturnstile.copy";
 /// a transaction.
 pub const GUARD_READ: &str = "SHOW role; SHOW search_path; SHOW row_security; SHOW session_replication_role";
 /// The same, and what the session has of its own: its temporary schema, whether a type there hides one of `pg_catalog` (oid 11,
-/// src/include/catalog/pg_namespace.dat), and the names that SQL has made ([`super::by_sql`]). It
+/// src/include/catalog/pg_namespace.dat), the names that SQL has made ([`super::by_sql`]), and a thousand names of temporary relations. It
 /// takes a snapshot: asked only where code ran that may have made one, or a name was made, which took a snapshot itself. The
 /// numbers of seconds are numeric: no setting of the client's changes how they are written.
 pub const GUARD_READ_TEMPORARY: &str = "SHOW role; SHOW search_path; SHOW row_security; SHOW session_replication_role; \
@@ -32,7 +32,9 @@ pub const GUARD_READ_TEMPORARY: &str = "SHOW role; SHOW search_path; SHOW row_se
      pg_catalog.pg_type AS own JOIN pg_catalog.pg_type AS hidden ON hidden.typname OPERATOR(pg_catalog.=) own.typname WHERE \
      own.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND hidden.typnamespace OPERATOR(pg_catalog.=) 11::pg_catalog.oid) END, \
      (SELECT pg_catalog.json_object_agg(name, pg_catalog.extract('epoch', prepare_time)) FROM pg_catalog.pg_prepared_statements WHERE from_sql), \
-     (SELECT pg_catalog.json_object_agg(name, pg_catalog.extract('epoch', creation_time)) FROM pg_catalog.pg_cursors))";
+     (SELECT pg_catalog.json_object_agg(name, pg_catalog.extract('epoch', creation_time)) FROM pg_catalog.pg_cursors), \
+     (SELECT pg_catalog.json_agg(named.relname) FROM (SELECT own.relname FROM pg_catalog.pg_class AS own WHERE own.relnamespace \
+     OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND own.relnamespace OPERATOR(pg_catalog.<>) 0::pg_catalog.oid LIMIT 1000) AS named))";
 /// The names behind [`GUARD_READ`], in its order.
 pub const GUARDED: [&str; 4] = ["role", "search_path", "row_security", "session_replication_role"];
 

@@ -18,6 +18,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgturnstile_rules::class::Class;
 use pgturnstile_rules::statement::facts::{NamedUse, StatementFacts};
 use pgturnstile_rules::statement::outline::Outline;
 
@@ -126,8 +127,19 @@ impl Relay {
 }
 
 impl Judge {
-    /// Where answers wait for the catalog that their statement was judged by, the session's own finished DDL is read first.
-    pub(super) async fn own_ddl_first(&self) {
+    /// What passed the gateway, in whatever session, is followed: the catalog behind it is read first. Where that takes longer
+    /// than the bound of what is changed behind the gateway, this is no better than that. Where answers wait for the catalog that
+    /// their statement was judged by, all of the session's own finished DDL is read.
+    pub(super) async fn definitions_first(&mut self) {
+        let defined = self.world().defined();
+        if defined > self.followed {
+            let mut covered = self.world().covered();
+            let seen =
+                tokio::time::timeout(OWN_DDL_WAIT_MAX, covered.wait_for(|look| *look >= defined)).await;
+            if let Ok(Ok(_)) = seen {
+                self.followed = defined;
+            }
+        }
         if self.ground.stamped && self.private_ddl.is_some_and(|look| look != u64::MAX) {
             self.own_ddl_was_read().await;
         }
@@ -147,6 +159,20 @@ impl Judge {
             tokio::time::sleep(OWN_DDL_WAIT_STEP).await;
         }
     }
+}
+
+/// Whether other sessions' statements are to wait until it was read: it defines, alters or drops what is no temporary object,
+/// and there are labels, or may be by it.
+pub(super) fn is_to_be_followed(decision: &Decision, labelled: bool) -> bool {
+    let marks = |class: Class| matches!(class, Class::DdlComment | Class::DclLabel);
+    let defines =
+        |class: Class| marks(class) || labelled && class != Class::DdlTemp && class.covered_by("ddl");
+    let classes = |statement: &StatementFacts| {
+        let acts = statement.acts.iter().map(|act| act.class);
+        let relations = statement.relations.iter().map(|relation| relation.class);
+        std::iter::once(statement.class).chain(acts).chain(relations).any(defines)
+    };
+    labelled && decision.made_by_code || decision.facts.statements.iter().any(classes)
 }
 
 fn drifted() -> End {

@@ -21,9 +21,11 @@ use pgturnstile_rules::policy::{self, Action};
 use pgturnstile_rules::statement::Unparsable;
 use pgturnstile_rules::statement::facts::{NameUse, NamedUse, StatementFacts, TextFacts};
 
+use super::by_sql::Told;
 pub use super::decision::{Decision, Fence};
 use super::decisions::ShardMemory;
 use super::denial::{self, Refusal};
+use super::drift::is_to_be_followed;
 use super::encoding::{may_read_otherwise, reads_otherwise};
 use super::end::End;
 use super::made::Made;
@@ -72,11 +74,17 @@ pub struct Judge {
     pub(super) private_ddl: Option<u64>,
     /// Some of that DDL may have brought code to a relation.
     pub(super) private_code: bool,
+    /// Some of it is what other sessions are to follow before their next statement.
+    pub(super) defines: bool,
+    /// The definitions of all sessions that the ground has seen, by their look.
+    pub(super) followed: u64,
     /// What it made or altered.
     pub(super) made: Made,
     /// Tables that the open transaction has made, behind which no code stands.
     pub(super) own_tables: Vec<NameUse>,
     pub(super) temp_possible: bool,
+    /// Names of its temporary relations, by the server's word; `None` where some are not told.
+    pub(super) temp_names: Option<Vec<Arc<str>>>,
     /// Code may stand behind its temporary objects: they were not all made by plain definitions of its own.
     pub(super) temp_code: bool,
     /// A type of its temporary schema may bear the name of one of the server's own: one does by the server's word, or did when
@@ -114,9 +122,12 @@ impl Judge {
             statement_bytes_max,
             private_ddl: None,
             private_code: false,
+            defines: false,
+            followed: 0,
             made: Made::default(),
             own_tables: Vec::new(),
             temp_possible: false,
+            temp_names: None,
             temp_code: false,
             temp_types: false,
             temp_types_told: false,
@@ -149,7 +160,7 @@ impl Judge {
         status: Option<TransactionStatus>,
         in_batch: bool,
     ) -> Result<Verdict, End> {
-        self.own_ddl_first().await;
+        self.definitions_first().await;
         if let Some(refusal) = self.renew()? {
             return Ok(Verdict::Refuse(refusal, None));
         }
@@ -209,7 +220,7 @@ impl Judge {
         batch: Batch,
         status: Option<TransactionStatus>,
     ) -> Result<Verdict, End> {
-        self.own_ddl_first().await;
+        self.definitions_first().await;
         if let Some(refusal) = self.renew()? {
             return Ok(Verdict::Refuse(refusal, None));
         }
@@ -242,7 +253,11 @@ impl Judge {
         decision.facts.statements.iter().for_each(|statement| self.made.note(statement));
         self.made.more |= decision.made_by_code;
         self.private_code |= decision.brings_code;
+        self.defines |= is_to_be_followed(decision, !self.ground.labelled.is_empty());
         self.temp_possible |= decision.makes_temporary;
+        if decision.makes_temporary {
+            self.temp_names = None;
+        }
         self.temp_types |= decision.makes_temporary;
         self.temp_code |= self.temp_possible && decision.brings_code;
     }
@@ -286,10 +301,16 @@ impl Judge {
 
     /// The server said which temporary schema the session has, `0` for none, and whether a type there bears the name of one of its
     /// own; `idle`: no transaction is open, whose end could bring one back that was dropped.
-    pub(super) fn temporary_schema(&mut self, oid: u64, types: bool, idle: bool) {
+    pub(super) fn temporary_schema(&mut self, told: &Told, idle: bool) {
         self.temp_unread = false;
-        self.temp_possible = oid != 0;
-        self.temp_types_told = types || self.temp_types_told && !idle;
+        let before = self.temp_names.take().filter(|_| self.temp_possible);
+        self.temp_names = match (&told.relations, before) {
+            (Some(names), _) if idle || !self.temp_possible => Some(names.clone()),
+            (Some(names), Some(before)) => Some(before.into_iter().chain(names.iter().cloned()).collect()),
+            (Some(_) | None, _) => None,
+        };
+        self.temp_possible = told.temporary != 0;
+        self.temp_types_told = told.types || self.temp_types_told && !idle;
         self.temp_types = self.temp_types_told;
         self.temp_code = self.temp_possible && (self.temp_code || self.ran_code);
         self.ran_code = false;
@@ -301,7 +322,11 @@ impl Judge {
         self.held_cursor = false;
         self.own_tables.clear();
         if self.private_ddl == Some(u64::MAX) && quiet {
-            self.private_ddl = Some(self.world.look());
+            let look = self.world.look();
+            if std::mem::take(&mut self.defines) {
+                self.world.define(look);
+            }
+            self.private_ddl = Some(look);
         }
     }
 

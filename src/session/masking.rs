@@ -171,6 +171,7 @@ impl<'t> Told<'t> {
             snapshot: &self.ground.snapshot,
             path: &self.ground.path,
             temp_possible: by_name,
+            temp_names: None,
             private_catalog: by_name,
         };
         let known = self.statement.map(|statement| policy::origins(statement, &sight)).unwrap_or_default();

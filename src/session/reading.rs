@@ -142,7 +142,7 @@ impl Relay {
             let told =
                 told.ok_or_else(|| End::gateway("what the target says of the session cannot be read"))?;
             let idle = self.status == TransactionStatus::Idle;
-            self.judge.temporary_schema(told.temporary, told.types, idle);
+            self.judge.temporary_schema(&told, idle);
             self.names.told(&told);
         }
         self.gate.fence = None;

@@ -201,6 +201,7 @@ impl<'w> Work<'w> {
         let judge = self.judge;
         SessionView {
             temp_possible: judge.temp_possible || self.makes_temporary,
+            temp_names: self.temp_names(),
             temp_code: judge.temp_code || self.brings_code,
             temp_types: judge.temp_types || self.makes_temporary || self.ddl_before,
             private_catalog: judge.private_ddl.is_some() || self.ddl_before,
@@ -212,6 +213,11 @@ impl<'w> Work<'w> {
             held_cursor: judge.held_cursor,
             parameter_types: self.types,
         }
+    }
+
+    /// Its temporary relations, where all of them are known.
+    fn temp_names(&self) -> Option<&'w [Arc<str>]> {
+        self.judge.temp_names.as_deref().filter(|_| !self.makes_temporary)
     }
 
     /// SQL shares its names with the protocol's: what the gateway keeps for itself there, it keeps for itself here, and
@@ -294,6 +300,7 @@ impl<'w> Work<'w> {
             snapshot: &ground.snapshot,
             path: &ground.path,
             temp_possible: self.judge.temp_possible || self.makes_temporary,
+            temp_names: self.temp_names(),
             private_catalog: self.judge.private_ddl.is_some() || self.ddl_before,
         };
         let judge = |in_transaction| {

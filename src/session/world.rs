@@ -82,6 +82,10 @@ pub trait Source: Send + Sync {
     fn catalog(&self) -> Result<Arc<Snapshot>, Unavailable>;
     /// Asks for a look at the catalog now; the number by which [`Source::covered`] knows it.
     fn look(&self) -> u64;
+    /// Says that a definition which every session is to follow is seen by that look.
+    fn define(&self, look: u64);
+    /// The last look behind such a definition, of whatever session; 0 for none. Cheap to read.
+    fn defined(&self) -> u64;
     /// The last look that the catalog is of a later moment than; see [`Source::look`].
     fn covered(&self) -> watch::Receiver<u64>;
     /// The database role of a `[credential.NAME]`: what `$user` in a search path means.
@@ -197,6 +201,16 @@ impl World {
     /// See [`Source::look`].
     pub fn look(&self) -> u64 {
         self.source.look()
+    }
+
+    /// See [`Source::define`].
+    pub fn define(&self, look: u64) {
+        self.source.define(look);
+    }
+
+    /// See [`Source::defined`].
+    pub fn defined(&self) -> u64 {
+        self.source.defined()
     }
 
     /// See [`Source::covered`].

@@ -274,7 +274,7 @@ GUARDS = {
     "statement_timeout": b"1min", "lock_timeout": b"20s",
 }
 # To the SELECT behind them: no temporary schema, no type in it, no name that SQL has made.
-SESSION = b"[0, false, null, null]"
+SESSION = b"[0, false, null, null, null]"
 
 
 def status(name, value):

@@ -73,6 +73,12 @@ impl Source for Fixed {
         1
     }
 
+    fn define(&self, _look: u64) {}
+
+    fn defined(&self) -> u64 {
+        0
+    }
+
     fn covered(&self) -> watch::Receiver<u64> {
         self.covered.subscribe()
     }

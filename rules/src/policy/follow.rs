@@ -11,15 +11,18 @@
 //! - Names that lead nowhere are a refusal, not a clean column.
 
 mod meanings;
+mod scope;
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use self::meanings::Meanings;
+use self::scope::{Ranged, Scope};
 use crate::catalog::{Relation, Snapshot};
 use crate::policy::labelled::{Hit, Labelled};
 use crate::policy::outs::{Column, Origin, Out, Outs, SYSTEM_COLUMNS, TEXT_OID, Trouble};
-use crate::resolve::SearchPath;
+use crate::resolve::{SearchPath, may_be_temporary};
 use crate::statement::facts::NameUse;
 use crate::statement::outline::{Gives, Item, Level, Output, Place, Query, Source, Use};
 
@@ -30,6 +33,8 @@ pub(crate) struct Follow<'f> {
     pub(crate) path: &'f SearchPath,
     /// Unqualified names may mean temporary relations, whose columns are not known and hold nothing labelled.
     pub(crate) temp_possible: bool,
+    /// The names of those; `None` where not all are known.
+    pub(crate) temp_names: Option<&'f [Arc<str>]>,
     /// Labels that leave in clear for this subject, by relation.
     pub(crate) cleared: &'f dyn Fn(u32, Hit) -> bool,
     /// Only what is stored or leaves matters: a column may choose and order rows.
@@ -53,21 +58,6 @@ struct Names<'n> {
     name: &'n str,
     outs: &'n Outs,
     outer: Option<&'n Names<'n>>,
-}
-
-/// Something that a qualifier can name.
-struct Ranged {
-    alias: Rc<str>,
-    outs: Outs,
-}
-
-/// What names mean at one level and around it.
-#[derive(Clone, Copy)]
-struct Scope<'s> {
-    items: &'s [Ranged],
-    /// Names that are found here may mean something further out all the same.
-    weak: bool,
-    outer: Option<&'s Scope<'s>>,
 }
 
 type Found<T> = Result<T, Trouble>;
@@ -190,7 +180,7 @@ impl Follow<'_> {
         // ORDER BY and LIMIT of the whole see its outputs, which are clean, by name.
         let mut outs = first.unwrap_or_default();
         outs.list.iter_mut().for_each(|out| out.origin = None);
-        let ranged = Ranged { alias: "".into(), outs: Outs { list: outs.list.clone(), more: outs.more } };
+        let ranged = Ranged::new("", Outs { list: outs.list.clone(), more: outs.more });
         let scope = Scope { items: &[ranged], weak: false, outer };
         self.uses(&query.level, &outs, &scope, names)?;
         Ok(outs)
@@ -238,9 +228,11 @@ impl Follow<'_> {
                 ("", self.query(query, Some(&weak), names)?)
             }
             Source::Join { sides, natural, using, using_alias } => {
+                let before = items.len();
                 let outs = self.join(sides, (*natural, using), items, outer, names)?;
-                if let Some(alias) = using_alias {
-                    items.push(Ranged { alias: alias.as_str().into(), outs: Outs::unknown() });
+                items.extend(using_alias.iter().map(|alias| Ranged::new(alias, Outs::unknown())));
+                if alias.is_some() {
+                    items.iter_mut().skip(before).for_each(|item| item.hidden = true);
                 }
                 ("", outs)
             }
@@ -254,9 +246,8 @@ impl Follow<'_> {
         let join = matches!(source, Source::Join { .. });
         // A join without an alias is named by its sides alone; they are in the scope already.
         if !join || alias.is_some() {
-            let alias = alias.as_deref().unwrap_or(name).into();
             self.list(&outs)?;
-            items.push(Ranged { alias, outs: outs.clone() });
+            items.push(Ranged::new(alias.as_deref().unwrap_or(name), outs.clone()));
         }
         Ok(outs)
     }
@@ -274,6 +265,12 @@ impl Follow<'_> {
         let common: Vec<Rc<str>> = if natural {
             if left.more || right.more {
                 return unfollowed("a NATURAL join of relations whose columns are not known");
+            }
+            // The server names it all the same, by a type, a function or a field (parse_target.c, FigureColname).
+            if left.list.iter().chain(&right.list).any(|out| out.name.is_none()) {
+                return unfollowed(
+                    "a NATURAL join of an expression that the text gives no name; name it by AS",
+                );
             }
             let both = |out: &&Out| right.list.iter().any(|other| other.name == out.name);
             left.list.iter().filter(both).filter_map(|out| out.name.clone()).collect()
@@ -333,7 +330,7 @@ impl Follow<'_> {
                         );
                     }
                 }
-                if self.temp_possible {
+                if may_be_temporary(self.temp_possible, self.temp_names, &name.name) {
                     found.push(Outs::unknown());
                 }
             }
@@ -393,7 +390,7 @@ impl Follow<'_> {
                         }
                     }
                     Some(alias) => {
-                        let named = Self::aliased(scope, alias, path.len() == 1);
+                        let named = scope.aliased(alias, path.len() == 1, false);
                         let [one] = named[..] else {
                             if named.iter().all(|ranged| ranged.outs.labelled().is_none())
                                 && !named.is_empty()
@@ -498,20 +495,6 @@ impl Follow<'_> {
         self.stored_alone && place.chooses_alone()
     }
 
-    /// Items of that alias, innermost level first; a name with a schema may mean an item without an alias, too.
-    fn aliased<'a>(scope: &'a Scope<'_>, alias: &str, alone: bool) -> Vec<&'a Ranged> {
-        let mut found = Vec::new();
-        let mut next = Some(scope);
-        while let Some(level) = next {
-            found.extend(level.items.iter().filter(|item| &*item.alias == alias));
-            if !found.is_empty() && !level.weak && alone {
-                return found;
-            }
-            next = level.outer;
-        }
-        found
-    }
-
     fn meanings(&self, used: &Use, scope: &Scope<'_>) -> Found<Meanings> {
         // A name is compared with every column of what is in sight.
         let one = |item: &Ranged| 1 + item.outs.list.len() / LOOKS_A_COLUMN;
@@ -531,7 +514,8 @@ impl Follow<'_> {
             }
             (path, true) => {
                 let alias = path.last().map_or("", String::as_str);
-                Self::aliased(scope, alias, path.len() == 1)
+                scope
+                    .aliased(alias, path.len() == 1 && !used.weak, used.weak)
                     .into_iter()
                     .for_each(|item| meanings.whole_row(item));
                 self.column(alias, used, scope, &mut meanings);
@@ -540,11 +524,11 @@ impl Follow<'_> {
                 self.column(name, used, scope, &mut meanings);
                 if !meanings.settled {
                     // No column, or perhaps none: a whole row, or a function of one.
-                    Self::aliased(scope, name, false).into_iter().for_each(|item| meanings.whole_row(item));
+                    scope.aliased(name, false, true).into_iter().for_each(|item| meanings.whole_row(item));
                 }
             }
             ([.., alias, name], false) => {
-                for item in Self::aliased(scope, alias, used.path.len() == 2 && !used.weak) {
+                for item in scope.aliased(alias, used.path.len() == 2 && !used.weak, used.weak) {
                     if !meanings.column_of(item, name) && !SYSTEM_COLUMNS.contains(&name.as_str()) {
                         meanings.whole_row(item);
                     }
@@ -563,9 +547,10 @@ impl Follow<'_> {
         let mut next = Some(scope);
         while let Some(level) = next {
             let has = |item: &&Ranged| item.outs.list.iter().any(|out| out.name.as_deref() == Some(name));
-            let certain = level.items.iter().any(|item| has(&item));
+            let seen = |item: &&Ranged| !item.hidden || used.weak || level.weak;
+            let certain = level.items.iter().any(|item| !item.hidden && has(&item));
             // Were it in one that only may have it as well, the server would call it ambiguous.
-            for item in level.items.iter().filter(|item| !certain || has(item)) {
+            for item in level.items.iter().filter(seen).filter(|item| !certain || has(item)) {
                 meanings.column_of(item, name);
             }
             if certain && !level.weak && !used.weak {

@@ -27,7 +27,7 @@ use crate::policy::object::{Home, Object, Tier, home};
 use crate::policy::outs::{Column, Outs, Trouble};
 use crate::policy::place::Place as RulePlace;
 use crate::policy::subject::Subject;
-use crate::resolve::{Reach, Resolution, ResolvedRelation, SearchPath, event};
+use crate::resolve::{Reach, Resolution, SearchPath, event};
 use crate::statement::facts::{NamedUse, ObjectKind, StatementFacts};
 use crate::statement::outline::{Outline, Place};
 
@@ -42,6 +42,8 @@ pub struct Sight<'s> {
     pub path: &'s SearchPath,
     /// Unqualified names may mean temporary relations.
     pub temp_possible: bool,
+    /// The names of those; `None` where not all are known.
+    pub temp_names: Option<&'s [Arc<str>]>,
     /// The session's own DDL is not in the snapshot yet: what is not known may be what it made, which holds nothing labelled.
     pub private_catalog: bool,
 }
@@ -218,6 +220,7 @@ impl Near<'_> {
             snapshot: self.sight.snapshot,
             path: self.sight.path,
             temp_possible: self.sight.temp_possible,
+            temp_names: self.sight.temp_names,
             cleared,
             stored_alone: false,
             looks: Cell::new(LOOKS_MAX),
@@ -296,35 +299,21 @@ impl Near<'_> {
         ))
     }
 
-    /// Functions of the server that tell what a write did below its rows, and that the subject may not call in clear. No permit names
-    /// most of them: they are looked up in the text.
-    fn calls_of_volumes(&self) -> impl Iterator<Item = &str> {
-        let carried = self.statement.prepared.as_deref().into_iter();
-        let called = std::iter::once(self.statement).chain(carried).flat_map(|facts| &facts.functions);
-        let named = called
-            .filter(|used| used.arguments.is_some())
-            .map(|used| (used.name.schema.as_deref().unwrap_or("pg_catalog"), used.name.name.as_str()));
-        named.filter(|(schema, name)| system::tells_volumes(schema, name)).map(|(_, name)| name).filter(
-            |name| {
-                let object = Object::Function { schema: "pg_catalog", name, arguments: "" };
-                !self.code_is_clear(Class::CallFunction, &object)
-            },
-        )
-    }
-
-    /// Whether it is a view that tells what a write did below its rows, and the subject sees not everything in clear.
-    fn tells_volumes(&self, relation: &ResolvedRelation) -> bool {
-        let (schema, name) = (&relation.schema, &relation.name);
-        let object = Object::Relation { schema, name, reach: relation.reach };
-        system::tells_volumes(schema, name) && !self.code_is_clear(relation.class, &object)
-    }
-
     /// Relations that are closed, not known, or have code in their way.
     fn relations(&self) -> Option<Reached> {
         for relation in &self.resolution.relations {
             let name = || format!("{}.{}", relation.schema, relation.name);
             match relation.reach {
-                Reach::DataBearingCatalog if system::may_show_values(&relation.schema, &relation.name) => {
+                Reach::Catalog | Reach::DataBearingCatalog if self.writes_catalog(relation) => {
+                    let why =
+                        format!("{} is the catalog itself: a write of it moves what labels stand on", name());
+                    return Some(feared(why, NEXT_WHO_SEES_ALL));
+                }
+                // Of what is no table of values, only pg_attribute has a closed column with one.
+                Reach::DataBearingCatalog
+                    if system::may_show_values(&relation.schema, &relation.name)
+                        || &*relation.name == "pg_attribute" =>
+                {
                     let why = format!("{} may show a labelled column's values", name());
                     return Some(feared(why, NEXT_CODE));
                 }
@@ -532,6 +521,7 @@ pub fn origins(statement: &StatementFacts, sight: &Sight<'_>) -> Vec<Option<(u32
         snapshot: sight.snapshot,
         path: sight.path,
         temp_possible: sight.temp_possible,
+        temp_names: sight.temp_names,
         cleared: &|_, _| false,
         stored_alone: false,
         looks: Cell::new(LOOKS_MAX),

@@ -14,6 +14,7 @@ use crate::policy::model::{Restrict, Then};
 use crate::policy::object::Object;
 use crate::policy::subject::Subject;
 use crate::resolve::Reach;
+use crate::statement::closed;
 use crate::statement::facts::StatementFacts;
 
 const ASK: &str = "ask whoever keeps the policy";
@@ -56,12 +57,15 @@ pub(crate) fn no_permit(atom: &Atom<'_>, subject: &Subject) -> (String, String) 
             ),
             Some("check the name and its schema"),
         ),
-        Object::Relation { reach: Reach::DataBearingCatalog, .. } => (
-            format!(
-                "it carries users' data or secrets, and only a permit for {class} that spells it exactly opens it"
-            ),
-            None,
-        ),
+        Object::Relation { reach: Reach::DataBearingCatalog, schema, name } => {
+            let closed = closed::of_relation(name).filter(|_| schema == "pg_catalog");
+            let carries = closed.map_or_else(
+                || "it carries users' data or secrets".to_owned(),
+                |(column, holds)| format!("its column {column} holds {holds}"),
+            );
+            let next = closed.map(|_| "name the columns that you need, without that one and without *");
+            (format!("{carries}, and only a permit for {class} that spells it exactly opens it"), next)
+        }
         Object::Unfixed if atom.why == "CASCADE" => (
             format!(
                 "CASCADE reaches objects that the text does not name, and no permit of yours covers {class} on everything"

@@ -26,6 +26,7 @@ mod lint;
 mod load;
 mod message;
 pub mod model;
+mod near_system;
 pub mod object;
 pub mod offline;
 mod order;

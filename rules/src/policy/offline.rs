@@ -176,6 +176,7 @@ impl<'w> Walk<'w> {
                 snapshot: self.bench.snapshot,
                 path: &self.path,
                 temp_possible: self.temp_possible,
+                temp_names: None,
                 private_catalog: self.changed,
             }),
         };

@@ -221,11 +221,18 @@ impl SearchPath {
     }
 }
 
+/// Whether a bare name may be that of a temporary relation.
+pub(crate) fn may_be_temporary(possible: bool, names: Option<&[Arc<str>]>, name: &str) -> bool {
+    possible && names.is_none_or(|names| names.iter().any(|known| **known == *name))
+}
+
 /// What the gateway knows of the session beyond its path.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionView<'s> {
     /// The session may own temporary objects: it ran CREATE TEMP, SELECT INTO TEMP, or code that no text names.
     pub temp_possible: bool,
+    /// The names of its temporary relations; `None` where not all are known.
+    pub temp_names: Option<&'s [Arc<str>]>,
     /// Code may stand behind those: they were not all made by plain definitions of the session's own.
     pub temp_code: bool,
     /// A type of its temporary schema may bear the name of one of the server's own.

@@ -7,7 +7,8 @@ use super::{Reach, ResolvedRelation};
 use crate::catalog::system::{self, Carries};
 use crate::catalog::{Event, Kind, Relation};
 use crate::class::Class;
-use crate::statement::facts::{NameUse, RelationUse};
+use crate::statement::closed;
+use crate::statement::facts::{NameUse, ObjectKind, Predicate, RelationUse};
 
 /// Whether a schema is a temporary one by its name.
 pub(super) fn is_temporary(schema: &str) -> bool {
@@ -101,7 +102,7 @@ impl Resolver<'_> {
             Some(schema) if self.in_database(&used.name) => found = self.relation_in(schema, used),
             Some(_) => {}
             None => {
-                if self.session.temp_possible {
+                if self.may_be_temporary(&used.name.name) {
                     self.temporary(used);
                 }
                 let made = self.session.made_more || self.is_made(&used.name.name);
@@ -118,6 +119,33 @@ impl Resolver<'_> {
         if !found {
             self.unresolved_relation(used);
         }
+    }
+
+    /// ALTER TYPE renames the columns of a table, too, by the type of its rows (tablecmds.c, renameatt_check).
+    pub(super) fn row_types(&mut self) {
+        let facts = self.facts;
+        let altered =
+            facts.acts.iter().filter(|act| act.kind == ObjectKind::Type && act.class == Class::DdlAlter);
+        for name in altered.filter_map(|act| act.object.as_ref()) {
+            let used = RelationUse {
+                name: name.clone(),
+                class: Class::DdlAlter,
+                predicate: Predicate::NotApplicable,
+                only: false,
+                offset: None,
+            };
+            let schemas = match &name.schema {
+                Some(schema) => vec![Arc::from(schema.as_str())],
+                None => self.lookup_path(),
+            };
+            for schema in schemas {
+                self.relation_in(&schema, &used);
+            }
+        }
+    }
+
+    fn may_be_temporary(&self, name: &str) -> bool {
+        super::may_be_temporary(self.session.temp_possible, self.session.temp_names, name)
     }
 
     /// Whether the session made or altered something of that name that no snapshot shows yet.
@@ -174,7 +202,11 @@ impl Resolver<'_> {
             }
             return false;
         };
-        let reach = reach(relation);
+        let closed = relation.system
+            && relation.schema.as_ref() == "pg_catalog"
+            && self.facts.flags.closed_columns
+            && closed::of_relation(&relation.name).is_some();
+        let reach = if closed { Reach::DataBearingCatalog } else { reach(relation) };
         self.push(&relation.schema, &relation.name, reach, used);
         if relation.system {
             if self.writes(used.class) {
@@ -253,7 +285,10 @@ impl Resolver<'_> {
             // One that the session has made itself, or that takes its name now; whether that brought code there is for
             // `SessionView::private_code` to say.
             self.bars(reason);
-        } else if self.session.temp_possible && !self.session.temp_code && used.name.schema.is_none() {
+        } else if self.may_be_temporary(&used.name.name)
+            && !self.session.temp_code
+            && used.name.schema.is_none()
+        {
             // A temporary one, then; else the server knows none either.
             self.reaches(reason);
         } else {

@@ -54,6 +54,7 @@ pub(super) fn resolve(
     for relation in &facts.relations {
         resolver.relation(relation);
     }
+    resolver.row_types();
     resolver.by_names();
     resolver.by_effects(carried.is_some());
     let types_of_session = facts.types.iter().any(|name| resolver.may_be_of_session(name));

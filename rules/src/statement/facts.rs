@@ -310,6 +310,8 @@ pub struct Flags {
     pub asks_stored: bool,
     /// COMMIT or ROLLBACK with AND CHAIN: the next transaction is open at once.
     pub chains: bool,
+    /// It may read a closed column of the server's own relations ([`super::closed`]).
+    pub closed_columns: bool,
     /// DECLARE … WITH HOLD.
     pub holds_cursor: bool,
     /// A CREATE TABLE that fails where the name is taken, and takes nothing from another relation or type: columns, their

@@ -5,6 +5,7 @@
 //! what the walker does not know is [`crate::class::Class::Unknown`].
 
 pub mod cache;
+pub mod closed;
 pub mod door;
 mod effort;
 pub mod facts;

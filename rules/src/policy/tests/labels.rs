@@ -107,6 +107,9 @@ fn bare_outputs_pass_masked_however_they_are_reached() {
     let policy = policy("");
     for (sql, expected) in [
         ("select ssn from customers", "m"),
+        ("select j.ssn from (customers c join orders o on c.id = o.customer_id) as j", "m"),
+        ("select ssn, total from (customers c join orders o on c.id = o.customer_id) as j (i)", "m-"),
+        ("select j.* from (mart.plain p join parts c on c.id = p.id) as j (a, b, c, d)", "---m"),
         ("select id, ssn, name from crm.customers where id = 3", "-m-"),
         ("select * from customers", "--mm--"),
         ("select c.* from customers c order by id limit 3", "--mm--"),
@@ -230,6 +233,18 @@ const REFUSED: &[&str] = &[
     "select 1 from customers c join people p on c.ssn = p.ssn",
     "select 1 from customers c join people p using (ssn)",
     "select 1 from customers natural join people",
+    // What the server names, and the text does not.
+    "select c.id from customers c natural join (select (select 'x' as ssn)) q",
+    "select c.id from customers c natural join (select 'x'::ssn) q",
+    "select c.id from (select ssn(1)) q natural join customers c",
+    "select c.id from customers c natural join (values (1)) q",
+    "with q as (select (v).ssn from people v) select c.id from q natural join orders natural join customers c",
+    "select ssn, id, count(*) from customers group by (1, 2)",
+    "select ssn, id, count(*) from customers group by ((1, 2), 3)",
+    "select ssn, id, count(*) from customers group by rollup ((1, 2))",
+    "select ssn, id, count(*) from customers group by cube (2, (1, 2))",
+    "select ssn, id, count(*) from customers group by grouping sets ((1, 2), ())",
+    "select ssn, id, count(*) from customers group by distinct (1, 2)",
     "select 1 from orders o join (select id, ssn name from customers) c using (name)",
     "select x from customers, unnest(array[ssn]) x",
     "select * from customers, json_table(ssn::jsonb, '$' columns (a int path '$'))",
@@ -295,6 +310,17 @@ const REFUSED: &[&str] = &[
     "create cast (int as text) with inout as implicit",
     "create aggregate mart.max (text) (sfunc = text_larger, stype = text)",
     "create extension dblink",
+    "alter type customers rename attribute ssn to x",
+    "alter type crm.customers rename attribute ssn to x",
+    "update pg_attribute set attname = 'x' where attname = 'ssn'",
+    "delete from pg_catalog.pg_description where objsubid > 0",
+    "copy pg_class from stdin",
+    // An alias of a join hides what stands in it.
+    "select (select c.ssn from (mart.plain c join orders o on true) as j limit 1) from customers c",
+    "select (select ssn from (mart.plain p join orders o on true) as j (a, b) limit 1) from customers",
+    "select id from customers c order by (select c.ssn from (mart.plain c cross join orders) as k limit 1)",
+    "insert into orders (name) select (select c.ssn from (mart.plain c cross join orders) as k limit 1) from customers c returning name",
+    "select 1 from (customers c join orders o on c.ssn = o.name) as j",
     "create foreign table mart.f (id int) server s",
     "create publication p for all tables",
 ];
@@ -321,7 +347,8 @@ fn what_nobody_knows_may_be_dropped_and_nothing_else() {
         "drop table customers",
     ];
     all_judged_as(&policy, &dropped, Action::Allow);
-    let used = ["alter table if exists gone add column a int", "select from gone", "truncate gone", "table gone"];
+    let used =
+        ["alter table if exists gone add column a int", "select from gone", "truncate gone", "table gone"];
     all_judged_as(&policy, &used, Action::Refuse);
 }
 

@@ -386,6 +386,8 @@ impl Builder {
             }
             Some(N::GroupingSet(set)) => set.content.iter().for_each(|node| self.position(node, place)),
             Some(N::List(list)) => list.items.iter().for_each(|node| self.position(node, place)),
+            // `GROUP BY (1, 2)` is `GROUP BY 1, 2` (parse_clause.c, flatten_grouping_sets).
+            Some(N::RowExpr(row)) => row.args.iter().for_each(|node| self.position(node, place)),
             Some(N::AConst(pb::AConst { val: Some(Val::Ival(number)), isnull: _, location: _ })) => {
                 let number = usize::try_from(number.ival).unwrap_or(usize::MAX);
                 self.level.positions.push((number, place));

@@ -23,6 +23,7 @@ use std::rc::Rc;
 use pg_query::protobuf as pb;
 use pg_query::protobuf::node::Node as N;
 
+use super::closed;
 use super::facts::{
     Act, Flags, FunctionUse, NameUse, ObjectKind, OperatorUse, Predicate, RelationUse, SettingAction,
     SettingUse, StatementFacts,
@@ -172,6 +173,8 @@ impl<'t> Walker<'t> {
             Some(_) | None => walker.unknown("a statement of unknown kind"),
         }
         let mut facts = walker.finish();
+        let closed = |used: &RelationUse| closed::of_relation(&used.name.name).is_some();
+        facts.flags.closed_columns = facts.relations.iter().any(closed) && closed::may_be_read(node);
         facts.outline = outline::build::of(node);
         facts
     }

@@ -132,10 +132,8 @@ impl<'t> Walker<'t> {
             }
             D::DiscardPlans => "DISCARD PLANS",
             D::DiscardSequences => "DISCARD SEQUENCES",
-            D::DiscardTemp => {
-                self.act(Class::DdlTemp, None, ObjectKind::None, "DISCARD TEMP");
-                "DISCARD TEMP"
-            }
+            // No more than a part of DISCARD ALL: it drops what is the session's own.
+            D::DiscardTemp => "DISCARD TEMP",
             D::Undefined => return self.unknown("a DISCARD of unknown kind"),
         };
         self.tagged(tag);
