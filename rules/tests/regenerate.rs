@@ -327,7 +327,7 @@ fn alike(out: &mut String, message: &Message, entry: &NodeEntry, is_message: &dy
     let body = if terms.is_empty() { "true".to_owned() } else { terms.join(" && ") };
     let _ = write!(
         out,
-        "\nfn alike_{method}<'t>({same}: Same<'_, 't>, {a}: &'t pb::{kind}, {b}: &'t pb::{kind}) -> bool {{\n    {body}\n}}\n",
+        "\n#[inline(never)]\nfn alike_{method}<'t>({same}: Same<'_, 't>, {a}: &'t pb::{kind}, {b}: &'t pb::{kind}) -> bool {{\n    {body}\n}}\n",
     );
 }
 

@@ -5190,42 +5190,52 @@ pub(super) fn alike<'t>(same: Same<'_, 't>, a: &'t N, b: &'t N) -> bool {
     }
 }
 
+#[inline(never)]
 fn alike_integer<'t>(_same: Same<'_, 't>, a: &'t pb::Integer, b: &'t pb::Integer) -> bool {
     a.ival == b.ival
 }
 
+#[inline(never)]
 fn alike_float<'t>(_same: Same<'_, 't>, a: &'t pb::Float, b: &'t pb::Float) -> bool {
     a.fval == b.fval
 }
 
+#[inline(never)]
 fn alike_boolean<'t>(_same: Same<'_, 't>, a: &'t pb::Boolean, b: &'t pb::Boolean) -> bool {
     a.boolval == b.boolval
 }
 
+#[inline(never)]
 fn alike_string<'t>(_same: Same<'_, 't>, a: &'t pb::String, b: &'t pb::String) -> bool {
     a.sval == b.sval
 }
 
+#[inline(never)]
 fn alike_bit_string<'t>(_same: Same<'_, 't>, a: &'t pb::BitString, b: &'t pb::BitString) -> bool {
     a.bsval == b.bsval
 }
 
+#[inline(never)]
 fn alike_list<'t>(same: Same<'_, 't>, a: &'t pb::List, b: &'t pb::List) -> bool {
     all(&a.items, &b.items, same)
 }
 
+#[inline(never)]
 fn alike_int_list<'t>(same: Same<'_, 't>, a: &'t pb::IntList, b: &'t pb::IntList) -> bool {
     all(&a.items, &b.items, same)
 }
 
+#[inline(never)]
 fn alike_a_const<'t>(_same: Same<'_, 't>, a: &'t pb::AConst, b: &'t pb::AConst) -> bool {
     a.val == b.val && a.isnull == b.isnull
 }
 
+#[inline(never)]
 fn alike_alias<'t>(same: Same<'_, 't>, a: &'t pb::Alias, b: &'t pb::Alias) -> bool {
     a.aliasname == b.aliasname && all(&a.colnames, &b.colnames, same)
 }
 
+#[inline(never)]
 fn alike_range_var<'t>(same: Same<'_, 't>, a: &'t pb::RangeVar, b: &'t pb::RangeVar) -> bool {
     a.catalogname == b.catalogname
         && a.schemaname == b.schemaname
@@ -5235,6 +5245,7 @@ fn alike_range_var<'t>(same: Same<'_, 't>, a: &'t pb::RangeVar, b: &'t pb::Range
         && both(a.alias.as_ref(), b.alias.as_ref(), |a, b| alike_alias(same, a, b))
 }
 
+#[inline(never)]
 fn alike_into_clause<'t>(same: Same<'_, 't>, a: &'t pb::IntoClause, b: &'t pb::IntoClause) -> bool {
     both(a.rel.as_ref(), b.rel.as_ref(), |a, b| alike_range_var(same, a, b))
         && all(&a.col_names, &b.col_names, same)
@@ -5245,10 +5256,12 @@ fn alike_into_clause<'t>(same: Same<'_, 't>, a: &'t pb::IntoClause, b: &'t pb::I
         && a.skip_data == b.skip_data
 }
 
+#[inline(never)]
 fn alike_grouping_func<'t>(same: Same<'_, 't>, a: &'t pb::GroupingFunc, b: &'t pb::GroupingFunc) -> bool {
     all(&a.args, &b.args, same) && a.agglevelsup == b.agglevelsup
 }
 
+#[inline(never)]
 fn alike_merge_support_func<'t>(
     _same: Same<'_, 't>,
     a: &'t pb::MergeSupportFunc,
@@ -5257,14 +5270,17 @@ fn alike_merge_support_func<'t>(
     a.msftype == b.msftype
 }
 
+#[inline(never)]
 fn alike_named_arg_expr<'t>(same: Same<'_, 't>, a: &'t pb::NamedArgExpr, b: &'t pb::NamedArgExpr) -> bool {
     both(a.arg.as_ref(), b.arg.as_ref(), |a, b| same(a, b)) && a.name == b.name && a.argnumber == b.argnumber
 }
 
+#[inline(never)]
 fn alike_bool_expr<'t>(same: Same<'_, 't>, a: &'t pb::BoolExpr, b: &'t pb::BoolExpr) -> bool {
     a.boolop == b.boolop && all(&a.args, &b.args, same)
 }
 
+#[inline(never)]
 fn alike_sub_link<'t>(same: Same<'_, 't>, a: &'t pb::SubLink, b: &'t pb::SubLink) -> bool {
     a.sub_link_type == b.sub_link_type
         && a.sub_link_id == b.sub_link_id
@@ -5273,29 +5289,35 @@ fn alike_sub_link<'t>(same: Same<'_, 't>, a: &'t pb::SubLink, b: &'t pb::SubLink
         && both(a.subselect.as_ref(), b.subselect.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_case_expr<'t>(same: Same<'_, 't>, a: &'t pb::CaseExpr, b: &'t pb::CaseExpr) -> bool {
     both(a.arg.as_ref(), b.arg.as_ref(), |a, b| same(a, b))
         && all(&a.args, &b.args, same)
         && both(a.defresult.as_ref(), b.defresult.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_case_when<'t>(same: Same<'_, 't>, a: &'t pb::CaseWhen, b: &'t pb::CaseWhen) -> bool {
     both(a.expr.as_ref(), b.expr.as_ref(), |a, b| same(a, b))
         && both(a.result.as_ref(), b.result.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_row_expr<'t>(same: Same<'_, 't>, a: &'t pb::RowExpr, b: &'t pb::RowExpr) -> bool {
     all(&a.args, &b.args, same) && all(&a.colnames, &b.colnames, same)
 }
 
+#[inline(never)]
 fn alike_coalesce_expr<'t>(same: Same<'_, 't>, a: &'t pb::CoalesceExpr, b: &'t pb::CoalesceExpr) -> bool {
     all(&a.args, &b.args, same)
 }
 
+#[inline(never)]
 fn alike_min_max_expr<'t>(same: Same<'_, 't>, a: &'t pb::MinMaxExpr, b: &'t pb::MinMaxExpr) -> bool {
     a.op == b.op && all(&a.args, &b.args, same)
 }
 
+#[inline(never)]
 fn alike_sql_value_function<'t>(
     _same: Same<'_, 't>,
     a: &'t pb::SqlValueFunction,
@@ -5304,6 +5326,7 @@ fn alike_sql_value_function<'t>(
     a.op == b.op && a.typmod == b.typmod
 }
 
+#[inline(never)]
 fn alike_xml_expr<'t>(same: Same<'_, 't>, a: &'t pb::XmlExpr, b: &'t pb::XmlExpr) -> bool {
     a.op == b.op
         && a.name == b.name
@@ -5314,19 +5337,23 @@ fn alike_xml_expr<'t>(same: Same<'_, 't>, a: &'t pb::XmlExpr, b: &'t pb::XmlExpr
         && a.typmod == b.typmod
 }
 
+#[inline(never)]
 fn alike_json_format<'t>(_same: Same<'_, 't>, a: &'t pb::JsonFormat, b: &'t pb::JsonFormat) -> bool {
     a.format_type == b.format_type && a.encoding == b.encoding
 }
 
+#[inline(never)]
 fn alike_json_returning<'t>(same: Same<'_, 't>, a: &'t pb::JsonReturning, b: &'t pb::JsonReturning) -> bool {
     both(a.format.as_ref(), b.format.as_ref(), |a, b| alike_json_format(same, a, b)) && a.typmod == b.typmod
 }
 
+#[inline(never)]
 fn alike_json_value_expr<'t>(same: Same<'_, 't>, a: &'t pb::JsonValueExpr, b: &'t pb::JsonValueExpr) -> bool {
     both(a.raw_expr.as_ref(), b.raw_expr.as_ref(), |a, b| same(a, b))
         && both(a.format.as_ref(), b.format.as_ref(), |a, b| alike_json_format(same, a, b))
 }
 
+#[inline(never)]
 fn alike_json_is_predicate<'t>(
     same: Same<'_, 't>,
     a: &'t pb::JsonIsPredicate,
@@ -5338,24 +5365,29 @@ fn alike_json_is_predicate<'t>(
         && a.unique_keys == b.unique_keys
 }
 
+#[inline(never)]
 fn alike_json_behavior<'t>(same: Same<'_, 't>, a: &'t pb::JsonBehavior, b: &'t pb::JsonBehavior) -> bool {
     a.btype == b.btype && both(a.expr.as_ref(), b.expr.as_ref(), |a, b| same(a, b)) && a.coerce == b.coerce
 }
 
+#[inline(never)]
 fn alike_null_test<'t>(same: Same<'_, 't>, a: &'t pb::NullTest, b: &'t pb::NullTest) -> bool {
     both(a.arg.as_ref(), b.arg.as_ref(), |a, b| same(a, b))
         && a.nulltesttype == b.nulltesttype
         && a.argisrow == b.argisrow
 }
 
+#[inline(never)]
 fn alike_boolean_test<'t>(same: Same<'_, 't>, a: &'t pb::BooleanTest, b: &'t pb::BooleanTest) -> bool {
     both(a.arg.as_ref(), b.arg.as_ref(), |a, b| same(a, b)) && a.booltesttype == b.booltesttype
 }
 
+#[inline(never)]
 fn alike_set_to_default<'t>(_same: Same<'_, 't>, a: &'t pb::SetToDefault, b: &'t pb::SetToDefault) -> bool {
     a.type_mod == b.type_mod
 }
 
+#[inline(never)]
 fn alike_current_of_expr<'t>(
     _same: Same<'_, 't>,
     a: &'t pb::CurrentOfExpr,
@@ -5364,6 +5396,7 @@ fn alike_current_of_expr<'t>(
     a.cursor_name == b.cursor_name
 }
 
+#[inline(never)]
 fn alike_join_expr<'t>(same: Same<'_, 't>, a: &'t pb::JoinExpr, b: &'t pb::JoinExpr) -> bool {
     a.jointype == b.jointype
         && a.is_natural == b.is_natural
@@ -5376,6 +5409,7 @@ fn alike_join_expr<'t>(same: Same<'_, 't>, a: &'t pb::JoinExpr, b: &'t pb::JoinE
         && a.rtindex == b.rtindex
 }
 
+#[inline(never)]
 fn alike_type_name<'t>(same: Same<'_, 't>, a: &'t pb::TypeName, b: &'t pb::TypeName) -> bool {
     all(&a.names, &b.names, same)
         && a.setof == b.setof
@@ -5385,14 +5419,17 @@ fn alike_type_name<'t>(same: Same<'_, 't>, a: &'t pb::TypeName, b: &'t pb::TypeN
         && all(&a.array_bounds, &b.array_bounds, same)
 }
 
+#[inline(never)]
 fn alike_column_ref<'t>(same: Same<'_, 't>, a: &'t pb::ColumnRef, b: &'t pb::ColumnRef) -> bool {
     all(&a.fields, &b.fields, same)
 }
 
+#[inline(never)]
 fn alike_param_ref<'t>(_same: Same<'_, 't>, a: &'t pb::ParamRef, b: &'t pb::ParamRef) -> bool {
     a.number == b.number
 }
 
+#[inline(never)]
 fn alike_a_expr<'t>(same: Same<'_, 't>, a: &'t pb::AExpr, b: &'t pb::AExpr) -> bool {
     a.kind == b.kind
         && all(&a.name, &b.name, same)
@@ -5400,19 +5437,23 @@ fn alike_a_expr<'t>(same: Same<'_, 't>, a: &'t pb::AExpr, b: &'t pb::AExpr) -> b
         && both(a.rexpr.as_ref(), b.rexpr.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_type_cast<'t>(same: Same<'_, 't>, a: &'t pb::TypeCast, b: &'t pb::TypeCast) -> bool {
     both(a.arg.as_ref(), b.arg.as_ref(), |a, b| same(a, b))
         && both(a.type_name.as_ref(), b.type_name.as_ref(), |a, b| alike_type_name(same, a, b))
 }
 
+#[inline(never)]
 fn alike_collate_clause<'t>(same: Same<'_, 't>, a: &'t pb::CollateClause, b: &'t pb::CollateClause) -> bool {
     both(a.arg.as_ref(), b.arg.as_ref(), |a, b| same(a, b)) && all(&a.collname, &b.collname, same)
 }
 
+#[inline(never)]
 fn alike_role_spec<'t>(_same: Same<'_, 't>, a: &'t pb::RoleSpec, b: &'t pb::RoleSpec) -> bool {
     a.roletype == b.roletype && a.rolename == b.rolename
 }
 
+#[inline(never)]
 fn alike_func_call<'t>(same: Same<'_, 't>, a: &'t pb::FuncCall, b: &'t pb::FuncCall) -> bool {
     all(&a.funcname, &b.funcname, same)
         && all(&a.args, &b.args, same)
@@ -5425,30 +5466,36 @@ fn alike_func_call<'t>(same: Same<'_, 't>, a: &'t pb::FuncCall, b: &'t pb::FuncC
         && a.func_variadic == b.func_variadic
 }
 
+#[inline(never)]
 fn alike_a_star<'t>(_same: Same<'_, 't>, _a: &'t pb::AStar, _b: &'t pb::AStar) -> bool {
     true
 }
 
+#[inline(never)]
 fn alike_a_indices<'t>(same: Same<'_, 't>, a: &'t pb::AIndices, b: &'t pb::AIndices) -> bool {
     a.is_slice == b.is_slice
         && both(a.lidx.as_ref(), b.lidx.as_ref(), |a, b| same(a, b))
         && both(a.uidx.as_ref(), b.uidx.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_a_indirection<'t>(same: Same<'_, 't>, a: &'t pb::AIndirection, b: &'t pb::AIndirection) -> bool {
     both(a.arg.as_ref(), b.arg.as_ref(), |a, b| same(a, b)) && all(&a.indirection, &b.indirection, same)
 }
 
+#[inline(never)]
 fn alike_a_array_expr<'t>(same: Same<'_, 't>, a: &'t pb::AArrayExpr, b: &'t pb::AArrayExpr) -> bool {
     all(&a.elements, &b.elements, same)
 }
 
+#[inline(never)]
 fn alike_res_target<'t>(same: Same<'_, 't>, a: &'t pb::ResTarget, b: &'t pb::ResTarget) -> bool {
     a.name == b.name
         && all(&a.indirection, &b.indirection, same)
         && both(a.val.as_ref(), b.val.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_multi_assign_ref<'t>(
     same: Same<'_, 't>,
     a: &'t pb::MultiAssignRef,
@@ -5459,6 +5506,7 @@ fn alike_multi_assign_ref<'t>(
         && a.ncolumns == b.ncolumns
 }
 
+#[inline(never)]
 fn alike_sort_by<'t>(same: Same<'_, 't>, a: &'t pb::SortBy, b: &'t pb::SortBy) -> bool {
     both(a.node.as_ref(), b.node.as_ref(), |a, b| same(a, b))
         && a.sortby_dir == b.sortby_dir
@@ -5466,6 +5514,7 @@ fn alike_sort_by<'t>(same: Same<'_, 't>, a: &'t pb::SortBy, b: &'t pb::SortBy) -
         && all(&a.use_op, &b.use_op, same)
 }
 
+#[inline(never)]
 fn alike_window_def<'t>(same: Same<'_, 't>, a: &'t pb::WindowDef, b: &'t pb::WindowDef) -> bool {
     a.name == b.name
         && a.refname == b.refname
@@ -5476,6 +5525,7 @@ fn alike_window_def<'t>(same: Same<'_, 't>, a: &'t pb::WindowDef, b: &'t pb::Win
         && both(a.end_offset.as_ref(), b.end_offset.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_range_subselect<'t>(
     same: Same<'_, 't>,
     a: &'t pb::RangeSubselect,
@@ -5486,6 +5536,7 @@ fn alike_range_subselect<'t>(
         && both(a.alias.as_ref(), b.alias.as_ref(), |a, b| alike_alias(same, a, b))
 }
 
+#[inline(never)]
 fn alike_range_function<'t>(same: Same<'_, 't>, a: &'t pb::RangeFunction, b: &'t pb::RangeFunction) -> bool {
     a.lateral == b.lateral
         && a.ordinality == b.ordinality
@@ -5495,6 +5546,7 @@ fn alike_range_function<'t>(same: Same<'_, 't>, a: &'t pb::RangeFunction, b: &'t
         && all(&a.coldeflist, &b.coldeflist, same)
 }
 
+#[inline(never)]
 fn alike_range_table_func<'t>(
     same: Same<'_, 't>,
     a: &'t pb::RangeTableFunc,
@@ -5508,6 +5560,7 @@ fn alike_range_table_func<'t>(
         && both(a.alias.as_ref(), b.alias.as_ref(), |a, b| alike_alias(same, a, b))
 }
 
+#[inline(never)]
 fn alike_range_table_func_col<'t>(
     same: Same<'_, 't>,
     a: &'t pb::RangeTableFuncCol,
@@ -5521,6 +5574,7 @@ fn alike_range_table_func_col<'t>(
         && both(a.coldefexpr.as_ref(), b.coldefexpr.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_range_table_sample<'t>(
     same: Same<'_, 't>,
     a: &'t pb::RangeTableSample,
@@ -5532,6 +5586,7 @@ fn alike_range_table_sample<'t>(
         && both(a.repeatable.as_ref(), b.repeatable.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_column_def<'t>(same: Same<'_, 't>, a: &'t pb::ColumnDef, b: &'t pb::ColumnDef) -> bool {
     a.colname == b.colname
         && both(a.type_name.as_ref(), b.type_name.as_ref(), |a, b| alike_type_name(same, a, b))
@@ -5553,6 +5608,7 @@ fn alike_column_def<'t>(same: Same<'_, 't>, a: &'t pb::ColumnDef, b: &'t pb::Col
         && all(&a.fdwoptions, &b.fdwoptions, same)
 }
 
+#[inline(never)]
 fn alike_table_like_clause<'t>(
     same: Same<'_, 't>,
     a: &'t pb::TableLikeClause,
@@ -5562,6 +5618,7 @@ fn alike_table_like_clause<'t>(
         && a.options == b.options
 }
 
+#[inline(never)]
 fn alike_index_elem<'t>(same: Same<'_, 't>, a: &'t pb::IndexElem, b: &'t pb::IndexElem) -> bool {
     a.name == b.name
         && both(a.expr.as_ref(), b.expr.as_ref(), |a, b| same(a, b))
@@ -5573,6 +5630,7 @@ fn alike_index_elem<'t>(same: Same<'_, 't>, a: &'t pb::IndexElem, b: &'t pb::Ind
         && a.nulls_ordering == b.nulls_ordering
 }
 
+#[inline(never)]
 fn alike_def_elem<'t>(same: Same<'_, 't>, a: &'t pb::DefElem, b: &'t pb::DefElem) -> bool {
     a.defnamespace == b.defnamespace
         && a.defname == b.defname
@@ -5580,10 +5638,12 @@ fn alike_def_elem<'t>(same: Same<'_, 't>, a: &'t pb::DefElem, b: &'t pb::DefElem
         && a.defaction == b.defaction
 }
 
+#[inline(never)]
 fn alike_locking_clause<'t>(same: Same<'_, 't>, a: &'t pb::LockingClause, b: &'t pb::LockingClause) -> bool {
     all(&a.locked_rels, &b.locked_rels, same) && a.strength == b.strength && a.wait_policy == b.wait_policy
 }
 
+#[inline(never)]
 fn alike_xml_serialize<'t>(same: Same<'_, 't>, a: &'t pb::XmlSerialize, b: &'t pb::XmlSerialize) -> bool {
     a.xmloption == b.xmloption
         && both(a.expr.as_ref(), b.expr.as_ref(), |a, b| same(a, b))
@@ -5591,6 +5651,7 @@ fn alike_xml_serialize<'t>(same: Same<'_, 't>, a: &'t pb::XmlSerialize, b: &'t p
         && a.indent == b.indent
 }
 
+#[inline(never)]
 fn alike_partition_elem<'t>(same: Same<'_, 't>, a: &'t pb::PartitionElem, b: &'t pb::PartitionElem) -> bool {
     a.name == b.name
         && both(a.expr.as_ref(), b.expr.as_ref(), |a, b| same(a, b))
@@ -5598,10 +5659,12 @@ fn alike_partition_elem<'t>(same: Same<'_, 't>, a: &'t pb::PartitionElem, b: &'t
         && all(&a.opclass, &b.opclass, same)
 }
 
+#[inline(never)]
 fn alike_partition_spec<'t>(same: Same<'_, 't>, a: &'t pb::PartitionSpec, b: &'t pb::PartitionSpec) -> bool {
     a.strategy == b.strategy && all(&a.part_params, &b.part_params, same)
 }
 
+#[inline(never)]
 fn alike_partition_bound_spec<'t>(
     same: Same<'_, 't>,
     a: &'t pb::PartitionBoundSpec,
@@ -5616,6 +5679,7 @@ fn alike_partition_bound_spec<'t>(
         && all(&a.upperdatums, &b.upperdatums, same)
 }
 
+#[inline(never)]
 fn alike_partition_range_datum<'t>(
     same: Same<'_, 't>,
     a: &'t pb::PartitionRangeDatum,
@@ -5624,26 +5688,31 @@ fn alike_partition_range_datum<'t>(
     a.kind == b.kind && both(a.value.as_ref(), b.value.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_partition_cmd<'t>(same: Same<'_, 't>, a: &'t pb::PartitionCmd, b: &'t pb::PartitionCmd) -> bool {
     both(a.name.as_ref(), b.name.as_ref(), |a, b| alike_range_var(same, a, b))
         && both(a.bound.as_ref(), b.bound.as_ref(), |a, b| alike_partition_bound_spec(same, a, b))
         && a.concurrent == b.concurrent
 }
 
+#[inline(never)]
 fn alike_grouping_set<'t>(same: Same<'_, 't>, a: &'t pb::GroupingSet, b: &'t pb::GroupingSet) -> bool {
     a.kind == b.kind && all(&a.content, &b.content, same)
 }
 
+#[inline(never)]
 fn alike_with_clause<'t>(same: Same<'_, 't>, a: &'t pb::WithClause, b: &'t pb::WithClause) -> bool {
     all(&a.ctes, &b.ctes, same) && a.recursive == b.recursive
 }
 
+#[inline(never)]
 fn alike_infer_clause<'t>(same: Same<'_, 't>, a: &'t pb::InferClause, b: &'t pb::InferClause) -> bool {
     all(&a.index_elems, &b.index_elems, same)
         && both(a.where_clause.as_ref(), b.where_clause.as_ref(), |a, b| same(a, b))
         && a.conname == b.conname
 }
 
+#[inline(never)]
 fn alike_on_conflict_clause<'t>(
     same: Same<'_, 't>,
     a: &'t pb::OnConflictClause,
@@ -5655,6 +5724,7 @@ fn alike_on_conflict_clause<'t>(
         && both(a.where_clause.as_ref(), b.where_clause.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_cte_search_clause<'t>(
     same: Same<'_, 't>,
     a: &'t pb::CteSearchClause,
@@ -5665,6 +5735,7 @@ fn alike_cte_search_clause<'t>(
         && a.search_seq_column == b.search_seq_column
 }
 
+#[inline(never)]
 fn alike_cte_cycle_clause<'t>(
     same: Same<'_, 't>,
     a: &'t pb::CteCycleClause,
@@ -5677,6 +5748,7 @@ fn alike_cte_cycle_clause<'t>(
         && a.cycle_path_column == b.cycle_path_column
 }
 
+#[inline(never)]
 fn alike_common_table_expr<'t>(
     same: Same<'_, 't>,
     a: &'t pb::CommonTableExpr,
@@ -5692,6 +5764,7 @@ fn alike_common_table_expr<'t>(
         && both(a.cycle_clause.as_ref(), b.cycle_clause.as_ref(), |a, b| alike_cte_cycle_clause(same, a, b))
 }
 
+#[inline(never)]
 fn alike_merge_when_clause<'t>(
     same: Same<'_, 't>,
     a: &'t pb::MergeWhenClause,
@@ -5705,6 +5778,7 @@ fn alike_merge_when_clause<'t>(
         && all(&a.values, &b.values, same)
 }
 
+#[inline(never)]
 fn alike_returning_option<'t>(
     _same: Same<'_, 't>,
     a: &'t pb::ReturningOption,
@@ -5713,6 +5787,7 @@ fn alike_returning_option<'t>(
     a.option == b.option && a.value == b.value
 }
 
+#[inline(never)]
 fn alike_returning_clause<'t>(
     same: Same<'_, 't>,
     a: &'t pb::ReturningClause,
@@ -5721,6 +5796,7 @@ fn alike_returning_clause<'t>(
     all(&a.options, &b.options, same) && all(&a.exprs, &b.exprs, same)
 }
 
+#[inline(never)]
 fn alike_trigger_transition<'t>(
     _same: Same<'_, 't>,
     a: &'t pb::TriggerTransition,
@@ -5729,15 +5805,18 @@ fn alike_trigger_transition<'t>(
     a.name == b.name && a.is_new == b.is_new && a.is_table == b.is_table
 }
 
+#[inline(never)]
 fn alike_json_output<'t>(same: Same<'_, 't>, a: &'t pb::JsonOutput, b: &'t pb::JsonOutput) -> bool {
     both(a.type_name.as_ref(), b.type_name.as_ref(), |a, b| alike_type_name(same, a, b))
         && both(a.returning.as_ref(), b.returning.as_ref(), |a, b| alike_json_returning(same, a, b))
 }
 
+#[inline(never)]
 fn alike_json_argument<'t>(same: Same<'_, 't>, a: &'t pb::JsonArgument, b: &'t pb::JsonArgument) -> bool {
     both(a.val.as_ref(), b.val.as_ref(), |a, b| alike_json_value_expr(same, a, b)) && a.name == b.name
 }
 
+#[inline(never)]
 fn alike_json_func_expr<'t>(same: Same<'_, 't>, a: &'t pb::JsonFuncExpr, b: &'t pb::JsonFuncExpr) -> bool {
     a.op == b.op
         && a.column_name == b.column_name
@@ -5751,6 +5830,7 @@ fn alike_json_func_expr<'t>(same: Same<'_, 't>, a: &'t pb::JsonFuncExpr, b: &'t 
         && a.quotes == b.quotes
 }
 
+#[inline(never)]
 fn alike_json_table_path_spec<'t>(
     same: Same<'_, 't>,
     a: &'t pb::JsonTablePathSpec,
@@ -5759,6 +5839,7 @@ fn alike_json_table_path_spec<'t>(
     both(a.string.as_ref(), b.string.as_ref(), |a, b| same(a, b)) && a.name == b.name
 }
 
+#[inline(never)]
 fn alike_json_table<'t>(same: Same<'_, 't>, a: &'t pb::JsonTable, b: &'t pb::JsonTable) -> bool {
     both(a.context_item.as_ref(), b.context_item.as_ref(), |a, b| alike_json_value_expr(same, a, b))
         && both(a.pathspec.as_ref(), b.pathspec.as_ref(), |a, b| alike_json_table_path_spec(same, a, b))
@@ -5769,6 +5850,7 @@ fn alike_json_table<'t>(same: Same<'_, 't>, a: &'t pb::JsonTable, b: &'t pb::Jso
         && a.lateral == b.lateral
 }
 
+#[inline(never)]
 fn alike_json_table_column<'t>(
     same: Same<'_, 't>,
     a: &'t pb::JsonTableColumn,
@@ -5786,17 +5868,20 @@ fn alike_json_table_column<'t>(
         && both(a.on_error.as_ref(), b.on_error.as_ref(), |a, b| alike_json_behavior(same, a, b))
 }
 
+#[inline(never)]
 fn alike_json_key_value<'t>(same: Same<'_, 't>, a: &'t pb::JsonKeyValue, b: &'t pb::JsonKeyValue) -> bool {
     both(a.key.as_ref(), b.key.as_ref(), |a, b| same(a, b))
         && both(a.value.as_ref(), b.value.as_ref(), |a, b| alike_json_value_expr(same, a, b))
 }
 
+#[inline(never)]
 fn alike_json_parse_expr<'t>(same: Same<'_, 't>, a: &'t pb::JsonParseExpr, b: &'t pb::JsonParseExpr) -> bool {
     both(a.expr.as_ref(), b.expr.as_ref(), |a, b| alike_json_value_expr(same, a, b))
         && both(a.output.as_ref(), b.output.as_ref(), |a, b| alike_json_output(same, a, b))
         && a.unique_keys == b.unique_keys
 }
 
+#[inline(never)]
 fn alike_json_scalar_expr<'t>(
     same: Same<'_, 't>,
     a: &'t pb::JsonScalarExpr,
@@ -5806,6 +5891,7 @@ fn alike_json_scalar_expr<'t>(
         && both(a.output.as_ref(), b.output.as_ref(), |a, b| alike_json_output(same, a, b))
 }
 
+#[inline(never)]
 fn alike_json_serialize_expr<'t>(
     same: Same<'_, 't>,
     a: &'t pb::JsonSerializeExpr,
@@ -5815,6 +5901,7 @@ fn alike_json_serialize_expr<'t>(
         && both(a.output.as_ref(), b.output.as_ref(), |a, b| alike_json_output(same, a, b))
 }
 
+#[inline(never)]
 fn alike_json_object_constructor<'t>(
     same: Same<'_, 't>,
     a: &'t pb::JsonObjectConstructor,
@@ -5826,6 +5913,7 @@ fn alike_json_object_constructor<'t>(
         && a.unique == b.unique
 }
 
+#[inline(never)]
 fn alike_json_array_constructor<'t>(
     same: Same<'_, 't>,
     a: &'t pb::JsonArrayConstructor,
@@ -5836,6 +5924,7 @@ fn alike_json_array_constructor<'t>(
         && a.absent_on_null == b.absent_on_null
 }
 
+#[inline(never)]
 fn alike_json_array_query_constructor<'t>(
     same: Same<'_, 't>,
     a: &'t pb::JsonArrayQueryConstructor,
@@ -5847,6 +5936,7 @@ fn alike_json_array_query_constructor<'t>(
         && a.absent_on_null == b.absent_on_null
 }
 
+#[inline(never)]
 fn alike_json_agg_constructor<'t>(
     same: Same<'_, 't>,
     a: &'t pb::JsonAggConstructor,
@@ -5858,6 +5948,7 @@ fn alike_json_agg_constructor<'t>(
         && both(a.over.as_ref(), b.over.as_ref(), |a, b| alike_window_def(same, a, b))
 }
 
+#[inline(never)]
 fn alike_json_object_agg<'t>(same: Same<'_, 't>, a: &'t pb::JsonObjectAgg, b: &'t pb::JsonObjectAgg) -> bool {
     both(a.constructor.as_ref(), b.constructor.as_ref(), |a, b| alike_json_agg_constructor(same, a, b))
         && both(a.arg.as_ref(), b.arg.as_ref(), |a, b| alike_json_key_value(same, a, b))
@@ -5865,16 +5956,19 @@ fn alike_json_object_agg<'t>(same: Same<'_, 't>, a: &'t pb::JsonObjectAgg, b: &'
         && a.unique == b.unique
 }
 
+#[inline(never)]
 fn alike_json_array_agg<'t>(same: Same<'_, 't>, a: &'t pb::JsonArrayAgg, b: &'t pb::JsonArrayAgg) -> bool {
     both(a.constructor.as_ref(), b.constructor.as_ref(), |a, b| alike_json_agg_constructor(same, a, b))
         && both(a.arg.as_ref(), b.arg.as_ref(), |a, b| alike_json_value_expr(same, a, b))
         && a.absent_on_null == b.absent_on_null
 }
 
+#[inline(never)]
 fn alike_raw_stmt<'t>(same: Same<'_, 't>, a: &'t pb::RawStmt, b: &'t pb::RawStmt) -> bool {
     both(a.stmt.as_ref(), b.stmt.as_ref(), |a, b| same(a, b)) && a.stmt_len == b.stmt_len
 }
 
+#[inline(never)]
 fn alike_select_stmt<'t>(same: Same<'_, 't>, a: &'t pb::SelectStmt, b: &'t pb::SelectStmt) -> bool {
     all(&a.distinct_clause, &b.distinct_clause, same)
         && both(a.into_clause.as_ref(), b.into_clause.as_ref(), |a, b| alike_into_clause(same, a, b))
@@ -5898,10 +5992,12 @@ fn alike_select_stmt<'t>(same: Same<'_, 't>, a: &'t pb::SelectStmt, b: &'t pb::S
         && both(a.rarg.as_ref(), b.rarg.as_ref(), |a, b| alike_select_stmt(same, a, b))
 }
 
+#[inline(never)]
 fn alike_return_stmt<'t>(same: Same<'_, 't>, a: &'t pb::ReturnStmt, b: &'t pb::ReturnStmt) -> bool {
     both(a.returnval.as_ref(), b.returnval.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_alter_table_cmd<'t>(same: Same<'_, 't>, a: &'t pb::AlterTableCmd, b: &'t pb::AlterTableCmd) -> bool {
     a.subtype == b.subtype
         && a.name == b.name
@@ -5913,6 +6009,7 @@ fn alike_alter_table_cmd<'t>(same: Same<'_, 't>, a: &'t pb::AlterTableCmd, b: &'
         && a.recurse == b.recurse
 }
 
+#[inline(never)]
 fn alike_at_alter_constraint<'t>(
     _same: Same<'_, 't>,
     a: &'t pb::AtAlterConstraint,
@@ -5928,6 +6025,7 @@ fn alike_at_alter_constraint<'t>(
         && a.noinherit == b.noinherit
 }
 
+#[inline(never)]
 fn alike_replica_identity_stmt<'t>(
     _same: Same<'_, 't>,
     a: &'t pb::ReplicaIdentityStmt,
@@ -5936,6 +6034,7 @@ fn alike_replica_identity_stmt<'t>(
     a.identity_type == b.identity_type && a.name == b.name
 }
 
+#[inline(never)]
 fn alike_object_with_args<'t>(
     same: Same<'_, 't>,
     a: &'t pb::ObjectWithArgs,
@@ -5947,10 +6046,12 @@ fn alike_object_with_args<'t>(
         && a.args_unspecified == b.args_unspecified
 }
 
+#[inline(never)]
 fn alike_access_priv<'t>(same: Same<'_, 't>, a: &'t pb::AccessPriv, b: &'t pb::AccessPriv) -> bool {
     a.priv_name == b.priv_name && all(&a.cols, &b.cols, same)
 }
 
+#[inline(never)]
 fn alike_constraint<'t>(same: Same<'_, 't>, a: &'t pb::Constraint, b: &'t pb::Constraint) -> bool {
     a.contype == b.contype
         && a.conname == b.conname
@@ -5985,6 +6086,7 @@ fn alike_constraint<'t>(same: Same<'_, 't>, a: &'t pb::Constraint, b: &'t pb::Co
         && all(&a.fk_del_set_cols, &b.fk_del_set_cols, same)
 }
 
+#[inline(never)]
 fn alike_create_op_class_item<'t>(
     same: Same<'_, 't>,
     a: &'t pb::CreateOpClassItem,
@@ -5998,10 +6100,12 @@ fn alike_create_op_class_item<'t>(
         && both(a.storedtype.as_ref(), b.storedtype.as_ref(), |a, b| alike_type_name(same, a, b))
 }
 
+#[inline(never)]
 fn alike_stats_elem<'t>(same: Same<'_, 't>, a: &'t pb::StatsElem, b: &'t pb::StatsElem) -> bool {
     a.name == b.name && both(a.expr.as_ref(), b.expr.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_function_parameter<'t>(
     same: Same<'_, 't>,
     a: &'t pb::FunctionParameter,
@@ -6013,6 +6117,7 @@ fn alike_function_parameter<'t>(
         && both(a.defexpr.as_ref(), b.defexpr.as_ref(), |a, b| same(a, b))
 }
 
+#[inline(never)]
 fn alike_vacuum_relation<'t>(
     same: Same<'_, 't>,
     a: &'t pb::VacuumRelation,
@@ -6022,6 +6127,7 @@ fn alike_vacuum_relation<'t>(
         && all(&a.va_cols, &b.va_cols, same)
 }
 
+#[inline(never)]
 fn alike_publication_table<'t>(
     same: Same<'_, 't>,
     a: &'t pb::PublicationTable,
@@ -6032,6 +6138,7 @@ fn alike_publication_table<'t>(
         && all(&a.columns, &b.columns, same)
 }
 
+#[inline(never)]
 fn alike_publication_obj_spec<'t>(
     same: Same<'_, 't>,
     a: &'t pb::PublicationObjSpec,
