@@ -206,6 +206,14 @@ fn lifted_text_holds_no_literal() {
     assert_eq!(lifted("set search_path = shop, public"), "1 set search_path = shop, public");
     assert_eq!(lifted("update t set a.b = c where d"), "1 update t set a.b = c where d");
     assert_eq!(
+        lifted("select extract(sentinel from now()), extract('x' from a), extract(\"Key 7\" from b)"),
+        "1 select extract($1 from now()), extract($2 from a), extract($3 from b)"
+    );
+    assert_eq!(
+        lifted("select extract(YEAR from a), extract(\"Epoch\" from b), Extract ( isodow from c)"),
+        "1 select extract(YEAR from a), extract(\"Epoch\" from b), Extract ( isodow from c)"
+    );
+    assert_eq!(
         lifted("select 'a'\n'b', E'c', U&'d', $$e$$, $t$f$t$, b'1', x'f', 1.5e3"),
         "1 select $1, $2, $3, $4, $5, $6, $7, $8"
     );
