@@ -366,7 +366,7 @@ const WITH_EXTENSIONS: &[(bool, &str)] = &[
         true,
         "SELECT kept -> 'a' FROM people WHERE kept ? 'a' AND place <@ 'a.b' AND spot && '(1,2)' AND span << '1'",
     ),
-    (true, "SELECT id FROM people WHERE book = '978-0-11-000533-4' AND box = 'x' AND 'a' = ANY (many)"),
+    (true, "SELECT id FROM people WHERE book = '978-0-11-000533-1' AND box = 'x' AND 'a' = ANY (many)"),
     (true, "SELECT id FROM booked WHERE room = 1 AND during && '[1,2)'"),
     (true, "SELECT body FROM letters WHERE body % 'abc' AND mail = 'A'"),
     (true, "SELECT DISTINCT mail, count(*) FROM parted WHERE mail = 'A' GROUP BY mail"),
