@@ -222,6 +222,8 @@ pub struct Routine {
     pub signature: Arc<str>,
     /// Oid of its result type.
     pub result: u32,
+    /// An aggregate that runs reviewed code of an extension alone.
+    pub computes: bool,
 }
 
 impl Routine {
@@ -252,4 +254,6 @@ pub struct Operator {
     pub function_schema: Arc<str>,
     /// Name of its function.
     pub function: Arc<str>,
+    /// It runs reviewed code of an extension alone, which computes from its arguments.
+    pub computes: bool,
 }

@@ -224,8 +224,9 @@ pub fn analysis(
         SQLSTATE_REFUSED,
         "analysis",
         "pgturnstile refused a statement: a type in it runs code of the database's users while the statement is analysed, which may \
-         change what the statement's other names mean, and as whom its tables' row security sees it. Next: name the schema of \
-         everything whose name is not the only one of its kind, or give the constant as a parameter",
+         change what the statement's other names mean, and as whom its tables' row security sees it. Next: write every name that \
+         is not the only one of its kind with its schema, an operator as OPERATOR(pg_catalog.=); rules/README.md says which types of \
+         extensions run no such code",
     ))
 }
 
