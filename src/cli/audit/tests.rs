@@ -280,3 +280,34 @@ fn a_pack_over_broken_evidence_says_so() {
     assert!(exit == Exit::No && complained.contains("BROKEN"), "{complained}");
     assert!(fs::read_to_string(out.join("index.html")).unwrap().contains("The evidence is broken"));
 }
+
+#[test]
+fn a_gateway_that_goes_on_and_stops_while_it_is_copied_accuses_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, to) = (folder.path().join("log"), folder.path().join("copy"));
+    fs::create_dir(&log).unwrap();
+    fs::create_dir(&to).unwrap();
+    // The log as it was with its first segment, without a stop; then as it is with all of them and the checkpoint of its stop.
+    let whole = golden("evidence_v1_signed");
+    let mut later: Vec<String> =
+        fs::read_dir(&whole).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    later.retain(|name| name == "last.checkpoint" || name.starts_with("segment-"));
+    assert!(later.len() > 2, "{later:?}");
+    let first = "segment-0000000000.evidence";
+    fs::copy(whole.join(first), log.join(first)).unwrap();
+    let mut copied = Vec::new();
+    super::copy(&log, &to, &mut |from, to| {
+        copied.push(from.file_name().unwrap().to_str().unwrap().to_owned());
+        let done = super::copy_file(from, to);
+        if copied.len() == 2 {
+            for name in &later {
+                fs::copy(whole.join(name), log.join(name)).unwrap();
+            }
+        }
+        done
+    })
+    .unwrap();
+    assert_eq!(copied, ["last.checkpoint", first], "what is written behind the first look is not taken");
+    let (_, report) = verified(&to, &[]);
+    assert!(!to.join("last.checkpoint").exists() && report["findings"].as_array().is_none_or(Vec::is_empty), "{report}");
+}
