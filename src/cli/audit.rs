@@ -137,7 +137,10 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<u64> {
             format!("{} is no regular file", from.display()),
         ));
     }
-    fs::copy(from, to)
+    let copied = fs::copy(from, to)?;
+    // Head and note vouch for what was read: a loss of power must not take it from the log behind them.
+    File::open(from)?.sync_all()?;
+    Ok(copied)
 }
 
 /// The same words in a new file.
