@@ -183,6 +183,12 @@ fn trouble(what: &str, error: &io::Error) -> Fault {
     Fault(exit, format!("{what}: {error}{}", next_step(error)))
 }
 
+/// Where a file is or will be, whatever it is called; `None` where its folder cannot be looked at.
+fn place(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
+}
+
 /// The form and filter of an export, as a cursor holds them to.
 fn what(args: &Args) -> String {
     format!("{:?} {:?}", args.format, args.filter)
@@ -202,6 +208,12 @@ impl<'a> Export<'a> {
                 let why = format!("{} lies in the evidence: name a file elsewhere", path.display());
                 return Err(Fault(Exit::Usage, why));
             }
+        }
+        if let (Some(out), Some(cursor)) = (&args.out, &args.cursor)
+            && place(out) == place(cursor)
+        {
+            let why = "--out and --cursor are one file: the cursor is replaced with each look, and the events would be gone; name two";
+            return Err(Fault(Exit::Usage, why.to_owned()));
         }
         if let Some(fault) = asked::fault(&args.filter) {
             return Err(Fault(Exit::Usage, fault));

@@ -217,3 +217,17 @@ fn a_second_export_to_the_same_cursor_or_file_is_refused_and_changes_nothing() {
     assert_eq!(exit, Exit::Yes, "{complained}");
     assert_eq!(fs::read_to_string(&out).unwrap(), exported(&whole, &["--kind", "*"]).1);
 }
+
+#[test]
+fn one_file_is_not_both_output_and_cursor() {
+    let folder = tempfile::tempdir().unwrap();
+    let both = folder.path().join("both").display().to_string();
+    let round = folder.path().join(".").join("both").display().to_string();
+    for exists in [false, true] {
+        let arguments = ["--out", &both, "--cursor", &round];
+        let (exit, _, complained) = exported(&golden("evidence_v1"), &arguments);
+        assert!(exit == Exit::Usage && complained.contains("are one file"), "{complained}");
+        assert_eq!(Path::new(&both).exists(), exists);
+        fs::write(&both, "").unwrap();
+    }
+}
