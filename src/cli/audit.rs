@@ -139,7 +139,7 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<u64> {
     }
     let copied = fs::copy(from, to)?;
     // Head and note vouch for what was read: a loss of power must not take it from the log behind them.
-    File::open(from)?.sync_all()?;
+    File::open(from)?.sync_data()?;
     Ok(copied)
 }
 
