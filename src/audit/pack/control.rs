@@ -8,7 +8,7 @@ use crate::evidence::record::Kind;
 
 /// Version of the populations, of the map, and of the form of every listing and page: who verifies a pack makes them anew, so what
 /// changes a byte of them is a new version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A population: everything of one sort in the period.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ pub const POPULATIONS: &[Population] = &[
     Population {
         name: "unknown-outcomes",
         title: "Statements whose end is not known",
-        filter: "statements with outcome unknown: their session was cut off",
+        filter: "statements with outcome unknown: their session was cut off, or ended before their end came",
         criteria: &["PI1.3", "CC7.4"],
         takes: |event| event.statement().is_some_and(|statement| statement.outcome() == "unknown"),
     },

@@ -9,7 +9,7 @@ use crate::audit::time::rfc3339;
 use crate::evidence::checkpoint::{Checkpoint, Why};
 use crate::evidence::describe::{Value, describe, escaped};
 use crate::evidence::format::{FLAG_CLOSES, REFERS_TO_NONE, RecordHeader, RecordView};
-use crate::evidence::record::{self, Kind};
+use crate::evidence::record::{self, Kind, Payload};
 use crate::evidence::reference::reference;
 
 use super::super::Out;
@@ -186,6 +186,11 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
             vec![format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))]
         }
     }
+}
+
+/// The lines of a record that needs no other one to be told.
+pub(in crate::cli) fn of_record(kind: Kind, header: &RecordHeader, payload: &Payload<'_>) -> Vec<String> {
+    lines(kind, header, &Fields(describe(payload)), &HashMap::new())
 }
 
 fn unsealed(fields: &Fields) -> String {
