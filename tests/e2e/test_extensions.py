@@ -39,12 +39,14 @@ mask = "last4"
 
 @pytest.fixture(scope="module")
 def kit(world):
-    yield from policed(world, SETUP, CLEANUP, change=in_schema("kit"))
+    with policed(world, SETUP, CLEANUP, change=in_schema("kit")) as gateway:
+        yield gateway
 
 
 @pytest.fixture(scope="module")
 def labelled(world, kit):
-    yield from policed(world, "SELECT 1", "SELECT 1", LABEL, in_schema("kit"))
+    with policed(world, "SELECT 1", "SELECT 1", LABEL, in_schema("kit")) as gateway:
+        yield gateway
 
 
 ORDINARY = [

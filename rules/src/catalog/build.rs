@@ -119,6 +119,8 @@ struct Types {
     places: HashMap<u32, TypeId>,
     /// What each is made of or turns into by itself.
     parts: Vec<Vec<TypeId>>,
+    /// The domains over each.
+    domains: Vec<Vec<TypeId>>,
     /// The reason of its own, without its parts.
     own: Vec<Option<Arc<str>>>,
     own_functions: Vec<Vec<FunctionName>>,
@@ -144,6 +146,7 @@ impl Types {
                 everywhere: found.letter == 'c' || found.preferred,
                 string: found.category == 'S',
                 closure: Box::default(),
+                taken_from: Box::default(),
                 code: None,
                 functions: Box::default(),
             });
@@ -153,6 +156,7 @@ impl Types {
             all,
             places,
             parts: vec![Vec::new(); count],
+            domains: vec![Vec::new(); count],
             own: vec![None; count],
             own_functions: vec![Vec::new(); count],
         })
@@ -235,8 +239,12 @@ impl Types {
                 break;
             }
         }
-        for place in 0..self.all.len() {
-            let members = self.reach(place);
+        let mut taken_from = vec![Vec::new(); self.all.len()];
+        for (place, found) in raw.types.iter().enumerate() {
+            let members = self.reach(place, false);
+            for taken in self.reach(place, true).iter().filter(|taken| !members.contains(taken)) {
+                taken_from[taken.index()].extend(self.places.get(&found.oid));
+            }
             let first = members.iter().find(|member| self.own[member.index()].is_some());
             self.all[place].code = first.and_then(|member| self.own[member.index()].clone());
             self.all[place].functions = members
@@ -244,6 +252,9 @@ impl Types {
                 .flat_map(|member| self.own_functions[member.index()].iter().cloned())
                 .collect();
             self.all[place].closure = members.into();
+        }
+        for (of_user, from) in self.all.iter_mut().zip(taken_from) {
+            of_user.taken_from = from.into();
         }
     }
 
@@ -284,22 +295,23 @@ impl Types {
                 (_, None) => {}
             }
         }
-        // A value of a type is taken wherever a domain over it is asked for.
+        // A value of a type is taken wherever a domain over it is asked for: no part of it, as long as nothing asks.
         for (place, found) in raw.types.iter().enumerate().filter(|(_, found)| found.letter == 'd') {
             if let Some(base) = self.place(found.base) {
-                self.parts[base].push(TypeId(u32::try_from(place).unwrap_or(u32::MAX)));
+                self.domains[base].push(TypeId(u32::try_from(place).unwrap_or(u32::MAX)));
             }
         }
     }
 
-    /// A type and everything behind it, nearest first.
-    fn reach(&self, from: usize) -> Vec<TypeId> {
+    /// A type and everything behind it, nearest first; with the domains that take it, too.
+    fn reach(&self, from: usize, domains: bool) -> Vec<TypeId> {
         let mut members = vec![TypeId(u32::try_from(from).unwrap_or(u32::MAX))];
         let mut seen: HashSet<TypeId> = members.iter().copied().collect();
         let mut next = 0;
         while let Some(member) = members.get(next).copied() {
             next += 1;
-            for part in &self.parts[member.index()] {
+            let over = if domains { &self.domains[member.index()][..] } else { &[] };
+            for part in self.parts[member.index()].iter().chain(over) {
                 if seen.insert(*part) {
                     members.push(*part);
                 }

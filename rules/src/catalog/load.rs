@@ -479,7 +479,10 @@ fn routine(row: &Row<'_>, names: &mut Names, whole: bool) -> Result<Routine, Loa
     })
 }
 
-fn operator(row: &Row<'_>, names: &mut Names) -> Result<(Arc<str>, Operator, Box<[u32]>), LoadError> {
+/// An operator by its name, and the functions behind it.
+type NamedOperator = (Arc<str>, Operator, Box<[u32]>);
+
+fn operator(row: &Row<'_>, names: &mut Names) -> Result<NamedOperator, LoadError> {
     let operator = Operator {
         oid: row.number(0)?,
         schema: names.intern(row.text(1)?),

@@ -180,6 +180,8 @@ pub struct Type {
     pub string: bool,
     /// Itself and every user type it is made of.
     pub closure: Box<[TypeId]>,
+    /// User types, not among those, whose values are taken where this one is asked for: it is a domain over one, or an array of such.
+    pub taken_from: Box<[TypeId]>,
     /// The first reason why reading or writing a value of it runs user code.
     pub code: Option<Arc<str>>,
     /// The functions of users behind that reason.

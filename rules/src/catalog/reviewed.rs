@@ -131,9 +131,17 @@ impl Reviewed {
             RawEverywhere::Class { functions, .. } => !all(functions),
             RawEverywhere::Any(_) | RawEverywhere::Search(_) | RawEverywhere::Defines(_) => true,
         });
+        // An argument that is a domain is checked, by whatever the domain says.
+        let domains: HashSet<u32> =
+            raw.types.iter().filter(|found| found.letter == 'd').map(|found| found.oid).collect();
+        let of_domains = raw.types.iter().filter(|found| domains.contains(&found.element));
+        let checked: HashSet<u32> =
+            of_domains.map(|found| found.oid).chain(domains.iter().copied()).collect();
         for (_, operator, behind) in &mut raw.operators {
             let Some((runs, selects)) = behind.split_first() else { continue };
-            operator.computes = known(runs) && selects.iter().all(|oid| server(oid) || known(oid));
+            operator.computes = known(runs)
+                && selects.iter().all(|oid| server(oid) || known(oid))
+                && ![operator.left, operator.right].iter().any(|oid| checked.contains(oid));
             if operator.computes {
                 reviewed.operators.insert(operator.oid);
                 reviewed.functions.insert(*runs);
@@ -147,7 +155,8 @@ impl Reviewed {
             }
         }
         for routine in &mut raw.routines {
-            routine.computes = aggregates.contains(&routine.oid);
+            routine.computes = aggregates.contains(&routine.oid)
+                && !routine.arguments.iter().any(|oid| checked.contains(oid));
         }
         reviewed.functions.extend(aggregates);
         reviewed

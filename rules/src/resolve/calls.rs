@@ -55,7 +55,8 @@ impl Reached {
     }
 
     fn has(&self, of_user: &Type, id: TypeId) -> bool {
-        self.all || of_user.everywhere || self.types.contains(&id)
+        let taken = || of_user.taken_from.iter().any(|from| self.types.contains(from));
+        self.all || of_user.everywhere || self.types.contains(&id) || taken()
     }
 }
 

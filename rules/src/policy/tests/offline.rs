@@ -83,7 +83,7 @@ fn judge(
 }
 
 /// Behind texts that the session has sent before, which pass.
-fn judge_behind<T: AsRef<str>>(
+fn judge_behind<T: AsRef<str> + Sync>(
     policy: &Policy,
     subject: &Subject,
     catalog: &Definitions,
