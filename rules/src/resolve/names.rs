@@ -318,6 +318,9 @@ impl Resolver<'_> {
         if name.schema.is_none() && self.session.temp_possible {
             // The temporary schema comes first for types, too; code behind one of its domains is this session's own.
             self.bars(format!("type {} may be a temporary one", name.name));
+            if self.may_be_of_session(name) {
+                self.reached.everything();
+            }
         }
         if !found {
             self.reached.everything();
