@@ -89,7 +89,9 @@ def test_a_labelled_column_leaves_masked_and_the_others_as_they_are(labelled):
     with labelled.connect() as db:
         for binary in (False, True):
             rows = db.cursor(binary=binary).execute("SELECT mail, id FROM people WHERE id < 3 ORDER BY id").fetchall()
-            assert rows == [("****ail1", 1), ("****ail2", 2)]
+            # psycopg knows no binary form of citext.
+            told = [(mail.decode() if binary else mail, number) for mail, number in rows]
+            assert told == [("****ail1", 1), ("****ail2", 2)]
         for sql in ("SELECT id, kept, place FROM people WHERE place <@ 'a'", "SELECT id FROM quiet WHERE id = 1",
                     "SELECT mail FROM quiet WHERE mail = 'QUIET1'", "SELECT * FROM quiet", "UPDATE quiet SET mail = 'x' WHERE id = 5 RETURNING mail"):
             rows = db.execute(sql).fetchall()
