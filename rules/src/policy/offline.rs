@@ -203,8 +203,10 @@ impl Walk<'_, '_> {
         let (carried, unknown) = self.carried(statement);
         // What the text has made itself is not there yet: that it is unknown says nothing more.
         refusals.extend(named.or(unknown));
-        refusals.extend(self.session.course.order(statement).err());
         let snapshot = self.session.bench.snapshot;
+        // Where no definitions were given every relation is unknown, which says nothing about code behind it.
+        let order = self.session.course.order(statement).err();
+        refusals.extend(order.filter(|_| snapshot.relations().any(|(_, relation)| !relation.system)));
         let fields = match &carried {
             None => {
                 let resolution = self.resolve(statement, None);
