@@ -209,7 +209,11 @@ fn tell(event: &Event, told_ns: u64, steps: &mut Vec<Step>) {
                 | Kind::Unsealed
                 | Kind::HoldOpened
                 | Kind::HoldDecided
-                | Kind::HoldEnded => What::Note,
+                | Kind::HoldEnded
+                | Kind::TicketOpened
+                | Kind::TicketDecided
+                | Kind::TicketUsed
+                | Kind::TicketEnded => What::Note,
             };
             let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), json::of(value.clone())));
             let line = format!("-- {}: {}", kind.name(), json::line(&Json::Object(fields.collect())));

@@ -8,7 +8,7 @@ use crate::evidence::record::Kind;
 
 /// Version of the populations, of the map, and of the form of every listing and page: who verifies a pack makes them anew, so what
 /// changes a byte of them is a new version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A population: everything of one sort in the period.
 #[derive(Debug)]
@@ -80,10 +80,10 @@ pub const POPULATIONS: &[Population] = &[
     },
     Population {
         name: "decisions",
-        title: "What people decided of held statements, and tried to",
-        filter: "records of kind hold-decided",
+        title: "What people decided of held statements and tickets, and tried to",
+        filter: "records of kind hold-decided or ticket-decided",
         criteria: &["CC6.3", "CC8.1", "CC7.4"],
-        takes: |event| kind(event, &[Kind::HoldDecided]),
+        takes: |event| kind(event, &[Kind::HoldDecided, Kind::TicketDecided]),
     },
     Population {
         name: "schema-changes",

@@ -214,7 +214,7 @@ fn listings_that_the_evidence_does_not_give_are_named_whoever_signs_them() {
     let wrong =
         forged("fewer", None, &|pack| fs::remove_file(pack.join("samples/logins.csv")).unwrap(), same);
     assert!(wrong.contains("samples/logins.csv is missing: the evidence gives it"), "{wrong}");
-    let wrong = forged("version", None, &edit(RECIPE_NAME, "\"version\": 2", "\"version\": 1"), same);
+    let wrong = forged("version", None, &edit(RECIPE_NAME, "\"version\": 3", "\"version\": 1"), same);
     assert!(wrong.contains("verify the pack with a program of that version"), "{wrong}");
     let wrong = forged("records", None, nothing, &|made| made.records += 1);
     assert!(wrong.contains("and the evidence in the pack holds 24"), "{wrong}");
@@ -230,7 +230,7 @@ fn listings_that_the_evidence_does_not_give_are_named_whoever_signs_them() {
 #[test]
 fn what_the_version_stands_for_does_not_change() {
     let recipe = Recipe {
-        version: 2,
+        version: 3,
         program: "0".to_owned(),
         from_ns: 0,
         to_ns: u64::MAX,
@@ -249,7 +249,7 @@ fn what_the_version_stands_for_does_not_change() {
         pinned,
         (
             crate::audit::pack::control::VERSION,
-            "fd87e0c075cd4d82a0a35b0bc0e3c0981618b9333ef77d94d83c3c6528c18848".to_owned()
+            "61c01e139cf7e555f08f887ad0c72cbf67565e58a7ded8bca89ae9aedce2df21".to_owned()
         )
     );
 }

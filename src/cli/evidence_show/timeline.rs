@@ -182,10 +182,16 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
         }
         Kind::Unsealed => vec![unsealed(fields)],
         Kind::HoldOpened | Kind::HoldDecided | Kind::HoldEnded => vec![hold(kind, fields)],
-        Kind::SessionClosed => {
-            vec![format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))]
+        Kind::TicketOpened | Kind::TicketDecided | Kind::TicketUsed | Kind::TicketEnded => {
+            vec![ticket(kind, fields)]
         }
+        Kind::SessionClosed => vec![closed(fields)],
     }
+}
+
+fn closed(fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))
 }
 
 fn unsealed(fields: &Fields) -> String {
@@ -236,14 +242,35 @@ fn columns(columns: &Value) -> String {
 /// `HELD as 7K3M-…: …`, who decided, how it ended.
 fn hold(kind: Kind, fields: &Fields) -> String {
     let text = |name: &str| fields.text(name);
-    let because = |reason: String| if reason.is_empty() { reason } else { format!(": {reason}") };
     if kind == Kind::HoldOpened {
         return format!("   HELD as {} until it is approved; needs {}", text("hold"), text("needs"));
     }
     if kind == Kind::HoldEnded {
-        let by = because(text("approved_by"));
+        let by = text("approved_by");
+        let by = if by.is_empty() { by } else { format!(": {by}") };
         return format!("   hold {} {} ({}{by})", text("hold"), text("outcome"), text("reason"));
     }
+    decided(fields, "hold")
+}
+
+/// `BECAME ticket 7K3M-…: …`, who decided, what came of it.
+fn ticket(kind: Kind, fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    if kind == Kind::TicketOpened {
+        return format!("   BECAME ticket {} ({}); needs {}", text("ticket"), text("why"), text("needs"));
+    }
+    if kind == Kind::TicketUsed {
+        return format!("   passes by ticket {}, approved by {}", text("ticket"), text("approved_by"));
+    }
+    if kind == Kind::TicketEnded {
+        return format!("ticket {} {}: {}", text("ticket"), text("outcome"), text("reason"));
+    }
+    decided(fields, "ticket")
+}
+
+/// Who decided on a hold or ticket, how, and whether that counts.
+fn decided(fields: &Fields, what: &str) -> String {
+    let text = |name: &str| fields.text(name);
     let who = format!("{} of {}, person {}", text("subject"), text("issuer"), text("person"));
     let refused = fields.value("refused");
     let counts = if matches!(refused, Value::Null) {
@@ -251,8 +278,9 @@ fn hold(kind: Kind, fields: &Fields) -> String {
     } else {
         format!(" (does not count: {})", plain(refused))
     };
-    let reason = because(text("reason"));
-    format!("{} of hold {} by {who}{counts}{reason}", text("decision"), text("hold"))
+    let reason = text("reason");
+    let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
+    format!("{} of {what} {} by {who}{counts}{reason}", text("decision"), text(what))
 }
 
 /// `error 23505: duplicate key …`.
