@@ -353,6 +353,140 @@ fn named_functions_ask_for_permits() {
     );
 }
 
+/// Extensions whose libraries are reviewed, and code of users beside them.
+const EXTENSIONS: &str = include_str!("fixtures/extensions.sql");
+
+/// What ordinary applications do with them: code-free, and those marked `true` proven.
+const WITH_EXTENSIONS: &[(bool, &str)] = &[
+    (true, "SELECT id, name FROM plain WHERE id = $1 AND other IN (1, 2) AND name <> 'x' AND id % 2 = 1"),
+    (true, "SELECT mail FROM people WHERE id = $1"),
+    (true, "SELECT id FROM people WHERE mail = $1 OR mail LIKE 'a%' OR mail IN ('a', 'b') ORDER BY mail"),
+    (true, "SELECT a.id, 'x'::citext, 'a=>1'::hstore FROM people a JOIN people b USING (mail)"),
+    (
+        true,
+        "SELECT kept -> 'a' FROM people WHERE kept ? 'a' AND place <@ 'a.b' AND spot && '(1,2)' AND span << '1'",
+    ),
+    (true, "SELECT id FROM people WHERE book = '978-0-11-000533-1' AND box = 'x' AND 'a' = ANY (many)"),
+    (true, "SELECT id FROM booked WHERE room = 1 AND during && '[1,2)'"),
+    (true, "SELECT body FROM letters WHERE body % 'abc' AND mail = 'A'"),
+    (true, "SELECT DISTINCT mail, count(*) FROM parted WHERE mail = 'A' GROUP BY mail"),
+    (false, "INSERT INTO people (id, mail, kept) VALUES (1, $1, $2) RETURNING mail"),
+    (false, "INSERT INTO letters VALUES ('A', 'b')"),
+    (false, "UPDATE people SET mail = $1, id = id + 1 WHERE id = $2"),
+    (false, "DELETE FROM people WHERE mail = $1"),
+    (false, "INSERT INTO parted VALUES ('A', 1)"),
+    (false, "COMMIT"),
+];
+
+#[test]
+fn reviewed_code_of_extensions_is_no_code_of_users() {
+    let server = start();
+    server.create_database("extended");
+    server.execute("extended", EXTENSIONS);
+    let snapshot = snapshot(&server, "extended");
+    let session = &SessionView::default();
+    for path in [&["crm", "ext"][..], &["crm", "ext", "aside"]] {
+        for (proven, sql) in WITH_EXTENSIONS {
+            let found = resolution(&snapshot, path, session, sql);
+            assert_eq!(found.code, Code::Free, "{sql}: {:?}", found.functions);
+            assert!(found.functions.is_empty() && !found.types_run_code, "{sql}: {:?}", found.functions);
+            assert_eq!(found.proven(), *proven, "{sql}: {:?}", found.unproven);
+        }
+    }
+    // Where the extension is off the path as well.
+    let found = resolution(&snapshot, &["crm"], session, "SELECT id FROM people WHERE id = 1");
+    assert!(found.proven(), "{:?}", found.unproven);
+    assert_eq!((snapshot.everywhere(), snapshot.at_commit()), (None, None));
+    let view = snapshot.view(snapshot.relation("crm", "found").unwrap().oid).unwrap();
+    assert_eq!(view.code, None);
+    // Who is called by name asks for a permit, whatever it runs.
+    let least = resolution(&snapshot, &["crm", "ext"], session, "SELECT min(mail) FROM people");
+    assert_eq!((grade(&least), least.proven()), (Free, false));
+    assert_eq!(least.functions[0].to_string(), "ext.min(ext.citext)");
+    for sql in [
+        "SELECT replace(mail, 'a', 'b') FROM people",
+        "SELECT set_limit(0.1)",
+        "SELECT akeys(kept) FROM people",
+        "SELECT p #= p.kept FROM people p",
+        "SELECT 'x'::checked",
+    ] {
+        let found = resolution(&snapshot, &["crm", "ext"], session, sql);
+        assert!(grade(&found) == Named && !found.functions.is_empty(), "{sql}");
+    }
+    let domained = resolution(&snapshot, &["crm", "ext"], session, "SELECT id FROM domained");
+    assert_eq!((grade(&domained), domained.types_run_code), (Through, true));
+}
+
+/// What brings code of users into the objects of an extension, and the worst that is expected of the two statements behind it.
+const INTRUSIONS: &[(Expect, Expect, &str)] = &[
+    (
+        Named,
+        Through,
+        "CREATE OR REPLACE FUNCTION ext.citext_eq(ext.citext, ext.citext) RETURNS bool LANGUAGE plpgsql IMMUTABLE STRICT AS $$BEGIN RETURN lab.yes('x'); END$$",
+    ),
+    (Named, Free, "CREATE OPERATOR crm.= (LEFTARG = ext.citext, RIGHTARG = ext.citext, FUNCTION = lab.same)"),
+    (Named, Free, "CREATE OPERATOR crm.= (LEFTARG = ext.citext, RIGHTARG = text, FUNCTION = lab.worse)"),
+    (
+        Named,
+        Free,
+        "CREATE OPERATOR crm.= (LEFTARG = crm.checked, RIGHTARG = crm.checked, FUNCTION = ext.citext_eq)",
+    ),
+    // Reviewed code under a name that somebody else has given it.
+    (
+        Named,
+        Free,
+        "CREATE OPERATOR crm.= (LEFTARG = ext.citext, RIGHTARG = ext.citext, FUNCTION = ext.citext_ne); ALTER OPERATOR crm.= (ext.citext, ext.citext) OWNER TO intruder",
+    ),
+    (
+        Named,
+        Free,
+        "CREATE OPERATOR crm.= (LEFTARG = ext.citext, RIGHTARG = ext.citext, FUNCTION = lab.same); ALTER EXTENSION citext ADD OPERATOR crm.= (ext.citext, ext.citext)",
+    ),
+    (
+        Through,
+        Through,
+        "CREATE FUNCTION lab.of_mail(ext.citext) RETURNS int LANGUAGE plpgsql AS $$BEGIN RETURN 1; END$$; CREATE CAST (ext.citext AS int) WITH FUNCTION lab.of_mail(ext.citext) AS IMPLICIT; ALTER EXTENSION citext ADD FUNCTION lab.of_mail(ext.citext)",
+    ),
+    (
+        Through,
+        Through,
+        "CREATE OPERATOR CLASS lab.other FOR TYPE ext.citext USING btree AS OPERATOR 3 ext.= (ext.citext, ext.citext), FUNCTION 1 lab.order_of(ext.citext, ext.citext); CREATE INDEX ON crm.people (mail lab.other)",
+    ),
+    (
+        Through,
+        Through,
+        "ALTER OPERATOR FAMILY ext.citext_ops USING hash ADD FUNCTION 1 (text, text) lab.hash(text)",
+    ),
+    (Named, Through, "ALTER FUNCTION ext.citext_eq(ext.citext, ext.citext) SET search_path TO lab"),
+    (
+        Named,
+        Through,
+        "CREATE OR REPLACE FUNCTION ext.citext_eq(ext.citext, ext.citext) RETURNS bool LANGUAGE c IMMUTABLE STRICT AS '$libdir/tablefunc', 'crosstab'",
+    ),
+];
+
+#[test]
+fn code_of_users_in_an_extension_stays_theirs() {
+    let server = start();
+    server.create_database("pristine");
+    server.execute("pristine", EXTENSIONS);
+    server.execute(
+        "pristine",
+        "CREATE FUNCTION lab.worse(ext.citext, text) RETURNS bool LANGUAGE plpgsql AS $$BEGIN RETURN true; END$$;
+         CREATE FUNCTION lab.hash(text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN 1; END$$;
+         CREATE ROLE intruder; GRANT ALL ON SCHEMA crm, ext, lab TO intruder;",
+    );
+    for (number, (compared, read, change)) in INTRUSIONS.iter().enumerate() {
+        let name = format!("intruded{number}");
+        server.execute("postgres", &format!("CREATE DATABASE {name} TEMPLATE pristine"));
+        server.execute(&name, change);
+        let snapshot = snapshot(&server, &name);
+        let graded = |sql: &str| grade(&resolution(&snapshot, &["crm", "ext"], &SessionView::default(), sql));
+        assert_eq!(graded("SELECT id FROM people WHERE id = 1"), *compared, "{change}");
+        assert_eq!(graded("SELECT id FROM people"), *read, "{change}");
+    }
+}
+
 #[test]
 fn commit_runs_what_was_deferred() {
     let server = start();
@@ -622,6 +756,8 @@ fn the_fingerprint_moves_with_the_catalog_and_with_nothing_else() {
         "ALTER TABLE crm.fresh RENAME TO stale",
         "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION lab.watch()",
         "DROP STATISTICS crm.counts",
+        "CREATE OPERATOR FAMILY crm.kin USING btree; ALTER OPERATOR FAMILY crm.kin USING btree ADD OPERATOR 1 < (int, int)",
+        "ALTER OPERATOR FAMILY crm.kin USING btree ADD FUNCTION 1 (int, int) btint4cmp(int, int)",
     ] {
         if change.contains("lab.watch") {
             other.run("CREATE FUNCTION lab.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN END$$");

@@ -107,6 +107,12 @@ fn runs_that_the_scanner_is_slow_on() {
     assert!(default_cap(&banner).is_ok());
 }
 
+/// A condition of two equal trees.
+fn twice(n: usize, open: &str, close: &str, between: &str) -> String {
+    let one = nest(n / 2, open, "id", close);
+    format!("delete from t where {one} {between} {one}")
+}
+
 /// Every way to nest that is known to be cheap in bytes, from too little to too much: each is accepted or refused by
 /// name, and at its deepest leaves more than half of the stack untouched.
 #[test]
@@ -151,6 +157,9 @@ fn every_shape_stays_within_the_stack() {
         ("xml", |n| format!("select {}", nest(n, "xmlelement(name a, ", "1", ")"))),
         ("filter", |n| format!("select {}", nest(n, "count(*) filter (where ", "true", ")"))),
         ("over", |n| format!("select {}", nest(n, "sum(1) over (order by ", "1", ")"))),
+        ("compared", |n| twice(n, "array[", "]", "=")),
+        ("compared queries", |n| twice(n, "(select x from s where ", ")", "=")),
+        ("compared denials", |n| twice(n, "case when ", " then x end", "or not")),
         ("merge", |n| {
             format!(
                 "merge into t using {} on true when matched then delete",

@@ -2,9 +2,10 @@
 //!
 //! Owns: the file's form, and replacing it durably. It names the log, how many of its records were taken, their fingerprint, and
 //! how long the exported file was then. A cursor whose records are not the log's first ones is refused: the log was cut, set back or
-//! is another. Written behind what it vouches for: a crash between the two repeats events, and never loses one.
+//! is another. Written behind what it vouches for: a crash between the two repeats events, and never loses one. Also the lock that
+//! keeps two exports apart: flock(2) on a file beside the cursor, which is replaced itself; no crash leaves it held.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -72,14 +73,24 @@ impl Cursor {
         })
     }
 
+    /// Takes the cursor for this run; it is let go with what comes back, however the process ends. The lock's file stays: without it
+    /// two runs could hold locks of two files.
+    ///
+    /// # Errors
+    /// Another export has it ([`io::ErrorKind::WouldBlock`]), or the file cannot be made or locked.
+    pub fn hold(path: &Path) -> io::Result<File> {
+        let lock = beside(path, ".lock");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(lock)?;
+        lock_now(&file)?;
+        Ok(file)
+    }
+
     /// Replaces the file: a reader sees the old one or the new one, whole.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(".new");
-        let draft = PathBuf::from(draft);
+        let draft = beside(path, ".new");
         let json = json!({
             "version": VERSION,
             "log": self.log,
@@ -97,9 +108,39 @@ impl Cursor {
     }
 }
 
+/// The same path with more behind it.
+fn beside(path: &Path, more: &str) -> PathBuf {
+    let mut longer = path.as_os_str().to_owned();
+    longer.push(more);
+    PathBuf::from(longer)
+}
+
+/// Locks a file for this process alone, or says that it is not to be had.
+///
+/// # Errors
+/// Another one holds it ([`io::ErrorKind::WouldBlock`]), or it cannot be locked.
+pub fn lock_now(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "another export writes here"),
+        TryLockError::Error(error) => error,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_is_one_runs_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cursor");
+        let held = Cursor::hold(&path).unwrap();
+        assert_eq!(Cursor::hold(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+        // The file that a killed run left is no lock.
+        assert!(Cursor::hold(&path).is_ok());
+        assert!(!path.exists(), "the lock is beside it");
+    }
 
     #[test]
     fn a_cursor_is_read_back_and_what_is_none_is_refused() {

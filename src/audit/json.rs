@@ -35,6 +35,12 @@ pub fn line(value: &Json) -> String {
     safe(value.to_string())
 }
 
+/// The same over several lines, for a file that people read too.
+pub fn page(value: &Json) -> String {
+    // What breaks a line inside a string stands as \\n: every line is a whole one.
+    format!("{value:#}").lines().map(|line| safe(line.to_owned()) + "\n").collect()
+}
+
 fn safe(plain: String) -> String {
     // Nothing printable of ASCII deceives, and most lines hold nothing else.
     if plain.bytes().all(|byte| (b' '..=b'~').contains(&byte)) || !plain.contains(is_deceptive) {

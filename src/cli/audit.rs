@@ -5,7 +5,7 @@
 //! writes into a new folder alone; what fails leaves that folder behind, without a note, which no pack is.
 //!
 //! ```text
-//! copy segments ─► listings, pages (audit/listings.rs) out of the copy, which is cut behind its last whole block ─► list of files ─► note
+//! copy last.checkpoint, segments ─► listings, pages (audit/listings.rs) out of the copy, which is cut behind its last whole block ─► list of files ─► note
 //! ```
 
 use std::fs::{self, File};
@@ -108,20 +108,25 @@ pub struct Args {
     sign: Option<PathBuf>,
 }
 
-/// Copies the segments, oldest first, and the checkpoint that a stop left.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+/// What copies one file.
+type CopyOne<'c> = &'c mut dyn FnMut(&Path, &Path) -> io::Result<u64>;
+
+/// Copies the checkpoint that a stop left, then the segments, oldest first. In this order: a gateway that goes on meanwhile and stops
+/// leaves a checkpoint over records behind the copy, and the copy would stand there as one whose end was cut off.
+fn copy(from: &Path, to: &Path, copy_one: CopyOne<'_>) -> io::Result<()> {
+    match copy_one(&from.join(LAST_NAME), &to.join(LAST_NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(_) => {}
+    }
     let mut indices: Vec<u64> = Vec::new();
     for entry in fs::read_dir(from)? {
         indices.extend(entry?.file_name().to_str().and_then(segment_index));
     }
     indices.sort_unstable();
     for name in indices.into_iter().map(segment_name) {
-        copy_file(&from.join(&name), &to.join(&name))?;
+        copy_one(&from.join(&name), &to.join(&name))?;
     }
-    match copy_file(&from.join(LAST_NAME), &to.join(LAST_NAME)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Err(_) | Ok(_) => Ok(()),
-    }
+    Ok(())
 }
 
 /// Copies a regular file: a pipe or a device has no end.
@@ -132,7 +137,10 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<u64> {
             format!("{} is no regular file", from.display()),
         ));
     }
-    fs::copy(from, to)
+    let copied = fs::copy(from, to)?;
+    // Head and note vouch for what was read: a loss of power must not take it from the log behind them.
+    File::open(from)?.sync_data()?;
+    Ok(copied)
 }
 
 /// The same words in a new file.
@@ -172,7 +180,7 @@ fn make(args: &Args) -> Result<Made, Fault> {
     let evidence = args.out.join(EVIDENCE_NAME);
     fs::create_dir(&evidence).map_err(unwritten(&evidence))?;
     let live = is_locked(&args.reading.directory).map_err(unwritten(&args.reading.directory))?;
-    copy(&args.reading.directory, &evidence).map_err(unwritten(&args.reading.directory))?;
+    copy(&args.reading.directory, &evidence, &mut copy_file).map_err(unwritten(&args.reading.directory))?;
     let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let recipe = Recipe {
         version: VERSION,

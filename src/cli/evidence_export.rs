@@ -1,7 +1,7 @@
 //! `pgturnstile evidence export`: events for other systems, once or for as long as the log grows.
 //!
 //! Owns: its arguments, where the output goes, and when the cursor is written: behind the output, so that a crash repeats events and
-//! never loses one. The reading is [`crate::evidence::follow`]'s: whole blocks alone, each judged before it is told.
+//! never loses one. One export at a time has a cursor, and an output. The reading is [`crate::evidence::follow`]'s: whole blocks alone, each judged before it is told.
 //!
 //! ```text
 //!  look ── events ──> output ── flushed, a file synced ──> cursor replaced ──> (--follow) wait ──> look
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::audit::columns::COLUMNS;
-use crate::audit::cursor::Cursor;
+use crate::audit::cursor::{Cursor, lock_now};
 use crate::audit::event::Event;
 use crate::audit::filter::Filter;
 use crate::audit::stand::{Fingerprint, Stand};
@@ -38,7 +38,8 @@ Authentication, 3002; other events have no class there and are counted).
 With --cursor FILE the next run goes on where this one ended. The cursor is replaced behind what it vouches for: delivery is at \
 least once, and each event has an id to tell a repeated one by (log and sequence; in OCSF metadata.uid). With --out FILE it is exactly \
 once: the cursor also says how long the file was, and what a crash left behind that is cut off first. A cursor whose \
-records are not the log's first ones is refused: the log was cut, set back, or is another. To go on, the log is read from its \
+records are not the log's first ones is refused: the log was cut, set back, or is another. One export at a time writes to a cursor and to a \
+file: a second one is refused (CURSOR.lock, which stays, and FILE are locked for as long as the run lasts, however it ends). To go on, the log is read from its \
 beginning again (seconds per GB), and verified.
 
 With --follow it goes on for as long as the log grows, and tells only blocks that are whole. A statement is told when its last \
@@ -56,7 +57,7 @@ Exit codes:
   0  everything that is there was exported
   1  something is wrong with the evidence, or the cursor is not of this log: what stands before it was exported
   2  the arguments, the cursor or the directory cannot be used
-  3  the output or the cursor cannot be written"
+  3  the output or the cursor cannot be written, or another export writes there"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -124,6 +125,8 @@ impl Sink<'_, '_> {
 struct Export<'a> {
     args: &'a Args,
     log: String,
+    /// Held for as long as the run lasts.
+    _lock: Option<File>,
     cursor: Option<Cursor>,
     seen: Fingerprint,
     /// Whether the log begins with what the cursor has taken; `None` until that is known.
@@ -139,9 +142,51 @@ fn is_empty(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
 }
 
+/// The file of `--out`, locked: nothing of it changes before the lock is had, for another run may be writing there.
+fn open_out(path: &Path, cursor: Option<u64>) -> io::Result<File> {
+    let Some(bytes) = cursor else {
+        let file = match OpenOptions::new().write(true).create_new(true).open(path) {
+            // Left by a run that ended before its cursor began.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty(path) => {
+                OpenOptions::new().write(true).open(path)
+            }
+            opened => opened,
+        }?;
+        lock_now(&file)?;
+        // Whoever had it in between may have written it.
+        if file.metadata()?.len() > 0 {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        return Ok(file);
+    };
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    lock_now(&file)?;
+    if file.metadata()?.len() < bytes {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it is shorter than the {bytes} bytes that the cursor has seen: somebody cut it"),
+        ));
+    }
+    // What a crash left behind the cursor comes again.
+    file.set_len(bytes)?;
+    file.seek(SeekFrom::End(0))?;
+    Ok(file)
+}
+
 fn trouble(what: &str, error: &io::Error) -> Fault {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        let next = "two at once would leave holes: nothing was changed; wait for that run to end, or give this one a --cursor and an --out \
+                    of its own";
+        return Fault(Exit::Trouble, format!("{what}: {error}, and {next}"));
+    }
     let exit = if error.kind() == io::ErrorKind::InvalidData { Exit::Usage } else { Exit::Trouble };
     Fault(exit, format!("{what}: {error}{}", next_step(error)))
+}
+
+/// Where a file is or will be, whatever it is called; `None` where its folder cannot be looked at.
+fn place(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
 }
 
 /// The form and filter of an export, as a cursor holds them to.
@@ -164,12 +209,23 @@ impl<'a> Export<'a> {
                 return Err(Fault(Exit::Usage, why));
             }
         }
+        if let (Some(out), Some(cursor)) = (&args.out, &args.cursor)
+            && place(out) == place(cursor)
+        {
+            let why = "--out and --cursor are one file: the cursor is replaced with each look, and the events would be gone; name two";
+            return Err(Fault(Exit::Usage, why.to_owned()));
+        }
         if let Some(fault) = asked::fault(&args.filter) {
             return Err(Fault(Exit::Usage, fault));
         }
-        let cursor = match &args.cursor {
-            None => None,
-            Some(path) => Cursor::read(path).map_err(|error| trouble(&path.display().to_string(), &error))?,
+        let (lock, cursor) = match &args.cursor {
+            None => (None, None),
+            Some(path) => {
+                let failed = |error| trouble(&path.display().to_string(), &error);
+                // Before it is read: what another run notes behind this would be taken twice.
+                let lock = Cursor::hold(path).map_err(failed)?;
+                (Some(lock), Cursor::read(path).map_err(failed)?)
+            }
         };
         if let Some(cursor) = &cursor
             && (cursor.what != what(args) || cursor.bytes.is_some() != args.out.is_some())
@@ -181,6 +237,7 @@ impl<'a> Export<'a> {
         Ok(Export {
             args,
             log: String::new(),
+            _lock: lock,
             cursor,
             seen: Fingerprint::default(),
             held: None,
@@ -195,29 +252,7 @@ impl<'a> Export<'a> {
     fn sink<'o, 'w>(&self, out: &'o mut Out<'w>) -> Result<Sink<'o, 'w>, Fault> {
         let Some(path) = &self.args.out else { return Ok(Sink::Standard(out)) };
         let shown = path.display().to_string();
-        let opened = match self.cursor.as_ref().and_then(|cursor| cursor.bytes) {
-            None => match OpenOptions::new().write(true).create_new(true).open(path) {
-                // Left by a run that ended before its cursor began.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty(path) => {
-                    OpenOptions::new().write(true).open(path)
-                }
-                opened => opened,
-            },
-            Some(bytes) => OpenOptions::new().write(true).open(path).and_then(|mut file| {
-                if file.metadata()?.len() < bytes {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!(
-                            "it is shorter than the {bytes} bytes that the cursor has seen: somebody cut it"
-                        ),
-                    ));
-                }
-                // What a crash left behind the cursor comes again.
-                file.set_len(bytes)?;
-                file.seek(SeekFrom::End(0))?;
-                Ok(file)
-            }),
-        };
+        let opened = open_out(path, self.cursor.as_ref().and_then(|cursor| cursor.bytes));
         opened.map(|file| Sink::File(io::BufWriter::new(file))).map_err(|error| trouble(&shown, &error))
     }
 

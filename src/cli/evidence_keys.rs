@@ -19,6 +19,7 @@ use crate::evidence::read::Position;
 use crate::evidence::record::{self, Payload};
 use crate::evidence::verify::{Trust, verify_with};
 
+use super::reading::outside;
 use super::{Exit, Out};
 
 /// What errors call the file.
@@ -192,6 +193,9 @@ pub fn rotate_key(args: &RotateKey, out: &mut Out<'_>) -> io::Result<Exit> {
 /// # Errors
 /// The output cannot be written.
 pub fn last_checkpoint(args: &LastCheckpoint, out: &mut Out<'_>) -> io::Result<Exit> {
+    if let Some(Err(fault)) = args.to.as_ref().map(|to| outside(to, &args.directory)) {
+        return Ok(fault.said(out));
+    }
     let mut last: Option<String> = None;
     let mut visit = |_: Position, record: &RecordView<'_>| {
         if let Ok((_, Payload::Checkpoint(checkpoint))) = record::payload(record) {

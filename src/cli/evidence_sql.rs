@@ -39,12 +39,14 @@ leave it out. A question cannot change the index, nor reach another file.
 
 The views to begin with: statements (one row each, with who, target, verdict, rule, classes, rows, text) and reached (one row for \
 each relation that a statement names; what a view, a function or a trigger reads, and the partitions below a table, are not named). Beside them: sessions, session_groups, session_claims, texts, text_relations, \
-text_uses, asked, masks, events (everything that is no statement), meta. src/audit/README.md tells every column.",
+text_uses, asked, results, parameter_values, reports (errors and notices), stated (what clients say of themselves), holds, decisions, masks, events (everything \
+else that is no statement), meta. src/audit/README.md tells every column.",
     after_help = "\
 Examples:
   pgturnstile evidence sql evidence 'SELECT verdict, count(*) FROM statements GROUP BY 1'
   pgturnstile evidence sql evidence --index /var/tmp/evidence.db \\
-    \"SELECT s.subject, r.name, sum(s.rows) FROM statements s JOIN reached r USING (sequence) WHERE s.time >= '2026-11' GROUP BY 1, 2 ORDER BY 3 DESC\"
+    \"SELECT subject, name, sum(rows) FROM (SELECT DISTINCT s.sequence, s.subject, s.rows, r.name FROM statements s JOIN reached r USING (sequence) WHERE s.time >= '2026-11') GROUP BY 1, 2 ORDER BY 3 DESC\"
+       (DISTINCT: a statement may reach a relation more than once; the rows of a join count for each relation in it)
   pgturnstile evidence sql evidence --json \"SELECT sequence, detail ->> 'reason' AS why FROM events WHERE kind = 'authentication-denied'\"
   pgturnstile evidence sql evidence --csv \"SELECT s.id, c.json FROM sessions s JOIN session_claims c ON c.session = s.key\"
   pgturnstile evidence sql evidence --index /var/tmp/evidence.db     (no question: builds it, and says what it holds)

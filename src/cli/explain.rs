@@ -73,6 +73,9 @@ pub struct Source {
 Say what the policy makes of a text, and why: every atom of every statement, the permit that opens it or the rule that \
 stands against it, with file and line.
 
+The text is judged whole, as the first message of a session, also by the rules that no policy moves: what stands behind a \
+statement that runs code, and EXECUTE, FETCH or MOVE of a name that no message before has made.
+
 The text is sent nowhere. Names are resolved by a fixture, a SQL file of CREATE statements, or by the catalog of a database \
 that --dsn names; without one, every relation is unknown.
 

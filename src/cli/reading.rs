@@ -49,6 +49,21 @@ pub(super) fn lies_inside(path: &Path, directory: &Path) -> io::Result<bool> {
     Ok(directory.canonicalize().is_ok_and(|directory| folder.starts_with(directory)))
 }
 
+/// Refuses a file that a command would make in the evidence.
+pub(super) fn outside(path: &Path, directory: &Path) -> Result<(), Fault> {
+    match lies_inside(path, directory) {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            let why = format!(
+                "{} lies in the evidence, which holds what the gateway wrote alone: name a file elsewhere",
+                path.display()
+            );
+            Err(Fault(Exit::Usage, why))
+        }
+        Err(error) => Err(Fault(Exit::Trouble, format!("{}: {error}", path.display()))),
+    }
+}
+
 fn read_note(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(NOTE_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
@@ -127,7 +142,11 @@ pub(super) fn proof(report: &Report) -> String {
     let end = match &report.end {
         End::Unproven => "nothing from outside proves its end (--checkpoint FILE)".to_owned(),
         End::Reached { records, behind } => {
-            format!("complete up to record {records}, {behind} behind it")
+            let but = match report.unstopped.len() {
+                0 => String::new(),
+                holes => format!(" but for {holes} stretch(es) that pgturnstile verify names"),
+            };
+            format!("complete up to record {records}{but}, {behind} behind it")
         }
         End::NotReached
         | End::Behind { .. }

@@ -1,7 +1,7 @@
 //! `pgturnstile replay`: a session again, as it went: a transcript, in the terminal at a chosen speed, or an asciinema cast.
 //!
-//! Owns: what of a session is shown as typed and what as answered, and the times between. It shows what was recorded: the text with its
-//! literals lifted where the exact one was not kept, rows where they were captured. May not: run anything, or print a character of
+//! Owns: the order, the times between, and the forms. What of a session is shown, and as what, is `steps`'. It shows what was recorded: the
+//! text with its literals lifted where the exact one was not kept, rows where they were captured. May not: run anything, or print a character of
 //! somebody's that could move a terminal. `--against` is `replay_against`'s.
 
 use std::fs::File;
@@ -11,18 +11,20 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use crate::audit::event::{Body, Event, Exact, Statement};
 use crate::audit::json;
 use crate::audit::tell::Teller;
 use crate::audit::time::rfc3339;
-use crate::evidence::describe::{escaped, hex};
+use crate::evidence::describe::hex;
 use crate::evidence::format::RecordView;
-use crate::evidence::record::{self, Kind};
+use crate::evidence::record::{self, Kind, Payload};
 
 use super::evidence_show::captured::{self, Captured};
-use super::reading::{Fault, NO_SESSION, Reading, judged, proof};
+use super::reading::{Fault, NO_SESSION, Reading, judged, outside, proof};
 use super::replay_against::{self, Against};
 use super::{Exit, Out};
+use steps::{Step, What};
+
+mod steps;
 
 /// Size of the terminal that a cast is for.
 const CAST_COLUMNS: u32 = 120;
@@ -37,14 +39,18 @@ const ID_DIGITS_MIN: usize = 4;
 Show a session again as it went: what was asked, what was decided, what came back.
 
 As a transcript with times (the default), in the terminal at the speed that --speed names, or as an asciinema cast (version 2) for a player. \
-Refusals stand out. Shown is what was recorded: a text with its literals lifted where the exact one was not kept, and rows where \
-they were captured; what was masked stays masked. The evidence is verified as it is read. Nothing is run.
+Refusals, errors and waits for people stand out, with who decided. A text that came to be prepared is shown as parsed, and each run of it as \
+executed. Shown is what was recorded: a text with its literals lifted where the exact one was not kept; rows, parameters, errors and notices where \
+they were captured; what was masked stays masked. Of rows, a terminal gets ten of a record and 80 characters of a value, and … where more is there; --json has \
+all under \"values\". The evidence is verified as it is read. Nothing is run.
 
 \
 With --against the session is run again, on a scratch database that was restored to before it: each statement whose exact text and \
 parameters were recorded (record = \"text\" or \"rows\"), in order, on one connection. Its tag, SQLSTATE, number of rows and digest \
 of the rows are held against the recorded ones. What was masked, calls volatile functions, tells of the moment, or copies is counted \
-as not comparable, or not run, with the reason. A database that is a target is refused. Settings that the client sent at its login \
+as not comparable, or not run, with the reason. A database that is a target is refused: by address, and, behind a tunnel or a proxy, by what \
+the server says of itself (its start, system identifier and the database's oid), which the targets of the configuration that bear the same \
+database name are asked for as well. One of that name that cannot be asked is refused too: --even-a-target says that you know better. Settings that the client sent at its login \
 (TimeZone, DateStyle) are not recorded: give them to the scratch role.",
     after_help = "\
 Examples:
@@ -90,48 +96,6 @@ fn speed(text: &str) -> Result<f64, String> {
     }
 }
 
-/// What a step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    /// Who and where.
-    Note,
-    /// The client asked.
-    Asked,
-    /// It was answered.
-    Answered,
-    /// It was refused, or failed.
-    Refused,
-}
-
-impl What {
-    fn word(self) -> &'static str {
-        match self {
-            What::Note => "note",
-            What::Asked => "asked",
-            What::Answered => "answered",
-            What::Refused => "refused",
-        }
-    }
-
-    /// Before a line of it, and behind, where colours may be.
-    fn colour(self) -> (&'static str, &'static str) {
-        match self {
-            What::Note => ("\u{1b}[2m", "\u{1b}[0m"),
-            What::Asked => ("\u{1b}[1m", "\u{1b}[0m"),
-            What::Answered => ("", ""),
-            What::Refused => ("\u{1b}[1;31m", "\u{1b}[0m"),
-        }
-    }
-}
-
-/// One moment of the session; its lines are safe to print.
-#[derive(Clone, Debug)]
-struct Step {
-    at_ns: u64,
-    what: What,
-    lines: Vec<String>,
-}
-
 /// Collects the steps of the sessions whose id begins as was asked.
 struct Collector {
     wanted: String,
@@ -139,150 +103,47 @@ struct Collector {
     teller: Teller,
     captured: Captured,
     steps: Vec<Step>,
+    /// Whether every value is wanted, and not what fits a terminal alone.
+    values: bool,
 }
 
 impl Collector {
     fn take(&mut self, record: &RecordView<'_>) {
         let header = record.header();
-        if !hex(&header.stream).starts_with(&self.wanted) {
-            return;
-        }
-        if !self.sessions.contains(&header.stream) {
-            self.sessions.push(header.stream);
-        }
         // The walk has decoded it already: what cannot be decoded never comes here.
         let Ok((kind, payload)) = record::payload(record) else { return };
+        // People decide elsewhere: it stands among the gateway's own records.
+        let decided = matches!(&payload, Payload::HoldDecided(decided) if hex(&decided.session).starts_with(&self.wanted));
+        if !decided && !hex(&header.stream).starts_with(&self.wanted) {
+            return;
+        }
+        if !decided && !self.sessions.contains(&header.stream) {
+            self.sessions.push(header.stream);
+        }
+        let at = (header.wall_ns, record.sequence());
+        if let Some(step) = steps::of_record(at, kind, &header, &payload) {
+            self.steps.push(step);
+        }
         if let Some(values) = self.captured.take(header.stream_sequence, &payload) {
             let lines = captured::lines(&values);
-            self.steps.push(Step { at_ns: header.wall_ns, what: What::Answered, lines });
+            let values = if self.values { values } else { Vec::new() };
+            self.steps.push(Step { at, what: What::Answered, lines, values });
         }
-        let steps = &mut self.steps;
-        if !matches!(kind, Kind::Rows | Kind::CopyData | Kind::RowDescription) {
-            self.teller.take(record, &mut |event| tell(event, header.wall_ns, steps));
-        }
-    }
-}
-
-fn tell(event: &Event, told_ns: u64, steps: &mut Vec<Step>) {
-    match &event.body {
-        Body::Statement(statement) => {
-            steps.push(Step { at_ns: event.time_ns, what: What::Asked, lines: asked(event, statement) });
-            if let Some((what, lines)) = answered(statement) {
-                steps.push(Step { at_ns: told_ns, what, lines });
-            }
-        }
-        Body::Record(kind, fields) => {
-            let what = match kind {
-                Kind::AuthenticationDenied | Kind::Refusal | Kind::ProtocolViolation | Kind::SettingMoved => {
-                    What::Refused
-                }
-                Kind::GatewayStarted
-                | Kind::GatewayStopped
-                | Kind::DocumentLoaded
-                | Kind::Recovered
-                | Kind::Checkpoint
-                | Kind::KeyRotated
-                | Kind::Clock
-                | Kind::SessionOpened
-                | Kind::Authenticated
-                | Kind::TargetChosen
-                | Kind::Statement
-                | Kind::StatementResult
-                | Kind::CancelRequested
-                | Kind::SessionClosed
-                | Kind::JudgedText
-                | Kind::Masked
-                | Kind::Proxied
-                | Kind::Routed
-                | Kind::Recording
-                | Kind::Stated
-                | Kind::StatementText
-                | Kind::Parameters
-                | Kind::RowDescription
-                | Kind::Rows
-                | Kind::CopyData
-                | Kind::CaptureEnded
-                | Kind::Report
-                | Kind::Notification
-                | Kind::CopiedIn
-                | Kind::Sealed
-                | Kind::Unsealed
-                | Kind::HoldOpened
-                | Kind::HoldDecided
-                | Kind::HoldEnded
-                | Kind::TicketOpened
-                | Kind::TicketDecided
-                | Kind::TicketUsed
-                | Kind::TicketEnded => What::Note,
-            };
-            let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), json::of(value.clone())));
-            let line = format!("-- {}: {}", kind.name(), json::line(&Json::Object(fields.collect())));
-            steps.push(Step { at_ns: event.time_ns, what, lines: vec![line] });
+        if !steps::shows(kind) && !matches!(kind, Kind::Rows | Kind::CopyData) {
+            let steps = &mut self.steps;
+            self.teller.take(record, &mut |event| steps::tell(event, header.wall_ns, steps));
         }
     }
-}
-
-/// `who@target=> text`, and what the text's parameters are.
-fn asked(event: &Event, statement: &Statement) -> Vec<String> {
-    let session = event.session.as_deref();
-    let who = session.and_then(|session| session.identity.as_ref()).map_or("?", |who| who.subject.as_str());
-    let target =
-        session.and_then(|session| session.target.as_ref()).map_or("?", |target| target.target.as_str());
-    let text = match (statement.captured.text.as_deref(), &statement.judged.text) {
-        (Some(Exact::Whole(exact) | Exact::Masked(exact)), _) => exact.clone(),
-        (Some(Exact::Withheld(_)) | None, Ok(lifted)) => lifted.clone(),
-        (Some(Exact::Withheld(_)) | None, Err(why)) => format!("(withheld: {why})"),
-    };
-    let prompt = format!("{}@{}", escaped(who), escaped(target));
-    let mut lines: Vec<String> = text
-        .split('\n')
-        .enumerate()
-        .map(|(at, line)| format!("{prompt}{} {}", if at == 0 { "=>" } else { "->" }, escaped(line)))
-        .collect();
-    if statement.parameters > 0 {
-        let values = statement.captured.parameters.iter().cloned().map(json::of).collect::<Vec<Json>>();
-        let kept =
-            if values.is_empty() { "by digest alone".to_owned() } else { json::line(&Json::Array(values)) };
-        lines.push(format!("   {} parameter(s): {kept}", statement.parameters));
-    }
-    lines
-}
-
-fn answered(statement: &Statement) -> Option<(What, Vec<String>)> {
-    if let Some(refusal) = &statement.refusal {
-        let line = format!("REFUSED {}: {}", escaped(&refusal.sqlstate), escaped(&refusal.message));
-        return Some((What::Refused, vec![line]));
-    }
-    if statement.runs_nothing {
-        return None;
-    }
-    let mut lines = Vec::new();
-    let mut what = What::Answered;
-    for result in &statement.results {
-        let mut line = escaped(&result.tag);
-        if let Some(state) = &result.sqlstate {
-            what = What::Refused;
-            line = format!("ERROR {} {line}", escaped(state));
-        }
-        lines.push(format!("{line}   ({} row(s), {} bytes)", result.rows, result.bytes));
-    }
-    for mask in &statement.masked {
-        lines.push(format!("   masked {} x {} in {}", mask.count, escaped(&mask.by), escaped(&mask.place)));
-    }
-    if !statement.settled {
-        lines.push("   (its end is not known)".to_owned());
-    }
-    Some((what, lines))
 }
 
 /// Pauses before each step: those that were, none longer than the longest.
 fn pauses(steps: &[Step], most: Duration) -> Vec<Duration> {
-    let before = std::iter::once(steps.first().map_or(0, |step| step.at_ns))
-        .chain(steps.iter().map(|step| step.at_ns));
+    let before =
+        std::iter::once(steps.first().map_or(0, |step| step.at.0)).chain(steps.iter().map(|step| step.at.0));
     steps
         .iter()
         .zip(before)
-        .map(|(step, before)| Duration::from_nanos(step.at_ns.saturating_sub(before)).min(most))
+        .map(|(step, before)| Duration::from_nanos(step.at.0.saturating_sub(before)).min(most))
         .collect()
 }
 
@@ -290,7 +151,7 @@ fn write_cast(path: &Path, steps: &[Step], title: &str, most: Duration) -> io::R
     let mut file = io::BufWriter::new(File::create_new(path)?);
     let header = json!({
         "version": 2, "width": CAST_COLUMNS, "height": CAST_ROWS, "title": title,
-        "timestamp": steps.first().map_or(0, |step| step.at_ns / 1_000_000_000),
+        "timestamp": steps.first().map_or(0, |step| step.at.0 / 1_000_000_000),
     });
     writeln!(file, "{header}")?;
     let mut at = Duration::ZERO;
@@ -304,12 +165,24 @@ fn write_cast(path: &Path, steps: &[Step], title: &str, most: Duration) -> io::R
     file.get_ref().sync_all()
 }
 
+/// A step for programs: its lines as for people, and every value that they show or cut.
+fn step_json(step: &Step, began: u64) -> Json {
+    let values: Vec<Json> = step.values.iter().cloned().map(json::of).collect();
+    let mut told = json!({
+        "time": rfc3339(step.at.0), "at_ns": step.at.0.saturating_sub(began), "what": step.what.word(), "lines": step.lines,
+    });
+    if !values.is_empty() {
+        told["values"] = Json::Array(values);
+    }
+    told
+}
+
 fn show(args: &Args, steps: &[Step], out: &mut Out<'_>) -> io::Result<()> {
-    let began = steps.first().map_or(0, |step| step.at_ns);
+    let began = steps.first().map_or(0, |step| step.at.0);
     let most = Duration::from_secs(args.pause_max_s);
     for (step, pause) in steps.iter().zip(pauses(steps, most)) {
         if args.json {
-            let step = json!({ "time": rfc3339(step.at_ns), "at_ns": step.at_ns.saturating_sub(began), "what": step.what.word(), "lines": step.lines });
+            let step = step_json(step, began);
             out.line(json::line(&step))?;
             continue;
         }
@@ -319,7 +192,7 @@ fn show(args: &Args, steps: &[Step], out: &mut Out<'_>) -> io::Result<()> {
                 std::thread::sleep(pause.div_f64(speed));
                 String::new()
             }
-            None => format!("+{:>9.3} s  ", step.at_ns.saturating_sub(began) as f64 / 1e9),
+            None => format!("+{:>9.3} s  ", step.at.0.saturating_sub(began) as f64 / 1e9),
         };
         let (on, off) = if out.colour() { step.what.colour() } else { ("", "") };
         for (at, line) in step.lines.iter().enumerate() {
@@ -340,6 +213,9 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         let what = format!("write at least {ID_DIGITS_MIN} hexadecimal digits of the session's id");
         return Ok(Fault(Exit::Usage, what).said(out));
     }
+    if let Some(Err(fault)) = args.cast.as_ref().map(|cast| outside(cast, &args.reading.directory)) {
+        return Ok(fault.said(out));
+    }
     if args.against.against.is_some() {
         return replay_against::run(&args.reading, &wanted, &args.against, args.json, out);
     }
@@ -349,13 +225,14 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         teller: Teller::default(),
         captured: Captured::default(),
         steps: Vec::new(),
+        values: args.json,
     };
     let report = match args.reading.walk(&mut |_, record| collector.take(record)) {
         Ok(report) => report,
         Err(fault) => return Ok(fault.said(out)),
     };
     let Collector { sessions, teller, mut steps, .. } = collector;
-    teller.finish(report.records, &mut |event| tell(event, event.time_ns, &mut steps));
+    teller.finish(report.records, &mut |event| steps::tell(event, event.time_ns, &mut steps));
     if sessions.len() != 1 {
         let ids: Vec<String> = sessions.iter().map(|id| hex(id)).collect();
         let what = match ids.len() {
@@ -364,7 +241,7 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
         };
         return Ok(Fault(Exit::No, what).said(out));
     }
-    steps.sort_by_key(|step| step.at_ns);
+    steps.sort_by_key(|step| step.at);
     match &args.cast {
         None => show(args, &steps, out)?,
         Some(path) => {
@@ -440,9 +317,50 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_were_captured_come_back() {
+    fn a_cast_is_not_written_into_the_evidence() {
+        let folder = tempfile::tempdir().unwrap();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/evidence_v1");
+        let name = "segment-0000000000.evidence";
+        std::fs::copy(golden.join(name), folder.path().join(name)).unwrap();
+        let cast = folder.path().join("segment-0000000001.evidence");
+        let (log, shown) = (folder.path().display().to_string(), cast.display().to_string());
+        let (exit, said, complained) = replayed(&log, &["0303", "--cast", &shown]);
+        assert!(
+            exit == Exit::Usage && said.is_empty() && complained.contains("lies in the evidence"),
+            "{complained}"
+        );
+        assert!(!cast.exists());
+    }
+
+    #[test]
+    fn what_was_captured_comes_back_with_names_errors_and_notices() {
         let (_, lines, _) = replayed("evidence_v1_rows", &["0303"]);
-        assert!(lines.contains("      | "), "{lines}");
+        for part in [
+            "      | ",
+            "   columns ",
+            "   error 23505: duplicate key",
+            "   notice 23505",
+            "executed",
+            "capture of",
+        ] {
+            assert!(lines.contains(part), "{part} is not in {lines}");
+        }
+        // A report is told once: as itself, and with no statement.
+        assert_eq!(lines.matches("duplicate key").count(), 2, "{lines}");
+        let (_, steps, _) = replayed("evidence_v1_rows", &["0303", "--json"]);
+        let steps: Vec<Json> = steps.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(steps.iter().any(|step| step["values"][0].is_array()), "{steps:?}");
+    }
+
+    #[test]
+    fn refusals_have_their_reference_and_holds_their_decision() {
+        let (_, lines, _) = replayed("evidence_v1", &["0303"]);
+        let refused = lines.lines().find(|line| line.contains("REFUSED 42501")).unwrap();
+        assert!(refused.contains("[ref "), "{refused}");
+        let (_, lines, complained) = replayed("evidence_v1_holds", &["0303"]);
+        for part in ["HELD as ", " of hold ", "released"] {
+            assert!(lines.contains(part), "{part} is not in {lines} {complained}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! ```
 
 mod collect;
+mod identity;
 mod scratch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,13 +26,14 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value as Json, json};
 
 use self::collect::{Collector, Ran, Sent};
+use self::identity::{Kept, kept};
 use self::scratch::{Answer, Scratch, same_place};
 use super::reading::{Fault, Reading, judged, proof};
 use super::source::{self, Source};
 use super::{Exit, Out};
 use crate::audit::event::{Returned, Target};
 use crate::audit::json;
-use crate::backend::settings::{Address, TargetSettings};
+use crate::backend::settings::{Address, Guards, TargetSettings};
 use crate::config::{Config, Files, load_digest_key};
 use crate::evidence::describe::{escaped, hex};
 use crate::evidence::keys::{MasterKey, SessionKeys};
@@ -127,9 +129,25 @@ impl Verdict {
     }
 }
 
+/// Why it stopped before its end.
+enum Halt {
+    /// The database is a target, or may be: nothing was run.
+    Refused(String),
+    /// The connection broke.
+    Lost(String),
+}
+
+impl From<String> for Halt {
+    fn from(what: String) -> Halt {
+        Halt::Lost(what)
+    }
+}
+
 /// Everything that is known before it runs.
 struct Ready {
     source: Source,
+    /// What the database must not be.
+    kept: Vec<Kept>,
     ran: Vec<Ran>,
     search_path: Vec<String>,
     keys: SessionKeys,
@@ -157,7 +175,11 @@ pub(super) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut shown = Vec::new();
     let limit = Duration::from_secs(args.statement_max_s);
-    let outcome = runtime.block_on(again(&ready, limit, &mut shown));
+    let outcome = match runtime.block_on(again(&ready, limit, &mut shown)) {
+        Err(Halt::Refused(what)) => return Ok(Fault(Exit::Usage, what).said(out)),
+        Err(Halt::Lost(what)) => Err(what),
+        Ok(()) => Ok(()),
+    };
     let mut counts: BTreeMap<&'static str, BTreeMap<&str, u64>> = BTreeMap::new();
     for (ran, verdict, answers) in &shown {
         let why = verdict.why().unwrap_or_default();
@@ -246,7 +268,8 @@ fn prepare(reading: &Reading, wanted: &str, args: &Against, out: &mut Out<'_>) -
         return Err(usage(what));
     }
     let keys = master.session(&session);
-    Ok(Ready { source, ran, search_path, keys, report })
+    let kept = kept(args, target.as_ref());
+    Ok(Ready { source, kept, ran, search_path, keys, report })
 }
 
 /// Which target the place is, where it is one.
@@ -269,7 +292,8 @@ fn target_at(
     let path = args.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG_DEFAULT));
     if args.config.is_none() && !path.exists() {
         out.complain(
-            "no configuration is here (--config FILE): only the recorded session's own target is refused as --against",
+            "no configuration is here (--config FILE): only the recorded session's own target is refused as --against, by its address and \
+             the name of its database",
         );
         return Ok(None);
     }
@@ -289,8 +313,12 @@ async fn again(
     ready: &Ready,
     limit: Duration,
     shown: &mut Vec<(Ran, Verdict, Vec<Answer>)>,
-) -> Result<(), String> {
-    let mut scratch = Scratch::connect(&ready.source, ready.search_path.clone(), limit).await?;
+) -> Result<(), Halt> {
+    let guards = Guards { search_path: ready.search_path.clone(), ..Guards::default() };
+    let mut scratch = Scratch::connect(&ready.source, guards, limit).await?;
+    if let Some(why) = identity::refusal(&mut scratch, &ready.kept).await? {
+        return Err(Halt::Refused(why));
+    }
     let mut names: Vec<String> =
         ready.ran.iter().filter_map(|ran| ran.functions.as_ref().ok()).flatten().cloned().collect();
     names.sort_unstable();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use pgturnstile_rules::catalog::Definitions;
 use pgturnstile_rules::policy::fixture;
 use pgturnstile_rules::policy::offline::{Bench, TextVerdict};
-use pgturnstile_rules::policy::{CLEAR, Policy, Test, TestPrincipal};
+use pgturnstile_rules::policy::{Action, CLEAR, Policy, Test, TestPrincipal};
 use pgturnstile_rules::statement::on_parser_stack;
 use serde::Serialize;
 
@@ -191,8 +191,20 @@ fn judge(test: &Test, loaded: &Loaded, shelf: &mut Shelf) -> Result<TextVerdict,
         now_s: now_s(),
         limits: loaded.limits(&test.target),
     };
-    on_parser_stack(|| bench.judge_here(&test.sql))
-        .map_err(|fault| refusal_expected(format!("the text has no facts: {fault}")))
+    on_parser_stack(|| {
+        let mut session = bench.session();
+        for (at, text) in test.before.iter().enumerate() {
+            let fault = match session.judge_here(text) {
+                Ok(verdict) if verdict.judgement.action == Action::Allow => continue,
+                Ok(verdict) => verdict.judgement.message,
+                Err(fault) => fault.to_string(),
+            };
+            return Err(vec![format!("text {} of before does not pass: {fault}", at + 1)]);
+        }
+        session
+            .judge_here(&test.sql)
+            .map_err(|fault| refusal_expected(format!("the text has no facts: {fault}")))
+    })
 }
 
 fn beside(folder: Option<&Path>, file: &str) -> PathBuf {
@@ -331,6 +343,26 @@ expect = { action = "refuse" }
     }
 
     #[test]
+    fn a_test_says_what_was_sent_before() {
+        let behind = |before: &str, sql: &str| {
+            let more = format!(
+                "[[test]]\nname = \"behind\"\nas = \"claims/agent.json\"\ntarget = \"crm\"\ncatalog = \"crm.sql\"\n\
+                 before = [\"{before}\"]\nsql = \"{sql}\"\nexpect = {{ action = \"allow\" }}\n"
+            );
+            let folder = folder(&format!("{POLICY}{more}"));
+            let (exit, said, error) =
+                run_words(folder.path(), &["test", "--policy", "@policy.toml", "behind"]);
+            (exit, said + &error)
+        };
+        let (exit, said) = behind("prepare p as select * from orders", "execute p");
+        assert_eq!(exit, Exit::Yes, "{said}");
+        let (exit, said) = behind("select 1", "execute p");
+        assert!(exit == Exit::No && said.contains("builtin.unknown-name (built in) -> refuse"), "{said}");
+        let (exit, said) = behind("drop table orders", "select 1");
+        assert!(exit == Exit::No && said.contains("text 1 of before does not pass: pgturnstile"), "{said}");
+    }
+
+    #[test]
     fn explain_answers_by_its_exit_code() {
         let folder = folder(POLICY);
         let who = [
@@ -352,6 +384,10 @@ expect = { action = "refuse" }
         let (exit, said, _) = explain("drop table orders", &["--json"]);
         let answer: serde_json::Value = serde_json::from_str(&said).expect("JSON");
         assert_eq!((exit, &answer["sqlstate"]), (Exit::No, &serde_json::json!("42501")));
+        let (exit, said, _) = explain("prepare p as select * from orders; execute p", &["--json"]);
+        let answer: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!((exit, &answer["rule"]["id"]), (Exit::No, &serde_json::json!("builtin.order")));
+        assert_eq!(answer["statements"][1]["leaves"][0]["kind"], "built-in", "{said}");
         let (exit, said, _) = explain("selct 1", &[]);
         assert!(exit == Exit::No && said.starts_with("refuse  42601"), "{said}");
         let sum = format!("select {}", vec!["1"; 60_000].join("+"));

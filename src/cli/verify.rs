@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::audit::pack::manifest;
 use crate::audit::time::rfc3339;
 use crate::evidence::describe::hex;
-use crate::evidence::verify::{End, OpenSession, Report, Signatures};
+use crate::evidence::verify::{End, OpenSession, Report, Signatures, Unstopped};
 
 use super::reading::{Fault, Reading};
 use super::{Exit, Out};
@@ -104,14 +104,28 @@ pub fn run(args: &Args, out: &mut Out<'_>) -> io::Result<Exit> {
 }
 
 /// What the end of a log amounts to, in words.
-fn end_text(end: &End, from: EndFrom) -> String {
-    match (from, end) {
+fn end_text(report: &Report, from: EndFrom) -> String {
+    match (from, &report.end) {
         (EndFrom::Pack, End::Reached { records, .. }) => format!(
             "The evidence ends where the pack says, at {records} records. NO EVIDENCE OF COMPLETENESS: that is the word of whoever \
              made the pack. Give a checkpoint that you kept: --checkpoint FILE."
         ),
-        (EndFrom::Pack | EndFrom::Outside, _) => end.to_string(),
+        (EndFrom::Outside, end @ End::Reached { .. }) if !report.unstopped.is_empty() => {
+            let holes = report.unstopped.len();
+            let said = end.to_string();
+            let said = said.strip_prefix("COMPLETE").unwrap_or(&said);
+            format!(
+                "COMPLETE BUT FOR {holes} STRETCH(ES) before a start of the gateway that no stop precedes (no stop, above): of these nothing \
+                 proves that they are all. Otherwise complete{said}"
+            )
+        }
+        (EndFrom::Pack | EndFrom::Outside, end) => end.to_string(),
     }
+}
+
+fn unstopped_json(unstopped: &Unstopped) -> Value {
+    let Unstopped { run, from_record, from_ns, to_record, to_ns } = unstopped;
+    json!({ "run": run, "from_record": from_record, "from": rfc3339(*from_ns), "to_record": to_record, "to": rfc3339(*to_ns) })
 }
 
 fn open_json(session: &OpenSession) -> Value {
@@ -145,14 +159,14 @@ fn signed_json(signatures: &Signatures) -> Value {
     })
 }
 
-fn end_json(end: &End, from: EndFrom) -> Value {
-    let text = end_text(end, from);
-    match end {
+fn end_json(report: &Report, from: EndFrom) -> Value {
+    let text = end_text(report, from);
+    match &report.end {
         End::Unproven => json!({ "state": "unproven", "text": text }),
         End::NotReached => json!({ "state": "not-reached", "text": text }),
         End::Reached { records, behind } => {
             let state = if from == EndFrom::Pack { "as-the-pack-says" } else { "reached" };
-            json!({ "state": state, "records": records, "behind": behind, "text": text })
+            json!({ "state": state, "records": records, "behind": behind, "unproven_stretches": report.unstopped.len(), "text": text })
         }
         End::Behind { expected, there, set_back } => json!({
             "state": if *set_back { "rollback" } else { "cut-tail" },
@@ -190,6 +204,7 @@ fn write_json(report: &Report, pack: Option<&Pack>, end_from: EndFrom, out: &mut
         "first_time": (report.records > 0).then(|| rfc3339(report.first_ns)),
         "last_time": (report.records > 0).then(|| rfc3339(report.last_ns)),
         "runs": report.runs,
+        "runs_without_a_stop": report.unstopped.iter().map(unstopped_json).collect::<Vec<Value>>(),
         "sessions": { "opened": report.sessions, "closed": report.sessions_closed, "open": open },
         "being_written": report.live,
         "in_flight_bytes": report.in_flight_bytes,
@@ -197,7 +212,7 @@ fn write_json(report: &Report, pack: Option<&Pack>, end_from: EndFrom, out: &mut
         "findings": findings,
         "signed": signed_json(&report.signatures),
         "end_proven": end_from == EndFrom::Outside && matches!(report.end, End::Reached { .. }),
-        "end": end_json(&report.end, end_from),
+        "end": end_json(report, end_from),
         "pack": pack.map(Pack::json),
     });
     serde_json::to_writer_pretty(&mut *out, &value)?;
@@ -225,6 +240,7 @@ fn write_text(report: &Report, directory: &Path, end_from: EndFrom, out: &mut Ou
     }
     write_counts(report, out)?;
     write_signed(report, out)?;
+    write_unstopped(report, out)?;
     write_open(report, out)?;
     if report.live {
         out.line(format_args!(
@@ -232,7 +248,7 @@ fn write_text(report: &Report, directory: &Path, end_from: EndFrom, out: &mut Ou
             report.in_flight_bytes
         ))?;
     }
-    if report.end.is_broken() { Ok(()) } else { out.line(end_text(&report.end, end_from)) }
+    if report.end.is_broken() { Ok(()) } else { out.line(end_text(report, end_from)) }
 }
 
 /// What was done, by its name.
@@ -288,6 +304,24 @@ fn write_counts(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
         report.runs
     ))?;
     out.line(format_args!("  head      {}", hex(&report.head)))
+}
+
+/// Where a run of the gateway ended without a stop: what it wrote last nothing vouches for.
+fn write_unstopped(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
+    for unstopped in report.unstopped.iter().take(OPEN_LISTED_MAX) {
+        let Unstopped { run, from_record, from_ns, to_record, to_ns } = unstopped;
+        out.line(format_args!(
+            "  no stop   run {run} ended without one: from record {from_record} ({}) to record {to_record} ({}) no checkpoint proves that its \
+             records are all",
+            rfc3339(*from_ns),
+            rfc3339(*to_ns)
+        ))?;
+    }
+    if report.unstopped.len() > OPEN_LISTED_MAX {
+        let more = report.unstopped.len() - OPEN_LISTED_MAX;
+        out.line(format_args!("  no stop   … and {more} more (--json lists all)"))?;
+    }
+    Ok(())
 }
 
 fn write_open(report: &Report, out: &mut Out<'_>) -> io::Result<()> {
@@ -356,6 +390,26 @@ mod tests {
         assert_eq!((exit, &report["ok"]), (Exit::No, &json!(false)));
         let records = report["records"].as_u64().unwrap();
         assert_eq!(report["first_bad"]["sequence"].as_u64(), Some(records));
+    }
+
+    #[test]
+    fn complete_is_not_said_without_the_stretches_that_nothing_proves() {
+        let mut report = Reading::of(&golden()).walk(&mut |_, _| {}).unwrap();
+        report.end = End::Reached { records: 24, behind: 0 };
+        assert!(end_text(&report, EndFrom::Outside).starts_with("COMPLETE: "));
+        report.unstopped =
+            vec![Unstopped { run: 1, from_record: 3, from_ns: 0, to_record: 9, to_ns: 1_000_000_000 }];
+        assert!(end_text(&report, EndFrom::Outside).starts_with("COMPLETE BUT FOR 1 STRETCH(ES)"));
+        assert_eq!(end_json(&report, EndFrom::Outside)["unproven_stretches"], 1);
+        let (mut said, mut complained) = (Vec::new(), Vec::new());
+        let mut out = Out::captured(&mut said, &mut complained);
+        write_unstopped(&report, &mut out).unwrap();
+        drop(out);
+        let said = String::from_utf8(said).unwrap();
+        assert!(
+            said.contains("run 1 ended without one: from record 3 (1970-01-01T00:00:00Z) to record 9"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -30,6 +30,13 @@ pub fn segment_index(name: &str) -> Option<u64> {
     (segment_name(index) == name).then_some(index)
 }
 
+/// Whether a file bears a segment's name with a number that is spelled otherwise, or is none: no gateway made it.
+pub fn is_stranger(name: &str) -> bool {
+    let digits = name.strip_prefix("segment-").and_then(|name| name.strip_suffix(".evidence"));
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()))
+        && segment_index(name).is_none()
+}
+
 /// Where something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {

@@ -234,6 +234,11 @@ impl Signed {
         matches!(kind, Kind::GatewayStarted | Kind::Checkpoint | Kind::KeyRotated)
     }
 
+    /// Up to which record, and when, the log's own last checkpoint vouches for it; `None` before the first.
+    pub(super) fn vouched(&self) -> Option<(u64, u64)> {
+        self.found.last.as_ref().map(|last| (last.point.records, last.time_ns))
+    }
+
     /// A sound record; only those of [`Signed::reads`] say anything here.
     pub(super) fn take(&mut self, payload: &Payload<'_>) -> Result<(), Flaw> {
         match payload {

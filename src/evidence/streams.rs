@@ -138,6 +138,11 @@ impl Streams {
         Ok(())
     }
 
+    /// Whether a run of the gateway stands there that has not ended in order.
+    pub(super) fn has_unstopped_run(&self) -> bool {
+        self.runs > 0 && !self.ended.contains(&self.runs)
+    }
+
     /// Sessions without a closing record, in the order of their opening.
     pub(super) fn open_sessions(&self) -> Vec<OpenSession> {
         let mut open: Vec<OpenSession> = self

@@ -20,8 +20,8 @@ use super::format::{Flaw, RecordView};
 use super::limits::SEGMENT_BYTES_MAX;
 use super::note::NOTE_BYTES_MAX;
 use super::read::{
-    Bad, ChainEnd, Expected, Observer, Position, Tail, Walk, scan_tail, segment_index, segment_name,
-    walk_segment,
+    Bad, ChainEnd, Expected, Observer, Position, Tail, Walk, is_stranger, scan_tail, segment_index,
+    segment_name, walk_segment,
 };
 use super::record::{self, Kind, Payload};
 use super::signed::Signed;
@@ -62,6 +62,22 @@ pub struct OpenSession {
     pub missing_close: bool,
 }
 
+/// A run of the gateway behind which another began although it has no stop. Behind its last checkpoint its records are vouched for
+/// by nothing but the log: who owns the disk could take the last of them away before the next start, which signs what it finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unstopped {
+    /// Its number, from 1.
+    pub run: u64,
+    /// Records that its last checkpoint was signed over; 0 where none is.
+    pub from_record: u64,
+    /// When that was, nanoseconds since 1970 UTC; where none is, the log's first record.
+    pub from_ns: u64,
+    /// Sequence of the next run's first record.
+    pub to_record: u64,
+    /// When that run began.
+    pub to_ns: u64,
+}
+
 /// What was proven, and the first thing that was not.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -89,6 +105,8 @@ pub struct Report {
     pub sessions_closed: u64,
     /// Sessions without a closing record, in the order of their opening.
     pub open: Vec<OpenSession>,
+    /// Earlier runs of the gateway that have no stop: stretches of which nothing proves that they are all.
+    pub unstopped: Vec<Unstopped>,
     /// A gateway holds the directory's lock: the log is being written while it is read.
     pub live: bool,
     /// Bytes behind the last good frame of a log that is being written: not judged.
@@ -116,11 +134,19 @@ impl Report {
 pub(super) struct Judge {
     pub(super) streams: Streams,
     signed: Signed,
+    unstopped: Vec<Unstopped>,
 }
 
 impl Judge {
     pub(super) fn new(trust: Trust) -> Judge {
-        Judge { streams: Streams::default(), signed: Signed::new(trust) }
+        Judge { streams: Streams::default(), signed: Signed::new(trust), unstopped: Vec::new() }
+    }
+
+    /// A run begins, and the one before has no stop.
+    fn unstopped(&mut self, to_record: u64, to_ns: u64) {
+        let (from_record, from_ns) = self.signed.vouched().unwrap_or((0, self.streams.first_ns));
+        let run = self.streams.runs;
+        self.unstopped.push(Unstopped { run, from_record, from_ns, to_record, to_ns });
     }
 
     /// The same, with who else hears of each sound record.
@@ -142,6 +168,9 @@ impl Observer for Heard<'_> {
     fn record(&mut self, position: Position, record: &RecordView<'_>) -> Result<(), Flaw> {
         let kind = record::kind(record)?;
         let mut judged = None;
+        if kind == Kind::GatewayStarted && self.judge.streams.has_unstopped_run() {
+            self.judge.unstopped(position.sequence, record.header().wall_ns);
+        }
         // Who read ahead has checked every payload: only those are looked into that say something of other records.
         if !record.payload_is_checked() || Signed::reads(kind) || kind == Kind::Statement {
             let (_, payload) = record::payload(record)?;
@@ -254,7 +283,7 @@ impl Found {
     }
 
     pub(super) fn report(self, judge: Judge, directory: &Path) -> Result<Report, Unreadable> {
-        let Judge { streams, signed } = judge;
+        let Judge { streams, signed, unstopped } = judge;
         let kinds = Kind::ALL.iter().copied().zip(streams.kinds.0).filter(|(_, count)| *count > 0);
         let (signatures, end) = signed.finish(streams.records, streams.last_ns, self.bad.is_none());
         let open = streams.open_sessions();
@@ -265,6 +294,12 @@ impl Found {
             findings.push((named, bad.flaw.to_string()));
         } else {
             findings.extend(diagnose::outside(&end, &signatures, &open));
+        }
+        for name in strangers(directory).map_err(|error| Unreadable { path: directory.to_owned(), error })? {
+            let text = format!(
+                "{name} is no segment's name: a number has one spelling, and no gateway made this file"
+            );
+            findings.push((Tampering::Fork, text));
         }
         Ok(Report {
             log_id: self.log_id,
@@ -279,6 +314,7 @@ impl Found {
             sessions: streams.sessions,
             sessions_closed: streams.sessions_closed,
             open,
+            unstopped,
             live: self.live,
             in_flight_bytes: self.in_flight_bytes,
             bad: self.bad,
@@ -367,6 +403,16 @@ pub fn is_locked(directory: &Path) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Names of files that would pass for segments.
+fn strangers(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        names.extend(entry?.file_name().to_str().filter(|name| is_stranger(name)).map(str::to_owned));
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Indices of the segments in order, at least one, and their bytes in all.

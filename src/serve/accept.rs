@@ -206,7 +206,11 @@ fn place(gateway: &Gateway, socket: Socket, peer: Peer, listener: usize, shards:
             tracing::warn!(%peer, total_max, "turned away: the limit of open descriptors allows no more connections");
         } else {
             connections.over_connections.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%peer, "turned away: connections_max or connections_per_address_max is reached");
+            if connections.open() >= total_max {
+                tracing::warn!(%peer, total_max, "turned away: connections_max is reached");
+            } else {
+                tracing::warn!(%peer, origin_max, "turned away: connections_per_address_max is reached by this client");
+            }
         }
         return;
     };

@@ -10,9 +10,8 @@
 
 use pgturnstile_proto::encode;
 use pgturnstile_proto::frontend::ObjectKind;
+use pgturnstile_rules::policy::course::TextRefusal;
 
-/// Client names that begin with this are refused: what the gateway sends under its own names must not be reachable.
-pub const RESERVED_PREFIX: &[u8] = b"pgturnstile.";
 /// Statement name of a substituted frame; never defined, since its text never parses.
 const REFUSED_STATEMENT: &[u8] = b"pgturnstile.refused";
 /// Statement and portal name of the reading of the guarded settings.
@@ -67,6 +66,13 @@ impl Refusal {
     pub fn built_in(sqlstate: &'static str, rule: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { sqlstate, safe: message.clone(), message, rule: rule.into() }
+    }
+}
+
+impl From<TextRefusal> for Refusal {
+    fn from(refusal: TextRefusal) -> Self {
+        let TextRefusal { sqlstate, rule, message } = refusal;
+        Self { sqlstate, safe: message.clone(), message, rule: format!("built-in: {rule}") }
     }
 }
 

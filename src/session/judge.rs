@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_rules::mask::detect::Detectors;
+use pgturnstile_rules::policy::made::Made;
 use pgturnstile_rules::policy::{self, Action};
 use pgturnstile_rules::statement::Unparsable;
 use pgturnstile_rules::statement::facts::{NameUse, NamedUse, StatementFacts, TextFacts};
@@ -28,7 +29,6 @@ use super::denial::{self, Refusal};
 use super::drift::is_to_be_followed;
 use super::encoding::{may_read_otherwise, reads_otherwise};
 use super::end::End;
-use super::made::Made;
 use super::masking::Described;
 use super::names::{Batch, Names, Portal, Prepared};
 use super::refuse::{not_utf8, too_long, unparsable};

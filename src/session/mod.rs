@@ -24,7 +24,7 @@
 //! | [`expect`] | what the backend owes |
 //! | `answers` | what it owes to the gateway's own questions |
 //! | [`names`] | prepared statements and portals |
-//! | [`by_sql`], `standing`, `moved_here` | whether a name still stands for what was made under it |
+//! | [`by_sql`], `standing` | whether a name still stands for what was made under it |
 //! | [`judge`], [`decision`], [`world`], [`decisions`] | the verdict on a text |
 //! | [`pinned`], [`denial`] | what may not move, and how it is said |
 //! | [`account`], [`summary`] | what is recorded |
@@ -59,9 +59,7 @@ pub mod judge;
 mod kept;
 mod large;
 mod live;
-mod made;
 mod masking;
-mod moved_here;
 pub mod names;
 mod objects;
 mod oversized;

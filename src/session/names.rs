@@ -18,13 +18,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+pub use pgturnstile_rules::policy::course::NAME_BYTES_MAX;
+
 use super::by_sql::{Made, Told};
 use super::judge::Decision;
 use super::masking::Described;
 use super::standing::{Bound, Standing};
 
-/// The server's NAMEDATALEN less its NUL (`src/include/pg_config_manual.h`).
-pub const NAME_BYTES_MAX: usize = 63;
 /// Prepared statements, and portals, that one session may hold.
 pub const NAMES_MAX: usize = 10_000;
 /// Bytes of SQL text behind them that one session may hold, those of a batch that is not answered yet included. What is

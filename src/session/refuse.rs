@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pgturnstile_proto::backend::TransactionStatus;
 use pgturnstile_proto::frontend::{Message, Parse};
 use pgturnstile_proto::{Malformed, Reason, encode};
+use pgturnstile_rules::policy::course;
 use pgturnstile_rules::statement::Unparsable;
 
 use super::copy_in::CopyPhase;
@@ -16,7 +17,6 @@ use super::end::End;
 use super::expect::Expectation;
 use super::gate::Step;
 use super::judge::Decision;
-use super::names::NAME_BYTES_MAX;
 use super::relay::Relay;
 
 /// `character_not_in_repertoire`.
@@ -160,24 +160,7 @@ pub(super) fn function_call() -> Refusal {
 }
 
 pub(super) fn bad_name(name: &[u8], what: &str) -> Option<Refusal> {
-    if name.len() > NAME_BYTES_MAX {
-        return Some(Refusal::built_in(
-            "42622",
-            "built-in: name-length",
-            format!(
-                "pgturnstile refused a {what} name of {} bytes: SQL cuts names at {NAME_BYTES_MAX} bytes, and two \
-                 readings of one name are none. Next: use a shorter name",
-                name.len()
-            ),
-        ));
-    }
-    name.starts_with(denial::RESERVED_PREFIX).then(|| {
-        Refusal::built_in(
-            "42939",
-            "built-in: reserved-name",
-            format!("pgturnstile refused a {what} name that begins with \"pgturnstile.\": it is reserved. Next: use another name"),
-        )
-    })
+    course::bad_name(name, what).map(Refusal::from)
 }
 
 pub(super) fn absent(sqlstate: &'static str, what: &str, name: &[u8]) -> Refusal {

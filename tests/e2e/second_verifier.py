@@ -274,7 +274,7 @@ def text_of(payload: bytes) -> str:
 def verify(folder: Path, checkpoint: str | None = None, key: str | None = None) -> str:
     """What was proven; raises Wrong."""
     log = Log()
-    names = sorted(path.name for path in folder.iterdir() if re.fullmatch(r"segment-[0-9]{10,}\.evidence", path.name))
+    names = sorted(path.name for path in folder.iterdir() if re.fullmatch(r"segment-[0-9]+\.evidence", path.name))
     need(names, "no evidence")
     for index, name in enumerate(names):
         need(name == f"segment-{index:010}.evidence", "a segment is missing")

@@ -52,6 +52,24 @@ def test_explain_says_what_serve_does(folder, gate, sql, code):
         assert rule in got.stdout and rule in through.stderr
 
 
+@pytest.mark.parametrize(
+    "sql, rule",
+    [("begin; declare c cursor for select 1; fetch 10 from c; commit", "order"),
+     ("prepare p as select 1; execute p; deallocate all", "order"),
+     ("execute nothing", "unknown-name"), ("fetch 1 from nocursor", "unknown-name"),
+     ('prepare "pgturnstile.x" as select 1', "reserved-name"),
+     ("begin; declare c cursor for select 1; close c; commit", None)],
+)
+def test_explain_says_what_serve_says_of_texts(folder, gate, sql, rule):
+    got = explain(folder, sql)
+    through = gate.psql("-c", sql)
+    assert (got.returncode, through.returncode) == ((1, 1) if rule else (0, 0)), got.stdout + through.stderr
+    if rule:
+        message = got.stdout.partition("+- message: ")[2].splitlines()[0]
+        assert message and f"{message} [ref " in through.stderr, (message, through.stderr)
+        assert f"builtin.{rule} (built in) -> refuse: " in got.stdout, got.stdout
+
+
 def test_check(folder):
     got = run(folder, "check")
     assert got.returncode == 0, got.stdout + got.stderr

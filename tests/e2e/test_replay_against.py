@@ -1,8 +1,11 @@
 """`replay --against`: a recorded session run again on a scratch database; the same where nothing changed, and every reason where it cannot be told."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
+import threading
 
 import psycopg
 import pytest
@@ -130,6 +133,64 @@ def test_a_target_is_refused(recorded, scratch, world):
     assert (done.returncode, done.stdout) == (2, "") and "target shop of" in done.stderr, done.stderr
     with world.database.superuser("scratch") as db:
         assert db.execute("SELECT count(*) FROM shop.ledger WHERE id = 1000").fetchone() == (0,), "nothing ran"
+
+
+@pytest.fixture()
+def tunnel(world):
+    """Another way to the database server, as `ssh -L` or a cloud's proxy makes one: its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", world.database.port))
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield listener.getsockname()[1]
+    listener.close()
+
+
+def test_a_target_behind_a_tunnel_is_refused(recorded, scratch, tunnel, world, tmp_path):
+    gateway, _ = recorded
+
+    def ledger():
+        with world.database.superuser() as db:
+            return db.execute("SELECT count(*), max(xmin::text::bigint) FROM shop.ledger").fetchone()
+
+    before = ledger()
+    url = f"postgresql://app_login@127.0.0.1:{tunnel}/shop"
+    done = replayed(recorded, url)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "the same server and database" in done.stderr, done.stderr
+    # Without a target that can be asked, the name alone refuses.
+    done = replayed(recorded, url, "--config", elsewhere(gateway, tmp_path))
+    assert (done.returncode, done.stdout) == (2, "") and "cannot be told" in done.stderr, done.stderr
+    assert "--even-a-target" in done.stderr and ledger() == before, "nothing ran"
+    # A scratch database of another name is none, by whatever way.
+    done = replayed(recorded, scratch.replace(str(world.database.port), str(tunnel)))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def elsewhere(gateway, folder):
+    """The configuration, with its target at an address where nothing answers."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    config = folder / "elsewhere.toml"
+    text = (gateway.folder / "pgturnstile.toml").read_text()
+    config.write_text(text.replace(f"127.0.0.1:{gateway.database.port}", f"127.0.0.1:{port}"))
+    assert str(port) in config.read_text()
+    return config
 
 
 def test_what_is_missing_says_so(recorded, scratch, tmp_path):

@@ -142,6 +142,8 @@ def test_connections_of_one_user_are_limited(local):
     held = [connected(gate) for _ in range(3)]
     with pytest.raises(wire.Closed):
         connected(gate).exactly(1)
+    assert gate.metrics()['pgturnstile_turned_away_total{limit="connections"}'] == 1
+    assert "turned away: connections_per_address_max is reached by this client" in gate.log()
     # Another origin has its own.
     gate.served()
     held.pop().sock.close()

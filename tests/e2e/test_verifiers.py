@@ -87,6 +87,16 @@ def test_random_damage_is_judged_alike(tmp_path):
     assert broken > 40, f"only {broken} were found broken"
 
 
+@pytest.mark.parametrize("stranger", ["segment-00000000001.evidence", "segment-1.evidence", "segment-99999999999999999999999.evidence"])
+def test_a_segment_under_another_spelling_is_named_by_both(stranger, tmp_path):
+    folder = tmp_path / "evidence"
+    shutil.copytree(tamper.GOLDEN, folder)
+    shutil.copy(folder / "segment-0000000001.evidence", folder / stranger)
+    code, report = tamper.judged(folder, ["--checkpoint", tamper.GOLDEN / tamper.LAST])
+    assert (code, report["ok"]) == (1, False) and stranger in report["findings"][0]["text"], report
+    assert not second_verifier.sound(folder, (tamper.GOLDEN / tamper.LAST).read_text())[0]
+
+
 def test_live_evidence_of_a_gateway_verifies_with_both(own_gate):
     gate = own_gate()
     with gate.connect() as db:

@@ -19,9 +19,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::builtins::{self, Category};
+use super::functions::{Functions, category};
 use super::load::{LoadError, Named, Raw, RawEverywhere, RawExpression, RawLink, RawType};
 use super::parts::{Event, FunctionName, Relation, Relations, Routine, Type, TypeId};
+use super::reviewed::Reviewed;
 use super::tree::View;
 use super::{FIRST_USER_OID, Snapshot, computed, keys, kin};
 
@@ -33,50 +34,12 @@ pub(super) const ROW_SECURITY: u8 = 128;
 
 const EVENTS: usize = Event::ALL.len();
 
-/// Functions by oid, to name and judge what an expression calls.
-struct Functions<'r> {
-    users: HashMap<u32, &'r Routine>,
-    builtins: HashMap<u32, Option<Category>>,
-    text_search: bool,
-}
-
-impl<'r> Functions<'r> {
-    fn new(raw: &'r Raw) -> Self {
-        let search = |entry: &RawEverywhere| matches!(entry, RawEverywhere::Search(_));
-        Self {
-            users: raw.routines.iter().map(|routine| (routine.oid, routine)).collect(),
-            builtins: raw.builtins.iter().map(|routine| (routine.oid, category(routine))).collect(),
-            text_search: raw.everywhere.iter().any(search),
-        }
-    }
-
-    /// Why calling it runs code that is not reviewed; `None` when it does not.
-    fn hazard(&self, oid: u32) -> Option<String> {
-        if let Some(user) = self.users.get(&oid) {
-            return Some(format!("calls {}.{}({})", user.schema, user.name, user.signature));
-        }
-        match self.builtins.get(&oid) {
-            Some(Some(Category::TextSearch)) if self.text_search => {
-                Some("uses text search, which is not built-in code alone here".into())
-            }
-            Some(Some(category)) if !category.barrier() => None,
-            Some(Some(category)) => Some(format!("calls a built-in function that {}", category.says())),
-            Some(None) | None => Some(format!("calls function {oid}, which is not reviewed")),
-        }
-    }
-}
-
-/// The category of a built-in of this server, by name and argument types.
-pub(super) fn category(routine: &Routine) -> Option<Category> {
-    let known = builtins::functions(&routine.schema, &routine.name);
-    known.iter().find(|builtin| builtin.arguments == routine.arguments).map(|builtin| builtin.category)
-}
-
 pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
     // A row can be handed around whole: the row type is a type of the relation.
     let rows = raw.types.iter().filter(|found| found.relation != 0).map(|found| (found.relation, found.oid));
     raw.column_types.extend(rows);
-    let functions = Functions::new(&raw);
+    let reviewed = &Reviewed::take_out(&mut raw);
+    let functions = Functions::new(&raw, reviewed);
     let mut types = Types::new(&raw)?;
     types.find_own_code(&raw, &functions);
     types.close(&raw);
@@ -87,7 +50,7 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
     graph.defer(&raw);
 
     let mut views = std::mem::take(&mut raw.views);
-    let functions = Functions::new(&raw);
+    let functions = Functions::new(&raw, reviewed);
     for view in views.values_mut() {
         view.code = view_code(view, &functions, &types);
     }
@@ -96,7 +59,7 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
     of_keys.extend(computed::keys(&raw));
     let unreviewed = raw.builtins.iter().filter(|routine| category(routine).is_none()).cloned();
     let mut operators: HashMap<Arc<str>, Vec<_>> = HashMap::new();
-    for (name, operator) in &raw.operators {
+    for (name, operator, _) in &raw.operators {
         operators.entry(name.clone()).or_default().push(operator.clone());
     }
     Ok(Snapshot {
@@ -137,7 +100,7 @@ fn view_code(view: &View, functions: &Functions<'_>, types: &Types) -> Option<Ar
     let other = || {
         view.others.iter().find_map(|oid| match types.place(*oid) {
             Some(place) => types.all[place].code.as_deref().map(str::to_owned),
-            None => Some(format!("uses object {oid} outside the built-ins")),
+            None => functions.object_hazard(*oid),
         })
     };
     call.or_else(other).map(Arc::from)
@@ -157,6 +120,8 @@ struct Types {
     places: HashMap<u32, TypeId>,
     /// What each is made of or turns into by itself.
     parts: Vec<Vec<TypeId>>,
+    /// The domains over each.
+    domains: Vec<Vec<TypeId>>,
     /// The reason of its own, without its parts.
     own: Vec<Option<Arc<str>>>,
     own_functions: Vec<Vec<FunctionName>>,
@@ -182,6 +147,7 @@ impl Types {
                 everywhere: found.letter == 'c' || found.preferred,
                 string: found.category == 'S',
                 closure: Box::default(),
+                taken_from: Box::default(),
                 code: None,
                 functions: Box::default(),
             });
@@ -191,6 +157,7 @@ impl Types {
             all,
             places,
             parts: vec![Vec::new(); count],
+            domains: vec![Vec::new(); count],
             own: vec![None; count],
             own_functions: vec![Vec::new(); count],
         })
@@ -223,7 +190,7 @@ impl Types {
             Some(FunctionName { schema, name, arguments })
         };
         for (place, found) in raw.types.iter().enumerate() {
-            if let Some(oid) = found.own_function {
+            if let Some(oid) = found.own_functions.first().copied() {
                 self.blame(place, "is read and written by functions outside the built-ins", named(oid));
             }
         }
@@ -231,10 +198,7 @@ impl Types {
             let Some(place) = self.place(part.owner) else { continue };
             let hazard = match part.what {
                 Named::Function => functions.hazard(part.oid),
-                Named::Operator | Named::Other if part.oid >= FIRST_USER_OID => {
-                    Some(format!("uses object {} outside the built-ins", part.oid))
-                }
-                Named::Operator | Named::Other => None,
+                Named::Operator | Named::Other => functions.object_hazard(part.oid),
                 Named::Relation => Some("reads a relation".to_owned()),
                 Named::Type => None, // a part: see `close`
             };
@@ -243,7 +207,7 @@ impl Types {
             }
         }
         for cast in &raw.casts {
-            let Some((schema, name)) = &cast.function else { continue };
+            let Some((_, schema, name)) = &cast.function else { continue };
             for oid in [cast.source, cast.target] {
                 if let Some(place) = self.place(oid) {
                     let function =
@@ -253,7 +217,7 @@ impl Types {
             }
         }
         for entry in &raw.everywhere {
-            if let RawEverywhere::Class { of_type, reason } = entry
+            if let RawEverywhere::Class { of_type, reason, .. } = entry
                 && let Some(place) = self.place(*of_type)
             {
                 self.blame(place, &format!("is compared by {reason}"), None);
@@ -276,8 +240,12 @@ impl Types {
                 break;
             }
         }
-        for place in 0..self.all.len() {
-            let members = self.reach(place);
+        let mut taken_from = vec![Vec::new(); self.all.len()];
+        for (place, found) in raw.types.iter().enumerate() {
+            let members = self.reach(place, false);
+            for taken in self.reach(place, true).iter().filter(|taken| !members.contains(taken)) {
+                taken_from[taken.index()].extend(self.places.get(&found.oid));
+            }
             let first = members.iter().find(|member| self.own[member.index()].is_some());
             self.all[place].code = first.and_then(|member| self.own[member.index()].clone());
             self.all[place].functions = members
@@ -285,6 +253,9 @@ impl Types {
                 .flat_map(|member| self.own_functions[member.index()].iter().cloned())
                 .collect();
             self.all[place].closure = members.into();
+        }
+        for (of_user, from) in self.all.iter_mut().zip(taken_from) {
+            of_user.taken_from = from.into();
         }
     }
 
@@ -325,22 +296,23 @@ impl Types {
                 (_, None) => {}
             }
         }
-        // A value of a type is taken wherever a domain over it is asked for.
+        // A value of a type is taken wherever a domain over it is asked for: no part of it, as long as nothing asks.
         for (place, found) in raw.types.iter().enumerate().filter(|(_, found)| found.letter == 'd') {
             if let Some(base) = self.place(found.base) {
-                self.parts[base].push(TypeId(u32::try_from(place).unwrap_or(u32::MAX)));
+                self.domains[base].push(TypeId(u32::try_from(place).unwrap_or(u32::MAX)));
             }
         }
     }
 
-    /// A type and everything behind it, nearest first.
-    fn reach(&self, from: usize) -> Vec<TypeId> {
+    /// A type and everything behind it, nearest first; with the domains that take it, too.
+    fn reach(&self, from: usize, domains: bool) -> Vec<TypeId> {
         let mut members = vec![TypeId(u32::try_from(from).unwrap_or(u32::MAX))];
         let mut seen: HashSet<TypeId> = members.iter().copied().collect();
         let mut next = 0;
         while let Some(member) = members.get(next).copied() {
             next += 1;
-            for part in &self.parts[member.index()] {
+            let over = if domains { &self.domains[member.index()][..] } else { &[] };
+            for part in self.parts[member.index()].iter().chain(over) {
                 if seen.insert(*part) {
                     members.push(*part);
                 }
@@ -467,8 +439,7 @@ impl Graph {
     ) -> Option<String> {
         match part.what {
             Named::Function => functions.hazard(part.oid),
-            Named::Operator | Named::Other => (part.oid >= FIRST_USER_OID)
-                .then(|| format!("uses object {} outside the built-ins", part.oid)),
+            Named::Operator | Named::Other => functions.object_hazard(part.oid),
             Named::Type if part.oid < FIRST_USER_OID => None,
             Named::Type => match types.place(part.oid) {
                 Some(place) => {

@@ -176,6 +176,8 @@ impl Reader {
                 keys: Vec::new(),
                 computed: Vec::new(),
                 row_policies: Vec::new(),
+                in_c: Vec::new(),
+                aggregates: Vec::new(),
             },
             next_oid: FIRST_USER_OID,
             relations: HashMap::new(),
@@ -379,7 +381,7 @@ impl Reader {
     }
 
     fn hazard(&mut self, relation: u32, mask: u8, reason: String) {
-        self.raw.hazards.push(RawHazard { relation, mask, reason });
+        self.raw.hazards.push(RawHazard { relation, mask, reason, functions: None });
     }
 
     /// Functions and operators of a definition that are no harmless built-ins.
@@ -393,7 +395,7 @@ impl Reader {
             !named_by_act && (foreign || users || !reviewed)
         });
         let operator = || {
-            let users = |name: &str| self.raw.operators.iter().any(|(known, _)| &**known == name);
+            let users = |name: &str| self.raw.operators.iter().any(|(known, ..)| &**known == name);
             facts.operators.iter().find(|used| {
                 users(&used.name)
                     || used.schema.as_deref().is_some_and(|schema| schema != "pg_catalog")
@@ -440,7 +442,7 @@ impl Reader {
             return Some(*oid);
         }
         let place = self.user_type(Some(key), 'b').ok()?;
-        self.raw.types[place].own_function = Some(0);
+        self.raw.types[place].own_functions = [0].into();
         Some(self.raw.types[place].oid)
     }
 
@@ -461,7 +463,7 @@ impl Reader {
             base: 0,
             relation: 0,
             subtype: 0,
-            own_function: None,
+            own_functions: Box::default(),
         });
         Ok(self.raw.types.len() - 1)
     }

@@ -10,6 +10,7 @@ use super::computed::RawComputed;
 use super::keys::{Key, KeyRule, RawKey};
 use super::parts::{Column, Kind, Operator, Remark, Routine};
 use super::queries::{QUERIES, at};
+use super::reviewed::{self, RawAggregate, RawInC};
 use super::tree::{self, View};
 use super::uses::{self, Calls, Comparison, RowPolicy};
 use super::{FIRST_USER_OID, SERVER_MAJOR_MAX, SERVER_MAJOR_MIN, Snapshot};
@@ -75,7 +76,7 @@ pub(super) struct RawType {
     pub(super) base: u32,
     pub(super) relation: u32,
     pub(super) subtype: u32,
-    pub(super) own_function: Option<u32>,
+    pub(super) own_functions: Box<[u32]>,
 }
 
 /// A relation as read.
@@ -91,7 +92,7 @@ pub(super) struct RawCast {
     pub(super) source: u32,
     pub(super) target: u32,
     pub(super) implicit: bool,
-    pub(super) function: Option<(Arc<str>, Arc<str>)>,
+    pub(super) function: Option<(u32, Arc<str>, Arc<str>)>,
 }
 
 /// Something that stands in a relation's way.
@@ -99,6 +100,8 @@ pub(super) struct RawHazard {
     pub(super) relation: u32,
     pub(super) mask: u8,
     pub(super) reason: String,
+    /// The users' functions that it comes to, where it comes to functions.
+    pub(super) functions: Option<Box<[u32]>>,
 }
 
 /// Something that an expression names.
@@ -129,7 +132,7 @@ pub(super) enum RawLink {
 
 /// Code that no relation leads to.
 pub(super) enum RawEverywhere {
-    Class { of_type: u32, reason: String },
+    Class { of_type: u32, reason: String, functions: Box<[u32]> },
     Any(String),
     Search(String),
     Defines(String),
@@ -145,7 +148,8 @@ pub(super) struct Raw {
     pub(super) types: Vec<RawType>,
     pub(super) routines: Vec<Routine>,
     pub(super) builtins: Vec<Routine>,
-    pub(super) operators: Vec<(Arc<str>, Operator)>,
+    /// By name, with the functions behind one of a superuser: its own, then those of its selectivity.
+    pub(super) operators: Vec<(Arc<str>, Operator, Box<[u32]>)>,
     pub(super) builtin_operators: Vec<(String, u32, u32)>,
     pub(super) casts: Vec<RawCast>,
     pub(super) hazards: Vec<RawHazard>,
@@ -160,6 +164,8 @@ pub(super) struct Raw {
     pub(super) keys: Vec<RawKey>,
     pub(super) computed: Vec<RawComputed>,
     pub(super) row_policies: Vec<(u32, RowPolicy)>,
+    pub(super) in_c: Vec<RawInC>,
+    pub(super) aggregates: Vec<RawAggregate>,
 }
 
 impl Snapshot {
@@ -191,7 +197,7 @@ impl Raw {
     pub(super) fn everywhere(&self) -> Option<Arc<str>> {
         self.first(|entry| match entry {
             RawEverywhere::Any(reason) => Some(reason),
-            RawEverywhere::Class { of_type, reason } => (*of_type < FIRST_USER_OID).then_some(reason),
+            RawEverywhere::Class { of_type, reason, .. } => (*of_type < FIRST_USER_OID).then_some(reason),
             RawEverywhere::Search(_) | RawEverywhere::Defines(_) => None,
         })
     }
@@ -216,7 +222,7 @@ impl Raw {
     pub(super) fn cast_between_builtins(&self) -> Option<Arc<str>> {
         let between = |cast: &&RawCast| cast.source < FIRST_USER_OID && cast.target < FIRST_USER_OID;
         self.casts.iter().find(between).map(|cast| match &cast.function {
-            Some((schema, name)) => format!("a cast between built-in types runs {schema}.{name}").into(),
+            Some((_, schema, name)) => format!("a cast between built-in types runs {schema}.{name}").into(),
             None => "there is a cast between built-in types that the server was not made with".into(),
         })
     }
@@ -238,7 +244,7 @@ impl Names {
 }
 
 /// One row and where it stands.
-struct Row<'r> {
+pub(super) struct Row<'r> {
     query: &'static str,
     row: usize,
     cells: &'r [Option<String>],
@@ -249,15 +255,15 @@ impl<'r> Row<'r> {
         LoadError::Cell { query: self.query, row: self.row, column: column + 1, what: what.to_string() }
     }
 
-    fn maybe(&self, column: usize) -> Option<&'r str> {
+    pub(super) fn maybe(&self, column: usize) -> Option<&'r str> {
         self.cells.get(column)?.as_deref()
     }
 
-    fn text(&self, column: usize) -> Result<&'r str, LoadError> {
+    pub(super) fn text(&self, column: usize) -> Result<&'r str, LoadError> {
         self.maybe(column).ok_or_else(|| self.bad(column, "NULL where a value must stand"))
     }
 
-    fn number<N: std::str::FromStr>(&self, column: usize) -> Result<N, LoadError> {
+    pub(super) fn number<N: std::str::FromStr>(&self, column: usize) -> Result<N, LoadError> {
         let text = self.text(column)?;
         text.parse().map_err(|_| self.bad(column, format_args!("{text:?} is no number of that range")))
     }
@@ -279,7 +285,7 @@ impl<'r> Row<'r> {
         }
     }
 
-    fn oids(&self, column: usize) -> Result<Box<[u32]>, LoadError> {
+    pub(super) fn oids(&self, column: usize) -> Result<Box<[u32]>, LoadError> {
         let text = self.text(column)?;
         let read = |oid: &str| {
             oid.parse().map_err(|_| self.bad(column, format_args!("{text:?} is no list of oids")))
@@ -342,7 +348,9 @@ fn read(rows: &Rows) -> Result<Raw, LoadError> {
         })?,
         casts: each(rows, at::CASTS, |row| cast(row, names))?,
         hazards: each(rows, at::HAZARDS, |row| {
-            Ok(RawHazard { relation: row.number(0)?, mask: row.number(1)?, reason: row.text(2)?.to_owned() })
+            let functions = row.maybe(3).map(|_| row.oids(3)).transpose()?;
+            let (relation, mask) = (row.number(0)?, row.number(1)?);
+            Ok(RawHazard { relation, mask, reason: row.text(2)?.to_owned(), functions })
         })?,
         expressions: each(rows, at::EXPRESSIONS, expression)?,
         links: each(rows, at::LINKS, link)?,
@@ -357,6 +365,8 @@ fn read(rows: &Rows) -> Result<Raw, LoadError> {
             .into_iter()
             .collect(),
         keys: each(rows, at::KEYS, key)?,
+        in_c: each(rows, at::IN_C, reviewed::in_c)?,
+        aggregates: each(rows, at::AGGREGATES, reviewed::aggregate)?,
         computed: each(rows, at::COMPUTED, computed)?,
         remarks: each(rows, at::REMARKS, |row| {
             Ok(Remark {
@@ -450,7 +460,7 @@ fn raw_type(row: &Row<'_>, names: &mut Names) -> Result<RawType, LoadError> {
         base: row.number(7)?,
         relation: row.number(8)?,
         subtype: row.number(9)?,
-        own_function: row.maybe(10).map(|_| row.number(10)).transpose()?,
+        own_functions: row.oids(10)?,
     })
 }
 
@@ -465,10 +475,14 @@ fn routine(row: &Row<'_>, names: &mut Names, whole: bool) -> Result<Routine, Loa
         arguments: row.oids(6)?,
         signature: names.intern(if whole { row.text(7)? } else { "" }),
         result: if whole { row.number(8)? } else { 0 },
+        computes: false,
     })
 }
 
-fn operator(row: &Row<'_>, names: &mut Names) -> Result<(Arc<str>, Operator), LoadError> {
+/// An operator by its name, and the functions behind it.
+type NamedOperator = (Arc<str>, Operator, Box<[u32]>);
+
+fn operator(row: &Row<'_>, names: &mut Names) -> Result<NamedOperator, LoadError> {
     let operator = Operator {
         oid: row.number(0)?,
         schema: names.intern(row.text(1)?),
@@ -477,13 +491,14 @@ fn operator(row: &Row<'_>, names: &mut Names) -> Result<(Arc<str>, Operator), Lo
         result: row.number(5)?,
         function_schema: names.intern(row.text(6)?),
         function: names.intern(row.text(7)?),
+        computes: false,
     };
-    Ok((names.intern(row.text(2)?), operator))
+    Ok((names.intern(row.text(2)?), operator, row.oids(8)?))
 }
 
 fn cast(row: &Row<'_>, names: &mut Names) -> Result<RawCast, LoadError> {
     let function = match (row.maybe(3), row.maybe(4)) {
-        (Some(schema), Some(name)) => Some((names.intern(schema), names.intern(name))),
+        (Some(schema), Some(name)) => Some((row.number(5)?, names.intern(schema), names.intern(name))),
         _ => None,
     };
     Ok(RawCast {
@@ -576,7 +591,7 @@ fn computed(row: &Row<'_>) -> Result<RawComputed, LoadError> {
 fn everywhere(row: &Row<'_>) -> Result<RawEverywhere, LoadError> {
     let reason = row.text(2)?.to_owned();
     match row.text(0)? {
-        "class" => Ok(RawEverywhere::Class { of_type: row.number(1)?, reason }),
+        "class" => Ok(RawEverywhere::Class { of_type: row.number(1)?, reason, functions: row.oids(3)? }),
         "any" => Ok(RawEverywhere::Any(reason)),
         "search" => Ok(RawEverywhere::Search(reason)),
         "defines" => Ok(RawEverywhere::Defines(reason)),

@@ -180,6 +180,8 @@ pub struct Type {
     pub string: bool,
     /// Itself and every user type it is made of.
     pub closure: Box<[TypeId]>,
+    /// User types, not among those, whose values are taken where this one is asked for: it is a domain over one, or an array of such.
+    pub taken_from: Box<[TypeId]>,
     /// The first reason why reading or writing a value of it runs user code.
     pub code: Option<Arc<str>>,
     /// The functions of users behind that reason.
@@ -222,6 +224,8 @@ pub struct Routine {
     pub signature: Arc<str>,
     /// Oid of its result type.
     pub result: u32,
+    /// An aggregate that runs reviewed code of an extension alone.
+    pub computes: bool,
 }
 
 impl Routine {
@@ -252,4 +256,6 @@ pub struct Operator {
     pub function_schema: Arc<str>,
     /// Name of its function.
     pub function: Arc<str>,
+    /// It runs reviewed code of an extension alone, which computes from its arguments.
+    pub computes: bool,
 }

@@ -56,7 +56,41 @@ pub(super) mod at {
     pub(in crate::catalog) const KEYS: usize = 21;
     pub(in crate::catalog) const COMPUTED: usize = 22;
     pub(in crate::catalog) const POLICIES: usize = 23;
-    pub(in crate::catalog) const COUNT: usize = 24;
+    pub(in crate::catalog) const IN_C: usize = 24;
+    pub(in crate::catalog) const AGGREGATES: usize = 25;
+    pub(in crate::catalog) const COUNT: usize = 26;
+}
+
+/// The users' functions behind an operator class of that alias, as a list: those of its family, since any of them may be asked, and of
+/// its access method.
+macro_rules! behind_class {
+    ($class:literal) => {
+        concat!(
+            "pg_catalog.array_to_string(ARRAY(SELECT b.o FROM (
+  SELECT s.amproc::pg_catalog.oid FROM pg_catalog.pg_amproc s WHERE s.amprocfamily = ",
+            $class,
+            ".opcfamily
+  UNION SELECT f.o FROM pg_catalog.pg_amop x JOIN pg_catalog.pg_operator q ON q.oid = x.amopopr,
+    pg_catalog.unnest(ARRAY[q.oprcode, q.oprrest, q.oprjoin]::pg_catalog.oid[]) f(o) WHERE x.amopfamily = ",
+            $class,
+            ".opcfamily
+  UNION SELECT h.amhandler::pg_catalog.oid FROM pg_catalog.pg_am h WHERE h.oid = ",
+            $class,
+            ".opcmethod) b(o) WHERE b.o >= 16384), ' ')"
+        )
+    };
+}
+
+/// The same behind operators of an array of oids.
+macro_rules! behind_operators {
+    ($operators:literal) => {
+        concat!(
+            "pg_catalog.array_to_string(ARRAY(SELECT DISTINCT f.o FROM pg_catalog.unnest(",
+            $operators,
+            ") u(o) JOIN pg_catalog.pg_operator q ON q.oid = u.o,
+  pg_catalog.unnest(ARRAY[q.oprcode, q.oprrest, q.oprjoin]::pg_catalog.oid[]) f(o) WHERE f.o >= 16384), ' ')"
+        )
+    };
 }
 
 /// Every query of a load, in order.
@@ -94,11 +128,10 @@ WHERE a.atttypid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped
         sql: r"SELECT t.oid, n.nspname, t.typname, t.typtype, t.typcategory, t.typispreferred,
   CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END,
   t.typbasetype, t.typrelid, coalesce(r.rngsubtype, 0),
-  own.function
+  pg_catalog.array_to_string(ARRAY(SELECT DISTINCT f.o FROM pg_catalog.unnest(ARRAY[t.typinput, t.typoutput, t.typreceive, t.typsend,
+    t.typmodin, t.typmodout, t.typanalyze, t.typsubscript, r.rngcanonical, r.rngsubdiff]::pg_catalog.oid[]) f(o) WHERE f.o >= 16384 ORDER BY f.o), ' ')
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid OR r.rngmultitypid = t.oid
-LEFT JOIN LATERAL (SELECT min(f.o) FROM pg_catalog.unnest(ARRAY[t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin,
-  t.typmodout, t.typanalyze, r.rngcanonical, r.rngsubdiff]::pg_catalog.oid[]) f(o) WHERE f.o >= 16384) own(function) ON true
 WHERE t.oid >= 16384 AND n.nspname !~ '^pg_(toast|temp_)'",
     },
     Query {
@@ -118,10 +151,12 @@ WHERE p.oid < 16384",
     },
     Query {
         name: "operators",
-        columns: 8,
-        sql: r"SELECT o.oid, n.nspname, o.oprname, o.oprleft, o.oprright, o.oprresult, pn.nspname, p.proname
+        columns: 9,
+        sql: r"SELECT o.oid, n.nspname, o.oprname, o.oprleft, o.oprright, o.oprresult, pn.nspname, p.proname,
+  CASE WHEN r.rolsuper THEN pg_catalog.concat_ws(' ', o.oprcode::pg_catalog.oid, o.oprrest::pg_catalog.oid, o.oprjoin::pg_catalog.oid) ELSE '' END
 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = o.oprowner
 WHERE o.oid >= 16384",
     },
     Query {
@@ -132,13 +167,13 @@ WHERE o.oid < 16384 AND o.oprcode <> 0",
     },
     Query {
         name: "casts",
-        columns: 5,
-        sql: r"SELECT c.castsource, c.casttarget, c.castcontext, pn.nspname, p.proname
+        columns: 6,
+        sql: r"SELECT c.castsource, c.casttarget, c.castcontext, pn.nspname, p.proname, c.castfunc
 FROM pg_catalog.pg_cast c
 LEFT JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
 WHERE c.oid >= 16384",
     },
-    Query { name: "triggers, rules and the like", columns: 3, sql: HAZARDS },
+    Query { name: "triggers, rules and the like", columns: 4, sql: HAZARDS },
     Query { name: "expressions", columns: 6, sql: EXPRESSIONS },
     Query {
         name: "inheritance and foreign keys",
@@ -151,27 +186,32 @@ FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'",
     },
     Query {
         name: "code that any statement reaches",
-        columns: 3,
-        sql: r"SELECT 'class', c.opcintype, pg_catalog.format('operator class %I.%I compares by functions outside the built-ins', n.nspname, c.opcname)
+        columns: 4,
+        sql: concat!(
+            r"SELECT 'class', c.opcintype, pg_catalog.format('operator class %I.%I compares by functions outside the built-ins', n.nspname, c.opcname),
+  ",
+            behind_class!("c"),
+            r"
 FROM pg_catalog.pg_opclass c JOIN pg_catalog.pg_namespace n ON n.oid = c.opcnamespace
 WHERE c.oid >= 16384 AND c.opcdefault
 UNION ALL
-SELECT 'any', 0, pg_catalog.format('conversion %I.%I stands in the way of every text', n.nspname, c.conname)
+SELECT 'any', 0, pg_catalog.format('conversion %I.%I stands in the way of every text', n.nspname, c.conname), ''
 FROM pg_catalog.pg_conversion c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
 WHERE c.oid >= 16384 AND c.condefault
 UNION ALL
-SELECT 'search', 0, pg_catalog.format('text search template %I.%I is code outside the built-ins', n.nspname, t.tmplname)
+SELECT 'search', 0, pg_catalog.format('text search template %I.%I is code outside the built-ins', n.nspname, t.tmplname), ''
 FROM pg_catalog.pg_ts_template t JOIN pg_catalog.pg_namespace n ON n.oid = t.tmplnamespace WHERE t.oid >= 16384
 UNION ALL
-SELECT 'search', 0, pg_catalog.format('text search parser %I.%I is code outside the built-ins', n.nspname, t.prsname)
+SELECT 'search', 0, pg_catalog.format('text search parser %I.%I is code outside the built-ins', n.nspname, t.prsname), ''
 FROM pg_catalog.pg_ts_parser t JOIN pg_catalog.pg_namespace n ON n.oid = t.prsnamespace WHERE t.oid >= 16384
 UNION ALL
-(SELECT 'defines', 0, pg_catalog.format('function %I.%I may define what others run', n.nspname, p.proname)
+(SELECT 'defines', 0, pg_catalog.format('function %I.%I may define what others run', n.nspname, p.proname), ''
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') AND (l.lanname NOT IN ('sql', 'plpgsql')
   OR p.prosrc ~* '\m(create|alter|drop|execute|prepare|deallocate|discard|import)\M|\mdo\M(?!\s+(nothing|update|instead|also)\M)'
   OR l.lanname = 'sql' AND pg_catalog.regexp_replace(p.prosrc, '\m(insert|merge)\s+into\M', '', 'gi') ~* '\minto\M')
-ORDER BY p.oid LIMIT 1)",
+ORDER BY p.oid LIMIT 1)"
+        ),
     },
     Query {
         name: "event triggers",
@@ -214,6 +254,27 @@ WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid > 0
         columns: 4,
         sql: r"SELECT p.polrelid, p.polname, coalesce(p.polqual::pg_catalog.text, ''), coalesce(p.polwithcheck::pg_catalog.text, '')
 FROM pg_catalog.pg_policy p",
+    },
+    Query {
+        name: "functions in C",
+        columns: 4,
+        sql: r"SELECT p.oid, coalesce(p.probin, ''), p.prosrc, 0
+FROM pg_catalog.pg_proc p
+WHERE p.oid >= 16384 AND p.prolang = 13 AND p.proconfig IS NULL AND p.prosupport::pg_catalog.oid < 16384
+UNION ALL
+SELECT p.oid, '', p.prosrc, b.oid
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_proc b ON b.prosrc = p.prosrc AND b.prolang = 12 AND b.oid < 16384
+WHERE p.oid >= 16384 AND p.prolang = 12 AND p.proconfig IS NULL AND p.prosupport::pg_catalog.oid < 16384",
+    },
+    Query {
+        name: "aggregates",
+        columns: 2,
+        sql: r"SELECT p.oid, pg_catalog.concat_ws(' ', a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid, a.aggcombinefn::pg_catalog.oid,
+  a.aggserialfn::pg_catalog.oid, a.aggdeserialfn::pg_catalog.oid, a.aggmtransfn::pg_catalog.oid, a.aggminvtransfn::pg_catalog.oid,
+  a.aggmfinalfn::pg_catalog.oid, q.oprcode::pg_catalog.oid)
+FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc p ON p.oid = a.aggfnoid JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
+LEFT JOIN pg_catalog.pg_operator q ON q.oid = a.aggsortop
+WHERE p.oid >= 16384 AND r.rolsuper",
     },
 ];
 
@@ -320,48 +381,62 @@ WHERE a.attgenerated <> '' AND a.attrelid >= 16384 AND d.refobjid = e.adrelid AN
   AND d.refobjsubid <> e.adnum
   AND d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass";
 
-/// (relation, mask, reason): what stands in the way of a relation other than expressions. A disabled trigger counts: it
-/// takes one statement to enable it. Internal triggers of foreign keys and deferred uniqueness are built-ins and none.
-const HAZARDS: &str = r"SELECT t.tgrelid,
+/// (relation, mask, reason, the users' functions that it comes to where it is operators or their classes): what stands in the way of a
+/// relation other than expressions. A disabled trigger counts: it takes one statement to enable it. Internal triggers of foreign keys and deferred uniqueness are built-ins and none.
+const HAZARDS: &str = concat!(
+    r"SELECT t.tgrelid,
   CASE WHEN t.tgtype::pg_catalog.int4 & 4 > 0 THEN 2 ELSE 0 END + CASE WHEN t.tgtype::pg_catalog.int4 & 16 > 0 THEN 4 ELSE 0 END
   + CASE WHEN t.tgtype::pg_catalog.int4 & 8 > 0 THEN 8 ELSE 0 END + CASE WHEN t.tgtype::pg_catalog.int4 & 32 > 0 THEN 16 ELSE 0 END
   + CASE WHEN t.tgdeferrable THEN 64 ELSE 0 END,
-  pg_catalog.format('has trigger %I, which runs %I.%I()', t.tgname, n.nspname, p.proname)
+  pg_catalog.format('has trigger %I, which runs %I.%I()', t.tgname, n.nspname, p.proname), NULL
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 WHERE NOT (p.oid < 16384 AND (p.proname LIKE 'RI\_FKey\_%' OR p.proname = 'unique_key_recheck'))
 UNION ALL
 SELECT r.ev_class, CASE r.ev_type WHEN '1' THEN 1 WHEN '2' THEN 4 WHEN '3' THEN 2 WHEN '4' THEN 8 ELSE 31 END,
-  pg_catalog.format('has rule %I', r.rulename)
+  pg_catalog.format('has rule %I', r.rulename), NULL
 FROM pg_catalog.pg_rewrite r WHERE r.rulename <> '_RETURN'
 UNION ALL
-SELECT DISTINCT i.indrelid, 1 + CASE WHEN i.indimmediate THEN 0 ELSE 64 END, pg_catalog.format('has index %I, which compares by operator class %I.%I', c.relname, n.nspname, o.opcname)
+SELECT DISTINCT i.indrelid, 1 + CASE WHEN i.indimmediate THEN 0 ELSE 64 END, pg_catalog.format('has index %I, which compares by operator class %I.%I', c.relname, n.nspname, o.opcname),
+  ",
+    behind_class!("o"),
+    r"
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid,
   pg_catalog.unnest(i.indclass::pg_catalog.oid[]) k(o) JOIN pg_catalog.pg_opclass o ON o.oid = k.o
   JOIN pg_catalog.pg_namespace n ON n.oid = o.opcnamespace
 WHERE k.o >= 16384
 UNION ALL
-SELECT i.indrelid, 1, pg_catalog.format('has index %I of access method %I', c.relname, a.amname)
+SELECT i.indrelid, 1, pg_catalog.format('has index %I of access method %I', c.relname, a.amname), a.amhandler::pg_catalog.oid::pg_catalog.text
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am a ON a.oid = c.relam
 WHERE a.oid >= 16384
 UNION ALL
-SELECT c.oid, 1, pg_catalog.format('has access method %I', a.amname)
+SELECT c.oid, 1, pg_catalog.format('has access method %I', a.amname), NULL
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am a ON a.oid = c.relam
 WHERE a.oid >= 16384 AND c.relkind IN ('r', 'p', 'm')
 UNION ALL
-SELECT k.conrelid, 1 + CASE WHEN k.condeferrable THEN 64 ELSE 0 END, pg_catalog.format('has constraint %I, which compares by operators outside the built-ins', k.conname)
+SELECT k.conrelid, 1 + CASE WHEN k.condeferrable THEN 64 ELSE 0 END, pg_catalog.format('has constraint %I, which compares by operators outside the built-ins', k.conname),
+  ",
+    behind_operators!("k.conexclop || k.conpfeqop || k.conppeqop || k.conffeqop"),
+    r"
 FROM pg_catalog.pg_constraint k
 WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(k.conexclop || k.conpfeqop || k.conppeqop || k.conffeqop) o(o) WHERE o.o >= 16384)
 UNION ALL
-SELECT k.confrelid, 1 + CASE WHEN k.condeferrable THEN 64 ELSE 0 END, pg_catalog.format('has constraint %I, which compares by operators outside the built-ins', k.conname)
+SELECT k.confrelid, 1 + CASE WHEN k.condeferrable THEN 64 ELSE 0 END, pg_catalog.format('has constraint %I, which compares by operators outside the built-ins', k.conname),
+  ",
+    behind_operators!("k.conpfeqop || k.conppeqop || k.conffeqop"),
+    r"
 FROM pg_catalog.pg_constraint k
 WHERE k.contype = 'f' AND EXISTS (SELECT 1 FROM pg_catalog.unnest(k.conpfeqop || k.conppeqop || k.conffeqop) o(o) WHERE o.o >= 16384)
 UNION ALL
-SELECT p.partrelid, 32, 'has a partition key that compares by an operator class outside the built-ins'
-FROM pg_catalog.pg_partitioned_table p
-WHERE EXISTS (SELECT 1 FROM pg_catalog.unnest(p.partclass::pg_catalog.oid[]) o(o) WHERE o.o >= 16384)
+SELECT p.partrelid, 32, pg_catalog.format('has a partition key that compares by operator class %I, outside the built-ins', o.opcname),
+  ",
+    behind_class!("o"),
+    r"
+FROM pg_catalog.pg_partitioned_table p, pg_catalog.unnest(p.partclass::pg_catalog.oid[]) k(o) JOIN pg_catalog.pg_opclass o ON o.oid = k.o
+WHERE k.o >= 16384
 UNION ALL
-SELECT c.oid, 128, 'has row security' FROM pg_catalog.pg_class c WHERE c.relrowsecurity";
+SELECT c.oid, 128, 'has row security', NULL FROM pg_catalog.pg_class c WHERE c.relrowsecurity"
+);
 
 /// (`r` relation or `t` type, its oid, mask, what holds the expression, key, oid): every function, operator, type and
 /// relation that an expression names, read off the server's own analysed tree. Built-in operators are left out: all are
@@ -434,6 +509,8 @@ UNION ALL SELECT 's', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 <<
 UNION ALL SELECT 'e', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 14)) FROM pg_catalog.pg_event_trigger
 UNION ALL SELECT 'l', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 15)) FROM pg_catalog.pg_opclass WHERE oid >= 16384
 UNION ALL SELECT 'm', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 16)) FROM pg_catalog.pg_am WHERE oid >= 16384
+UNION ALL SELECT 'A', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 20)) FROM pg_catalog.pg_amop WHERE oid >= 16384
+UNION ALL SELECT 'B', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 21)) FROM pg_catalog.pg_amproc WHERE oid >= 16384
 UNION ALL SELECT 'v', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 17)) FROM pg_catalog.pg_conversion WHERE oid >= 16384
 UNION ALL SELECT 'w', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 18)) FROM pg_catalog.pg_ts_template WHERE oid >= 16384
 UNION ALL SELECT 'x', count(*), bit_xor(pg_catalog.hashint8extended(oid::int8 << 32 | xmin::text::int8, 19)) FROM pg_catalog.pg_ts_parser WHERE oid >= 16384

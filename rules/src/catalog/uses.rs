@@ -12,7 +12,7 @@ use super::builtins::Category;
 use super::nodes::{self, Node, Value};
 use super::parts::Routine;
 use super::tree::{FUNCTIONS, PLAIN};
-use super::{build, computed};
+use super::{computed, functions};
 
 /// Nodes that are looked at for one definition, at most: names in WITH RECURSIVE lead back to themselves.
 const STEPS_MAX: usize = 200_000;
@@ -63,7 +63,7 @@ impl Calls {
             let total = &*routine.schema == "pg_catalog" && computed::is_total(&routine.name);
             // What formats and time zones move is not counted: README, "told all the same".
             let fixed = matches!(
-                build::category(routine),
+                functions::category(routine),
                 Some(Category::Pure | Category::Clock | Category::TextSearch | Category::Catalog)
             );
             Called { total, session: !fixed, equality: total && routine.name.ends_with("eq") }

@@ -13,6 +13,7 @@ use crate::class::Class;
 use crate::policy::Policy;
 use crate::policy::atoms::{Atom, atoms};
 use crate::policy::condition::{Condition, Situation};
+use crate::policy::course::TextRefusal;
 use crate::policy::fields::{self, Fields};
 use crate::policy::labels::{self, Near, Outcome, Sight};
 use crate::policy::message;
@@ -25,7 +26,7 @@ use crate::policy::tree::{AtomTree, Leaf, StatementTree};
 use crate::resolve::Resolution;
 use crate::statement::facts::{Predicate, SettingUse, StatementFacts};
 
-/// SQLSTATE of every refusal: insufficient_privilege (Appendix A of the PostgreSQL documentation).
+/// SQLSTATE of a refusal by the policy: insufficient_privilege (Appendix A of the PostgreSQL documentation).
 pub const SQLSTATE_REFUSED: &str = "42501";
 
 /// What becomes of a statement, mildest first.
@@ -70,7 +71,7 @@ pub struct Judgement {
     pub action: Action,
     /// What the policy asks for.
     pub asked: Action,
-    /// `42501` where it is refused, else empty.
+    /// Where it is refused, `42501` or what a built-in rule says, else empty.
     pub sqlstate: &'static str,
     /// The rule that decided a refusal or a hold.
     pub rule: Option<Rule>,
@@ -122,6 +123,20 @@ impl Judgement {
             observed: Vec::new(),
             fields: None,
             tree: None,
+        }
+    }
+
+    /// A text that a built-in rule about whole texts refuses.
+    pub(crate) fn built_in(refusal: &TextRefusal) -> Self {
+        let rule = Rule { id: format!("builtin.{}", refusal.rule).into(), place: Place::built_in() };
+        Self {
+            action: Action::Refuse,
+            asked: Action::Refuse,
+            sqlstate: refusal.sqlstate,
+            message: refusal.message.clone(),
+            rules: vec![rule.clone()],
+            rule: Some(rule),
+            ..Self::allow()
         }
     }
 

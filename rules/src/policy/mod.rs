@@ -13,6 +13,7 @@
 
 pub mod atoms;
 pub mod condition;
+pub mod course;
 mod depends;
 mod fields;
 pub mod fixture;
@@ -24,8 +25,10 @@ pub mod labelled;
 mod labels;
 mod lint;
 mod load;
+pub mod made;
 mod message;
 pub mod model;
+mod moved_here;
 mod near_system;
 pub mod object;
 pub mod offline;

@@ -513,6 +513,8 @@ pub struct Test {
     pub target: String,
     /// A SQL file that makes the catalog, relative to the policy; `None` is an empty database.
     pub catalog: Option<String>,
+    /// Texts that the session has sent before, each by itself; all of them have to pass.
+    pub before: Vec<String>,
     /// The text.
     pub sql: String,
     /// Whether a transaction is open.

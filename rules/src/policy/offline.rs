@@ -1,21 +1,23 @@
 //! A whole text judged without a server: what `pgturnstile explain` and `pgturnstile test` show.
 //!
-//! Owns: the walk over the statements of one text, with what PREPARE and CREATE TEMP of the same text change for those
-//! behind them. May not: differ from a session in the verdict on a statement; it calls the same parser, resolution and
-//! judgement. Fails closed: what an EXECUTE runs and the text does not prepare is told as unknown.
+//! Owns: the walk over the statements of one text, or of several that one session sends. May not: differ from a session in the
+//! verdict on a text; it calls the same parser, resolution, judgement and rules about texts ([`crate::policy::course`]). What only a
+//! live session knows (its temporary objects, names that other code gave away, bounds on what it holds) is not here. Fails
+//! closed: what an EXECUTE or FETCH runs is refused where no text before it made the name, as in a session that has just begun.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::catalog::Snapshot;
-use crate::class::Class;
 use crate::mask::detect::Detector;
-use crate::policy::fields;
+use crate::policy::course::{self, Course, TextRefusal};
+use crate::policy::fields::{self, Fields};
 use crate::policy::message;
 use crate::policy::{Action, Context, Judgement, Labelled, Policy, Sight, StatementTree, Subject};
-use crate::resolve::{Resolution, SearchPath, SessionView, resolve};
-use crate::statement::facts::{NamedUse, StatementFacts};
+use crate::resolve::{Resolution, SearchPath, SessionView, resolve, resolve_carrying};
+use crate::statement::facts::{NamedUse, StatementFacts, TransactionControl};
 use crate::statement::{Limits, Unparsable, facts_here};
 
 /// The verdict on a whole text.
@@ -64,33 +66,27 @@ pub struct Bench<'b> {
 }
 
 impl Bench<'_> {
-    /// Judges `text`. Call on a thread of the parser's door.
+    /// Judges `text`, the first of its session. Call on a thread of the parser's door.
     ///
     /// # Errors
     /// A text that has no facts: a session refuses it.
     pub fn judge_here(&self, text: &str) -> Result<TextVerdict, Unparsable> {
-        let facts = facts_here(text.as_bytes(), &self.limits)?;
-        let mut walk = Walk {
+        self.session().judge_here(text)
+    }
+
+    /// A session that has sent nothing yet.
+    #[must_use]
+    pub fn session(&self) -> Texts<'_> {
+        let access = self.subject.access();
+        Texts {
             bench: self,
-            digest: facts.digest,
-            path: SearchPath::new(&self.subject.access().guards.search_path, &self.subject.access().login),
+            path: SearchPath::new(&access.guards.search_path, &access.login),
             labelled: Labelled::new(&self.policy.model().labels, self.snapshot),
-            temp_possible: false,
-            changed: false,
+            course: Course::default(),
             in_transaction: self.in_transaction,
             prepared: HashMap::new(),
-            verdict: None,
-            statements: Vec::new(),
-            notes: Vec::new(),
-        };
-        for (index, statement) in facts.statements.iter().enumerate() {
-            walk.statement(index + 1, statement);
+            cursors: HashMap::new(),
         }
-        walk.notes.extend(self.looked_at());
-        let judgement = walk.verdict.unwrap_or_else(Judgement::allow);
-        walk.notes.extend(message::approvals(&judgement.approvals, &self.policy.model().groups));
-        let digest = format!("blake3:{}", blake3::Hash::from_bytes(facts.digest).to_hex());
-        Ok(TextVerdict { judgement, statements: walk.statements, digest, notes: walk.notes })
     }
 }
 
@@ -105,90 +101,229 @@ impl Bench<'_> {
     }
 }
 
-struct Walk<'w> {
-    bench: &'w Bench<'w>,
-    digest: [u8; 32],
+/// The session of one text, or of several that are sent one behind another, as far as the texts tell it.
+#[derive(Debug)]
+pub struct Texts<'b> {
+    bench: &'b Bench<'b>,
     path: SearchPath,
     labelled: Labelled,
-    temp_possible: bool,
-    /// A statement before changed the catalog.
-    changed: bool,
+    course: Course,
     in_transaction: bool,
-    prepared: HashMap<&'w str, &'w StatementFacts>,
-    verdict: Option<Judgement>,
-    statements: Vec<Explained>,
-    notes: Vec<String>,
+    /// What PREPARE and DECLARE have made.
+    prepared: HashMap<String, Arc<StatementFacts>>,
+    cursors: HashMap<String, Arc<StatementFacts>>,
 }
 
-impl<'w> Walk<'w> {
-    fn statement(&mut self, number: usize, statement: &'w StatementFacts) {
-        self.judge(number, statement, false);
-        if let Some(inner) = &statement.prepared {
-            self.judge(number, inner, true);
+impl Texts<'_> {
+    /// Judges the next text. Call on a thread of the parser's door.
+    ///
+    /// # Errors
+    /// As [`Bench::judge_here`].
+    pub fn judge_here(&mut self, text: &str) -> Result<TextVerdict, Unparsable> {
+        let bench = self.bench;
+        let facts = facts_here(text.as_bytes(), &bench.limits)?;
+        self.course = std::mem::take(&mut self.course).next_text();
+        let mut walk = Walk {
+            session: self,
+            digest: facts.digest,
+            verdict: None,
+            refused: None,
+            statements: Vec::new(),
+        };
+        for (index, statement) in facts.statements.iter().enumerate() {
+            walk.statement(index + 1, statement);
         }
+        let Walk { verdict, refused, statements, .. } = walk;
+        let verdict = verdict.unwrap_or_else(Judgement::allow);
+        let judgement = match refused {
+            // It is what a session says, whatever the policy says of the statements before and behind.
+            Some(refused) => refused.and(verdict),
+            None => verdict,
+        };
+        let mut notes: Vec<String> = bench.looked_at().into_iter().collect();
+        notes.extend(message::approvals(&judgement.approvals, &bench.policy.model().groups));
+        let digest = format!("blake3:{}", blake3::Hash::from_bytes(facts.digest).to_hex());
+        Ok(TextVerdict { judgement, statements, digest, notes })
+    }
+
+    /// The names that a statement has made or dropped.
+    fn follow_names(&mut self, statement: &StatementFacts) {
         match &statement.named {
             Some(NamedUse::Prepare(name)) => {
-                if let Some(inner) = &statement.prepared {
-                    self.prepared.insert(name, inner);
+                if let Some(inner) = statement.prepared.as_deref() {
+                    self.prepared.insert(name.clone(), Arc::new(inner.clone()));
                 }
             }
-            Some(NamedUse::Execute(name)) => match self.prepared.get(name.as_str()).copied() {
-                Some(inner) => self.judge(number, inner, true),
-                None => self.notes.push(format!(
-                    "statement {number} runs a prepared statement that this text does not prepare; a session judges it too"
-                )),
-            },
-            Some(NamedUse::Fetch(_)) => self.notes.push(format!(
-                "statement {number} reads from a cursor; a session judged its query at DECLARE"
-            )),
-            Some(
-                NamedUse::Deallocate(_) | NamedUse::Declare(_) | NamedUse::Close(_) | NamedUse::DiscardAll,
-            )
-            | None => {}
+            Some(NamedUse::Declare(name)) => {
+                let declared = StatementFacts { named: None, ..statement.clone() };
+                self.cursors.insert(name.clone(), Arc::new(declared));
+            }
+            Some(NamedUse::Deallocate(Some(name))) => drop(self.prepared.remove(name)),
+            Some(NamedUse::Deallocate(None)) => self.prepared.clear(),
+            Some(NamedUse::Close(Some(name))) => drop(self.cursors.remove(name)),
+            Some(NamedUse::Close(None)) => self.cursors.clear(),
+            Some(NamedUse::DiscardAll) => {
+                self.prepared.clear();
+                self.cursors.clear();
+            }
+            Some(NamedUse::Execute(_) | NamedUse::Fetch(_)) | None => {}
         }
-        self.changed |= statement.class.covered_by("ddl");
-        self.temp_possible |= statement.flags.dynamic
-            || statement.class == Class::DdlTemp
-            || statement.relations.iter().any(|relation| relation.class == Class::DdlTemp);
-        self.follow_transaction(statement);
     }
 
     fn follow_transaction(&mut self, statement: &StatementFacts) {
-        use crate::statement::facts::TransactionControl as Control;
         match statement.transaction {
-            Some(Control::Begin { .. }) => self.in_transaction = true,
-            Some(Control::Commit | Control::Rollback | Control::TwoPhase) => {
+            Some(TransactionControl::Begin { .. }) => self.in_transaction = true,
+            Some(
+                TransactionControl::Commit | TransactionControl::Rollback | TransactionControl::TwoPhase,
+            ) => {
                 self.in_transaction = statement.flags.chains;
+                self.cursors.retain(|_, declared| declared.flags.holds_cursor);
             }
-            Some(Control::Savepoint | Control::Mode { .. }) | None => {}
+            Some(TransactionControl::Savepoint | TransactionControl::Mode { .. }) | None => {}
+        }
+    }
+}
+
+/// One text.
+struct Walk<'w, 'b> {
+    session: &'w mut Texts<'b>,
+    digest: [u8; 32],
+    verdict: Option<Judgement>,
+    /// The first refusal by a rule about texts.
+    refused: Option<Judgement>,
+    statements: Vec<Explained>,
+}
+
+impl Walk<'_, '_> {
+    /// In the order in which a session asks; but what that would not come to any more is told, too.
+    fn statement(&mut self, number: usize, statement: &StatementFacts) {
+        let at = self.statements.len();
+        let mut refusals: Vec<TextRefusal> = course::new_name(statement).err().into_iter().collect();
+        let named = self.session.course.names(statement).err();
+        let (carried, unknown) = self.carried(statement);
+        // What the text has made itself is not there yet: that it is unknown says nothing more.
+        refusals.extend(named.or(unknown));
+        refusals.extend(self.session.course.order(statement).err());
+        let snapshot = self.session.bench.snapshot;
+        let fields = match &carried {
+            None => {
+                let resolution = self.resolve(statement, None);
+                refusals.extend(course::analysis(statement, &resolution, snapshot).err());
+                let fields = self.judge(number, statement, &resolution, false);
+                if let Some(inner) = &statement.prepared {
+                    let resolution = self.resolve(inner, None);
+                    self.explain(number, inner, &resolution, true);
+                }
+                fields
+            }
+            Some(inner) => {
+                let resolution = self.resolve(statement, Some(inner));
+                self.judge(number, statement, &resolution, false);
+                self.judge(number, inner, &resolution, true)
+            }
+        };
+        refusals.extend(self.session.course.end(statement).err());
+        let near = fields.is_some_and(|fields| fields.near);
+        let looked_at = near || !self.session.bench.subject.detectors().is_empty();
+        refusals.extend(course::spelling(statement, looked_at).err());
+        self.refuse(at, &refusals);
+        self.session.follow_names(statement);
+        self.session.follow_transaction(statement);
+    }
+
+    /// What EXECUTE and FETCH bring in, or why that is not known.
+    fn carried(&self, statement: &StatementFacts) -> (Option<Arc<StatementFacts>>, Option<TextRefusal>) {
+        let (known, refusal) = match &statement.named {
+            Some(NamedUse::Execute(name)) => {
+                (self.session.prepared.get(name), course::unknown_statement(name))
+            }
+            Some(NamedUse::Fetch(name)) => (self.session.cursors.get(name), course::unknown_cursor(name)),
+            Some(
+                NamedUse::Prepare(_)
+                | NamedUse::Deallocate(_)
+                | NamedUse::Declare(_)
+                | NamedUse::Close(_)
+                | NamedUse::DiscardAll,
+            )
+            | None => return (None, None),
+        };
+        match known {
+            Some(carried) => (Some(Arc::clone(carried)), None),
+            None => (None, Some(refusal)),
         }
     }
 
-    fn judge(&mut self, number: usize, statement: &StatementFacts, carried: bool) {
-        let session = SessionView { temp_possible: self.temp_possible, ..SessionView::default() };
-        let resolution: Resolution = resolve(statement, self.bench.snapshot, &self.path, &session);
+    fn resolve(&self, statement: &StatementFacts, carried: Option<&StatementFacts>) -> Resolution {
+        let Texts { bench, path, course, .. } = &*self.session;
+        let view = course.changed().view(&SessionView::default());
+        match carried {
+            None => resolve(statement, bench.snapshot, path, &view),
+            Some(carried) => resolve_carrying(statement, carried, bench.snapshot, path, &view),
+        }
+    }
+
+    /// The verdict, and what the statement does to those behind it.
+    fn judge(
+        &mut self,
+        number: usize,
+        statement: &StatementFacts,
+        resolution: &Resolution,
+        carried: bool,
+    ) -> Option<Arc<Fields>> {
+        let fields = self.explain(number, statement, resolution, carried);
+        let snapshot = self.session.bench.snapshot;
+        self.session.course.note(statement, resolution, snapshot);
+        fields
+    }
+
+    fn explain(
+        &mut self,
+        number: usize,
+        statement: &StatementFacts,
+        resolution: &Resolution,
+        carried: bool,
+    ) -> Option<Arc<Fields>> {
+        let Texts { bench, path, labelled, course, in_transaction, .. } = &*self.session;
         let context = Context {
-            in_transaction: self.in_transaction,
+            in_transaction: *in_transaction,
             text_digest: &self.digest,
-            now_s: self.bench.now_s,
+            now_s: bench.now_s,
             sight: Some(&Sight {
-                labelled: &self.labelled,
-                snapshot: self.bench.snapshot,
-                path: &self.path,
-                temp_possible: self.temp_possible,
+                labelled,
+                snapshot: bench.snapshot,
+                path,
+                temp_possible: course.changed().makes_temporary,
                 temp_names: None,
-                private_catalog: self.changed,
+                private_catalog: course.changed().catalog,
             }),
         };
-        let mut judgement = self.bench.policy.explain(self.bench.subject, statement, &resolution, &context);
+        let mut judgement = bench.policy.explain(bench.subject, statement, resolution, &context);
         if let Some(tree) = judgement.tree.take() {
             let unproven = resolution.unproven.as_deref().map(str::to_owned);
             self.statements.push(Explained { statement: number, carried, unproven, tree: *tree });
         }
+        let fields = judgement.fields.clone();
         self.verdict = Some(match self.verdict.take() {
             Some(verdict) => verdict.and(judgement),
             None => judgement,
         });
+        fields
+    }
+
+    /// Each is a leaf of the statement whose reasons begin at `at`; the first of the text is what a client reads.
+    fn refuse(&mut self, at: usize, refusals: &[TextRefusal]) {
+        for refusal in refusals.iter().rev() {
+            if let Some(explained) = self.statements.get_mut(at) {
+                explained.tree.refuse(&Judgement::built_in(refusal), refusal);
+            }
+        }
+        for refusal in refusals {
+            let judgement = Judgement::built_in(refusal);
+            self.refused = Some(match self.refused.take() {
+                Some(earlier) => earlier.and(judgement),
+                None => judgement,
+            });
+        }
     }
 }
 

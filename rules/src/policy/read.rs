@@ -446,6 +446,7 @@ impl<'d> Reader<'d> {
         let who = read_test_principal(table);
         let target = table.required_name("target");
         let catalog = table.string("catalog");
+        let before = table.strings("before").unwrap_or_default();
         let sql = table.required_string("sql");
         let in_transaction = table.boolean("in_transaction").unwrap_or(false);
         let expect = read_expect(table);
@@ -468,6 +469,7 @@ impl<'d> Reader<'d> {
             who,
             target,
             catalog,
+            before: before.into_iter().map(|text| text.value).collect(),
             sql,
             in_transaction,
             expect,

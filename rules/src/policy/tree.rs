@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::policy::atoms::Atom;
 use crate::policy::condition::Condition;
+use crate::policy::course::TextRefusal;
 use crate::policy::judge::Judgement;
 use crate::policy::model::{Observe, Restrict, Rule};
 use crate::policy::object::Object;
@@ -253,6 +254,13 @@ impl StatementTree {
         self.sqlstate = judgement.sqlstate;
         self.message.clone_from(&judgement.message);
         self.headline = judgement.action.name();
+    }
+
+    /// A rule about whole texts refuses it, before the policy does.
+    pub(crate) fn refuse(&mut self, judgement: &Judgement, refusal: &TextRefusal) {
+        let rule = judgement.rule.as_ref().map_or("", |rule| &*rule.id);
+        self.leaves.insert(0, Leaf::built_in(rule, refusal.why()));
+        self.conclude(judgement);
     }
 
     /// Its picture, as statement `number` of `count`, or as what that one carries.

@@ -55,7 +55,8 @@ impl Reached {
     }
 
     fn has(&self, of_user: &Type, id: TypeId) -> bool {
-        self.all || of_user.everywhere || self.types.contains(&id)
+        let taken = || of_user.taken_from.iter().any(|from| self.types.contains(from));
+        self.all || of_user.everywhere || self.types.contains(&id) || taken()
     }
 }
 
@@ -196,8 +197,15 @@ impl Resolver<'_> {
 
     fn user_call(&mut self, routine: &Routine) {
         let class = if routine.kind == 'p' { Class::CallProcedure } else { Class::CallFunction };
-        self.permit(&routine.schema, &routine.name, &routine.signature, class);
-        self.named(format!("{}.{}({}) is no built-in", routine.schema, routine.name, routine.signature));
+        let reason = format!("{}.{}({}) is no built-in", routine.schema, routine.name, routine.signature);
+        // Reviewed code of an extension asks for its permit, as all who are called do, and is no barrier.
+        let category = routine.computes.then_some(Category::Pure);
+        self.permit_of(&routine.schema, &routine.name, &routine.signature, class, category);
+        if routine.computes {
+            self.unproven(reason)
+        } else {
+            self.named(reason)
+        }
         if let Some(result) = self.snapshot.type_by_oid(routine.result) {
             self.reached.extend(result.closure.iter().copied());
         }
@@ -267,11 +275,13 @@ impl Resolver<'_> {
             let literal =
                 strings && !alike.iter().any(|other| other.right == TEXT && matches!(other.left, 0 | TEXT));
             if alike.is_empty() || met(operator.left) && met(operator.right) || literal {
-                self.permit(&operator.function_schema, &operator.function, "", Class::CallFunction);
-                self.named(format!(
-                    "operator {}.{} is no built-in and runs {}.{}",
-                    operator.schema, used.name, operator.function_schema, operator.function
-                ));
+                if !operator.computes {
+                    self.permit(&operator.function_schema, &operator.function, "", Class::CallFunction);
+                    self.named(format!(
+                        "operator {}.{} is no built-in and runs {}.{}",
+                        operator.schema, used.name, operator.function_schema, operator.function
+                    ));
+                }
                 if let Some(result) = self.snapshot.type_by_oid(operator.result) {
                     self.reached.extend(result.closure.iter().copied());
                 }

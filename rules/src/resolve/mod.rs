@@ -180,7 +180,8 @@ pub struct ResolvedFunction {
     pub arguments: Arc<str>,
     /// Class of the call: [`Class::CallFunction`] or [`Class::CallProcedure`], or a stricter one for server files etc.
     pub class: Class,
-    /// What a call can do, where it certainly is a built-in of the table; `None` for code of users, and for what is not known.
+    /// What a call can do, where it certainly is a built-in of the table, or an aggregate over reviewed code of an extension; `None` for
+    /// code of users, and for what is not known.
     pub category: Option<Category>,
 }
 

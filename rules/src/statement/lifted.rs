@@ -29,6 +29,7 @@ fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
     let mut out = String::with_capacity(text.len().min(4096));
     let mut end = 0usize;
     let mut setting = Setting::Begin;
+    let mut extract = Extract::Elsewhere;
     for token in tokens {
         let ScanToken { start, end: stop, token, keyword_kind } = token;
         let (start, stop) = (usize::try_from(*start).ok()?, usize::try_from(*stop).ok()?);
@@ -41,8 +42,10 @@ fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
         }
         let spelled = text.get(start..stop)?;
         setting = setting.next(kind, spelled);
+        extract = extract.next(kind);
         let word = kind == Token::Ident && *keyword_kind == KeywordKind::NoKeyword as i32;
-        if keeps_its_text(kind, *keyword_kind) && !(word && setting == Setting::Value) {
+        let value = setting == Setting::Value || extract == Extract::Field && !is_field(spelled);
+        if keeps_its_text(kind, *keyword_kind) && !(word && value) {
             out.push_str(spelled);
         } else {
             out.push('$');
@@ -52,6 +55,62 @@ fn assemble(text: &str, tokens: &[ScanToken]) -> Option<String> {
         end = stop;
     }
     Some(out)
+}
+
+/// Where a scan stands in `EXTRACT(field FROM value)`, whose grammar takes any word as a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extract {
+    Elsewhere,
+    /// Behind EXTRACT.
+    Named,
+    /// Behind its parenthesis.
+    Opened,
+    /// At what stands there first.
+    Field,
+}
+
+impl Extract {
+    fn next(self, kind: Token) -> Extract {
+        match (self, kind) {
+            (_, Token::Extract) => Extract::Named,
+            (Extract::Named, Token::Ascii40) => Extract::Opened,
+            (Extract::Opened, _) => Extract::Field,
+            (Extract::Elsewhere | Extract::Named | Extract::Field, _) => Extract::Elsewhere,
+        }
+    }
+}
+
+/// Whether EXTRACT knows the word (`deltatktbl` and `datetktbl` in src/backend/utils/adt/datetime.c, by the names that the
+/// documentation gives them). What it does not know fails, and may be any text.
+fn is_field(spelled: &str) -> bool {
+    const FIELDS: [&str; 24] = [
+        "century",
+        "day",
+        "decade",
+        "dow",
+        "doy",
+        "epoch",
+        "hour",
+        "isodow",
+        "isoyear",
+        "julian",
+        "microsecond",
+        "microseconds",
+        "millennium",
+        "millisecond",
+        "milliseconds",
+        "minute",
+        "month",
+        "quarter",
+        "second",
+        "timezone",
+        "timezone_hour",
+        "timezone_minute",
+        "week",
+        "year",
+    ];
+    let spelled = spelled.trim_matches('"');
+    FIELDS.iter().any(|field| spelled.eq_ignore_ascii_case(field))
 }
 
 /// Where a scan stands in `SET name = value`, also within ALTER and CREATE: a bare word is a value there.

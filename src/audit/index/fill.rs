@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use rusqlite::{CachedStatement, Connection, Result, params};
 
+use super::parts;
 use crate::audit::columns::{Cell, column};
 use crate::audit::csv;
 use crate::audit::event::{Body, Event, Judged, Session, Statement};
@@ -26,7 +27,7 @@ pub(super) struct Fill<'c> {
 }
 
 /// SQLite's integers have a sign: a count beyond them does not come up in a log of this world.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -59,7 +60,7 @@ impl<'c> Fill<'c> {
         Ok(Fill {
             connection,
             asked: connection
-                .prepare_cached(&format!("INSERT OR REPLACE INTO asked VALUES ({})", marks(24)))?,
+                .prepare_cached(&format!("INSERT OR REPLACE INTO asked VALUES ({})", marks(26)))?,
             event: connection
                 .prepare_cached(&format!("INSERT OR REPLACE INTO events VALUES ({})", marks(7)))?,
             mask: connection.prepare_cached(&format!("INSERT INTO masks VALUES ({})", marks(4)))?,
@@ -106,7 +107,10 @@ impl<'c> Fill<'c> {
             statement.parameter_digest,
             statement.results.iter().rev().find_map(|result| result.digest),
             event.hash,
+            statement.name,
+            statement.portal,
         ])?;
+        parts::statement(self.connection, event, statement)?;
         if !statement.masked.is_empty() {
             // It may be here from a time when its end was missing.
             self.connection.execute("DELETE FROM masks WHERE sequence = ?1", [signed(event.sequence)])?;
@@ -220,6 +224,7 @@ impl<'c> Fill<'c> {
                 | Kind::Routed => {}
             }
         }
+        parts::record(self.connection, event, kind, fields)?;
         let detail: serde_json::Map<String, serde_json::Value> =
             fields.iter().map(|(name, value)| ((*name).to_owned(), json::of(value.clone()))).collect();
         self.event.execute(params![

@@ -11,6 +11,7 @@
 //! ```
 
 mod fill;
+mod parts;
 
 use std::fs::File;
 use std::io::Read;
@@ -31,7 +32,7 @@ use fill::Fill;
 /// What tells our files from others' (`PRAGMA application_id`): "PGTI".
 const APPLICATION_ID: i64 = 0x5047_5449;
 /// The schema's version (`PRAGMA user_version`); another one is built anew.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// First bytes of SQLite's files.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const SCHEMA: &str = include_str!("schema.sql");

@@ -19,7 +19,23 @@ CREATE TABLE asked (
     protocol TEXT NOT NULL, verdict TEXT NOT NULL, outcome TEXT NOT NULL, tag TEXT, sqlstate TEXT, rows INTEGER NOT NULL,
     bytes INTEGER NOT NULL, bytes_in INTEGER NOT NULL, took_us INTEGER, masked INTEGER NOT NULL, refusal TEXT, ref TEXT,
     parameters INTEGER NOT NULL, exact_text TEXT, text_bytes INTEGER NOT NULL, text_commitment BLOB, parameter_digest BLOB, result_digest BLOB,
-    hash BLOB NOT NULL);
+    hash BLOB NOT NULL, name TEXT NOT NULL, portal TEXT NOT NULL);
+CREATE TABLE results (
+    sequence INTEGER NOT NULL, session INTEGER, number INTEGER, at INTEGER NOT NULL, outcome TEXT NOT NULL, tag TEXT NOT NULL,
+    sqlstate TEXT, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, bytes_in INTEGER NOT NULL, started_ns INTEGER NOT NULL,
+    ended_ns INTEGER NOT NULL, digest BLOB, PRIMARY KEY (sequence, at)) WITHOUT ROWID;
+CREATE TABLE parameter_values (
+    sequence INTEGER NOT NULL, session INTEGER, number INTEGER, at INTEGER NOT NULL, type_oid INTEGER NOT NULL, binary INTEGER NOT NULL,
+    kept TEXT NOT NULL, value, PRIMARY KEY (sequence, at)) WITHOUT ROWID;
+CREATE TABLE reports (
+    sequence INTEGER NOT NULL, session INTEGER, number INTEGER, at INTEGER NOT NULL, what TEXT NOT NULL, sqlstate TEXT, message TEXT,
+    fields TEXT NOT NULL, PRIMARY KEY (sequence, at)) WITHOUT ROWID;
+CREATE TABLE stated (
+    sequence INTEGER NOT NULL, session INTEGER, number INTEGER, at INTEGER NOT NULL, origin TEXT NOT NULL, name TEXT NOT NULL,
+    value TEXT NOT NULL, PRIMARY KEY (sequence, at)) WITHOUT ROWID;
+CREATE TABLE holds (
+    sequence INTEGER NOT NULL, session INTEGER, number INTEGER, hold TEXT NOT NULL, needs TEXT NOT NULL, expires_ns INTEGER NOT NULL,
+    outcome TEXT, reason TEXT, approved_by TEXT, waited_ns INTEGER, PRIMARY KEY (sequence, hold)) WITHOUT ROWID;
 CREATE TABLE masks (sequence INTEGER NOT NULL, place TEXT NOT NULL, cause TEXT NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE events (
     sequence INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, session INTEGER, number INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -30,14 +46,19 @@ CREATE INDEX relation_texts ON text_relations (text);
 CREATE INDEX use_texts ON text_uses (text);
 CREATE INDEX mask_statements ON masks (sequence);
 CREATE VIEW statements AS
-    SELECT a.sequence, strftime('%Y-%m-%dT%H:%M:%fZ', a.time_ns / 1e9, 'unixepoch') AS time, a.time_ns, s.id AS session, a.number,
+    SELECT a.sequence, strftime('%Y-%m-%dT%H:%M:%S', a.time_ns / 1000000000, 'unixepoch') || printf('.%03dZ', a.time_ns / 1000000 % 1000) AS time, a.time_ns, s.id AS session, a.number,
            s.subject, s.issuer, s.person, s.target, s.database, s.access, s.user, s.mode, s.peer,
            a.verdict, t.rule, t.classes, a.protocol, a.outcome, a.tag, a.sqlstate, a.rows, a.bytes, a.bytes_in, a.took_us, a.masked,
            a.refusal, a.ref, t.text, t.withheld, a.exact_text, a.text_bytes, a.parameters, lower(hex(a.text_commitment)) AS text_commitment,
            lower(hex(a.parameter_digest)) AS parameter_digest, lower(hex(a.result_digest)) AS result_digest,
-           lower(hex(t.policy)) AS policy, lower(hex(a.hash)) AS hash, a.text AS text_key, a.session AS session_key
+           lower(hex(t.policy)) AS policy, lower(hex(a.hash)) AS hash, a.name, a.portal, a.text AS text_key, a.session AS session_key
       FROM asked a JOIN sessions s ON s.key = a.session JOIN texts t ON t.key = a.text
      WHERE a.outcome <> 'parsed';
 CREATE VIEW reached AS
     SELECT a.sequence, r.statement, r.name, r.access, r.what, r.blind, a.verdict, a.outcome, s.subject, s.person, s.target
       FROM text_relations r JOIN asked a ON a.text = r.text JOIN sessions s ON s.key = a.session;
+CREATE VIEW decisions AS
+    SELECT sequence, time_ns, detail ->> 'hold' AS hold, detail ->> 'session' AS session, detail ->> 'statement' AS number,
+           detail ->> 'decision' AS decision, detail ->> 'refused' AS refused, detail ->> 'reason' AS reason,
+           detail ->> 'subject' AS subject, detail ->> 'issuer' AS issuer, detail ->> 'person' AS person, detail ->> 'channel' AS channel
+      FROM events WHERE kind = 'hold-decided';

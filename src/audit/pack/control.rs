@@ -138,7 +138,7 @@ pub const POPULATIONS: &[Population] = &[
     Population {
         name: "unknown-outcomes",
         title: "Statements whose end is not known",
-        filter: "statements with outcome unknown: their session was cut off",
+        filter: "statements with outcome unknown: their session was cut off, or ended before their end came",
         criteria: &["PI1.3", "CC7.4"],
         takes: |event| event.statement().is_some_and(|statement| statement.outcome() == "unknown"),
     },

@@ -48,8 +48,10 @@ pub struct Populations {
     recipe: Recipe,
     /// In the order of [`POPULATIONS`].
     pub listings: Vec<Listing>,
-    /// Events of the period, in populations or not.
+    /// Events of the period, in populations or not; a permitted Parse runs nothing and is none, as in `evidence query`.
     pub events: u64,
+    /// Permitted Parses of the period.
+    pub parsed: u64,
     failed: Option<io::Error>,
 }
 
@@ -80,7 +82,7 @@ impl Populations {
             Ok(Listing { sheet: Some(sheet), count: 0, range: None, sample: Sample::new(recipe.samples) })
         });
         let listings = listings.collect::<io::Result<Vec<Listing>>>()?;
-        Ok(Populations { recipe, listings, events: 0, failed: None })
+        Ok(Populations { recipe, listings, events: 0, parsed: 0, failed: None })
     }
 
     /// Takes an event.
@@ -88,7 +90,11 @@ impl Populations {
         if self.failed.is_some() || !self.recipe.holds(event) {
             return;
         }
-        self.events += 1;
+        let counted = match event.statement() {
+            Some(statement) if statement.runs_nothing => &mut self.parsed,
+            Some(_) | None => &mut self.events,
+        };
+        *counted += 1;
         for (population, listing) in POPULATIONS.iter().zip(&mut self.listings) {
             if !(population.takes)(event) {
                 continue;
@@ -103,6 +109,12 @@ impl Populations {
                 self.failed = Some(error);
             }
         }
+    }
+
+    /// Events of a population, by its name.
+    pub fn count(&self, name: &str) -> u64 {
+        let of = POPULATIONS.iter().zip(&self.listings).find(|(population, _)| population.name == name);
+        of.map_or(0, |(_, listing)| listing.count)
     }
 
     /// Everything is on its way to the disk.

@@ -26,6 +26,10 @@ pub struct Basis<'b> {
     pub coverage: &'b Coverage,
     /// Events of the period.
     pub events: u64,
+    /// Permitted Parses of the period, which are no events.
+    pub parsed: u64,
+    /// Statements of the period whose outcome is not known.
+    pub unknown: u64,
 }
 
 impl Basis<'_> {
@@ -34,9 +38,11 @@ impl Basis<'_> {
         let unanswered: u64 = report.open.iter().map(|session| session.unanswered).sum();
         format!(
             "Records 0 to {} were read, every one: their numbers have no gap, each one's hash, the chain over them and the order \
-             of every session hold. {} session(s) have no closing record, {unanswered} statement(s) no known outcome.",
+             of every session hold. {} session(s) have no closing record, and {unanswered} statement(s) of theirs no result. Of {} statement(s) of the period the \
+             outcome is not known, for that reason or because the result says so: they are listed.",
             report.records.saturating_sub(1),
-            report.open.len()
+            report.open.len(),
+            self.unknown
         )
     }
 
@@ -93,7 +99,13 @@ impl Basis<'_> {
                     .unwrap_or_else(|| "whole: the log begins before it and ends behind it".to_owned()),
             ),
             ("without a gateway", self.pauses()),
-            ("events in the period", self.events.to_string()),
+            (
+                "events in the period",
+                format!(
+                    "{}, as `evidence query --kind '*' --count` counts them; {} permitted Parse(s) beside them, which ran nothing",
+                    self.events, self.parsed
+                ),
+            ),
             ("gaps", self.gap_statement()),
             ("head", hex(&report.head)),
             ("last checkpoint", checkpoint),

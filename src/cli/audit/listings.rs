@@ -62,9 +62,16 @@ pub(in crate::cli) fn make(
 ) -> Result<Made, Fault> {
     let populations = populate(recipe, evidence, cut, place)?;
     let (report, coverage) = prove(recipe, &populations, evidence, place)?;
-    let basis = Basis { recipe, report: &report, coverage: &coverage, events: populations.events };
+    let basis = Basis {
+        recipe,
+        report: &report,
+        coverage: &coverage,
+        events: populations.events,
+        parsed: populations.parsed,
+        unknown: populations.count("unknown-outcomes"),
+    };
     put(place, "index.html", &basis.index(&populations.listings))?;
-    put(place, RECIPE_NAME, &format!("{:#}\n", basis.json(&populations.listings)))?;
+    put(place, RECIPE_NAME, &json::page(&basis.json(&populations.listings)))?;
     let criteria: Vec<String> =
         CRITERIA.iter().map(|criterion| csv::line(page::criterion_cells(criterion))).collect();
     put(place, "criteria.csv", &format!("criterion,asks,control,populations\n{}\n", criteria.join("\n")))?;

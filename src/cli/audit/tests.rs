@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde_json::Value;
 
-use super::super::{Exit, Out, verify};
+use super::super::{Exit, Out, evidence_query, verify};
 use super::Args;
 use crate::audit::pack::manifest::{self, FILES_NAME, Manifest, NOTE_NAME};
 use crate::audit::pack::place::Place;
@@ -19,6 +19,12 @@ use crate::evidence::note::SigningKey;
 struct Line {
     #[command(flatten)]
     args: Args,
+}
+
+#[derive(Parser)]
+struct QueryLine {
+    #[command(flatten)]
+    args: evidence_query::Args,
 }
 
 #[derive(Parser)]
@@ -249,7 +255,7 @@ fn what_the_version_stands_for_does_not_change() {
         pinned,
         (
             crate::audit::pack::control::VERSION,
-            "61c01e139cf7e555f08f887ad0c72cbf67565e58a7ded8bca89ae9aedce2df21".to_owned()
+            "f14a9c4093934c093481cd134ac4a49b04d2741e62bc21ed9e44a95e8ea78371".to_owned()
         )
     );
 }
@@ -279,4 +285,66 @@ fn a_pack_over_broken_evidence_says_so() {
     let (exit, _, complained) = packed(&log, &out, &[]);
     assert!(exit == Exit::No && complained.contains("BROKEN"), "{complained}");
     assert!(fs::read_to_string(out.join("index.html")).unwrap().contains("The evidence is broken"));
+}
+
+#[test]
+fn a_gateway_that_goes_on_and_stops_while_it_is_copied_accuses_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, to) = (folder.path().join("log"), folder.path().join("copy"));
+    fs::create_dir(&log).unwrap();
+    fs::create_dir(&to).unwrap();
+    // The log as it was with its first segment, without a stop; then as it is with all of them and the checkpoint of its stop.
+    let whole = golden("evidence_v1_signed");
+    let mut later: Vec<String> = fs::read_dir(&whole)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    later.retain(|name| name == "last.checkpoint" || name.starts_with("segment-"));
+    assert!(later.len() > 2, "{later:?}");
+    let first = "segment-0000000000.evidence";
+    fs::copy(whole.join(first), log.join(first)).unwrap();
+    let mut copied = Vec::new();
+    super::copy(&log, &to, &mut |from, to| {
+        copied.push(from.file_name().unwrap().to_str().unwrap().to_owned());
+        let done = super::copy_file(from, to);
+        if copied.len() == 2 {
+            for name in &later {
+                fs::copy(whole.join(name), log.join(name)).unwrap();
+            }
+        }
+        done
+    })
+    .unwrap();
+    assert_eq!(copied, ["last.checkpoint", first], "what is written behind the first look is not taken");
+    let (_, report) = verified(&to, &[]);
+    assert!(
+        !to.join("last.checkpoint").exists() && report["findings"].as_array().is_none_or(Vec::is_empty),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_pack_counts_as_query_does_and_holds_no_character_that_deceives() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = golden("evidence_v1_rows");
+    let out = folder.path().join("pack");
+    let (exit, _, complained) = packed(&log, &out, &["--operator", "kim\u{202e}gro.example"]);
+    assert_eq!(exit, Exit::Yes, "{complained}");
+    let shown = log.display().to_string();
+    let line = QueryLine::try_parse_from(["query", &shown, "--kind", "*", "--json"]).unwrap();
+    let (mut said, mut complained) = (Vec::new(), Vec::new());
+    evidence_query::run(&line.args, &mut Out::captured(&mut said, &mut complained)).unwrap();
+    let events = String::from_utf8(said).unwrap().lines().count();
+    let text = fs::read_to_string(out.join(RECIPE_NAME)).unwrap();
+    assert!(!text.contains(|character: char| character != '\n' && is_deceptive(character)), "{text}");
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["made"]["operator"], "kim\u{202e}gro.example");
+    let counted = told["completeness"]["events in the period"].as_str().unwrap();
+    assert!(events > 10 && counted.starts_with(&format!("{events}, as")), "{counted}, {events}");
+    let unknown =
+        told["populations"].as_array().unwrap().iter().find(|one| one["name"] == "unknown-outcomes").unwrap();
+    let gaps = told["completeness"]["gaps"].as_str().unwrap();
+    assert!(gaps.contains(&format!("Of {} statement(s) of the period", unknown["count"])), "{gaps}");
+    let (exit, report) = verified(&out, &[]);
+    assert_eq!(exit, Exit::Yes, "{report}");
 }

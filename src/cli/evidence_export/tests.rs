@@ -167,3 +167,67 @@ fn what_is_broken_is_exported_up_to_there_and_the_answer_is_no() {
         assert!(exit == Exit::No && complained.contains("BROKEN"), "{at}: {complained}");
     }
 }
+
+#[test]
+fn a_second_export_to_the_same_cursor_or_file_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = golden("evidence_v1_signed");
+    let (cursor, out) = (folder.path().join("cursor"), folder.path().join("out"));
+    let arguments = |cursor: &Path| {
+        ["--kind", "*", "--out", &out.display().to_string(), "--cursor", &cursor.display().to_string()]
+            .map(str::to_owned)
+    };
+    let run = |cursor: &Path| {
+        let arguments = arguments(cursor);
+        exported(&whole, &arguments.each_ref().map(String::as_str))
+    };
+    let first = younger(seals()[0]);
+    let owned = arguments(&cursor);
+    let (exit, _, complained) = exported(first.path(), &owned.each_ref().map(String::as_str));
+    assert_eq!(exit, Exit::Yes, "{complained}");
+    // Another run is on its way: it has written beyond its cursor.
+    let mut before = fs::read(&out).unwrap();
+    before.extend_from_slice(b"{\"on its way\": ");
+    fs::write(&out, &before).unwrap();
+    let noted = fs::read(&cursor).unwrap();
+    let lock = fs::File::open(folder.path().join("cursor.lock")).unwrap();
+    lock.try_lock().unwrap();
+    let file = fs::File::open(&out).unwrap();
+    for (held, at) in [(&lock, &cursor), (&file, &out)] {
+        held.lock().unwrap();
+        let (exit, _, complained) = run(&cursor);
+        assert!(
+            exit == Exit::Trouble
+                && complained.contains(&format!("{}: another export writes here", at.display()))
+                && complained.contains("wait for that run to end"),
+            "{complained}"
+        );
+        assert!(fs::read(&out).unwrap() == before && fs::read(&cursor).unwrap() == noted);
+        held.unlock().unwrap();
+    }
+    // A file that is claimed and still empty, by a run with another cursor.
+    let empty = folder.path().join("empty");
+    let claimed = fs::File::create(&empty).unwrap();
+    claimed.lock().unwrap();
+    let (exit, _, complained) = exported(&whole, &["--out", &empty.display().to_string()]);
+    assert!(exit == Exit::Trouble && complained.contains("another export"), "{complained}");
+    drop(claimed);
+    // A run that was killed holds nothing.
+    let (exit, _, complained) = run(&cursor);
+    assert_eq!(exit, Exit::Yes, "{complained}");
+    assert_eq!(fs::read_to_string(&out).unwrap(), exported(&whole, &["--kind", "*"]).1);
+}
+
+#[test]
+fn one_file_is_not_both_output_and_cursor() {
+    let folder = tempfile::tempdir().unwrap();
+    let both = folder.path().join("both").display().to_string();
+    let round = folder.path().join(".").join("both").display().to_string();
+    for exists in [false, true] {
+        let arguments = ["--out", &both, "--cursor", &round];
+        let (exit, _, complained) = exported(&golden("evidence_v1"), &arguments);
+        assert!(exit == Exit::Usage && complained.contains("are one file"), "{complained}");
+        assert_eq!(Path::new(&both).exists(), exists);
+        fs::write(&both, "").unwrap();
+    }
+}

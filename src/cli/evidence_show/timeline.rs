@@ -2,6 +2,8 @@
 //!
 //! Owns the layout for people. Holds the lines of the sessions that are open at once, nothing of those that ended.
 
+mod waits;
+
 use std::collections::HashMap;
 use std::io;
 
@@ -9,9 +11,10 @@ use crate::audit::time::rfc3339;
 use crate::evidence::checkpoint::{Checkpoint, Why};
 use crate::evidence::describe::{Value, describe, escaped};
 use crate::evidence::format::{FLAG_CLOSES, REFERS_TO_NONE, RecordHeader, RecordView};
-use crate::evidence::record::{self, Kind};
+use crate::evidence::record::{self, Kind, Payload};
 use crate::evidence::reference::reference;
 
+use self::waits::{hold, ticket};
 use super::super::Out;
 use super::captured::{self, Captured};
 
@@ -194,6 +197,11 @@ fn closed(fields: &Fields) -> String {
     format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))
 }
 
+/// The lines of a record that needs no other one to be told.
+pub(in crate::cli) fn of_record(kind: Kind, header: &RecordHeader, payload: &Payload<'_>) -> Vec<String> {
+    lines(kind, header, &Fields(describe(payload)), &HashMap::new())
+}
+
 fn unsealed(fields: &Fields) -> String {
     let text = |name: &str| fields.text(name);
     format!(
@@ -237,50 +245,6 @@ fn columns(columns: &Value) -> String {
         if let Value::Map(fields) = column { Fields(fields.clone()).text("name") } else { plain(column) }
     };
     columns.iter().map(name).collect::<Vec<_>>().join(", ")
-}
-
-/// `HELD as 7K3M-…: …`, who decided, how it ended.
-fn hold(kind: Kind, fields: &Fields) -> String {
-    let text = |name: &str| fields.text(name);
-    if kind == Kind::HoldOpened {
-        return format!("   HELD as {} until it is approved; needs {}", text("hold"), text("needs"));
-    }
-    if kind == Kind::HoldEnded {
-        let by = text("approved_by");
-        let by = if by.is_empty() { by } else { format!(": {by}") };
-        return format!("   hold {} {} ({}{by})", text("hold"), text("outcome"), text("reason"));
-    }
-    decided(fields, "hold")
-}
-
-/// `BECAME ticket 7K3M-…: …`, who decided, what came of it.
-fn ticket(kind: Kind, fields: &Fields) -> String {
-    let text = |name: &str| fields.text(name);
-    if kind == Kind::TicketOpened {
-        return format!("   BECAME ticket {} ({}); needs {}", text("ticket"), text("why"), text("needs"));
-    }
-    if kind == Kind::TicketUsed {
-        return format!("   passes by ticket {}, approved by {}", text("ticket"), text("approved_by"));
-    }
-    if kind == Kind::TicketEnded {
-        return format!("ticket {} {}: {}", text("ticket"), text("outcome"), text("reason"));
-    }
-    decided(fields, "ticket")
-}
-
-/// Who decided on a hold or ticket, how, and whether that counts.
-fn decided(fields: &Fields, what: &str) -> String {
-    let text = |name: &str| fields.text(name);
-    let who = format!("{} of {}, person {}", text("subject"), text("issuer"), text("person"));
-    let refused = fields.value("refused");
-    let counts = if matches!(refused, Value::Null) {
-        String::new()
-    } else {
-        format!(" (does not count: {})", plain(refused))
-    };
-    let reason = text("reason");
-    let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
-    format!("{} of {what} {} by {who}{counts}{reason}", text("decision"), text(what))
 }
 
 /// `error 23505: duplicate key …`.

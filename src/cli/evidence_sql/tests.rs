@@ -68,6 +68,84 @@ fn statements_stand_there_with_who_and_what() {
 }
 
 #[test]
+fn a_time_is_cut_and_not_rounded() {
+    let sql = "SELECT count(*) AS n FROM statements WHERE time <> strftime('%Y-%m-%dT%H:%M:%S', time_ns / 1000000000, 'unixepoch') \
+               || '.' || substr('00' || (time_ns / 1000000 % 1000), -3) || 'Z'";
+    assert_eq!(rows(&[sql])[0]["n"], 0);
+    // The golden log's own times are whole milliseconds: the form is held to the schema's word.
+    assert!(!include_str!("../../audit/index/schema.sql").contains("%f"), "%f rounds");
+}
+
+#[test]
+fn the_example_of_the_help_counts_a_statements_rows_once() {
+    let help = <super::Args as clap::Args>::augment_args(clap::Command::new("sql"))
+        .get_after_help()
+        .unwrap()
+        .to_string();
+    let example = help.split('"').find(|part| part.contains("sum(rows)")).unwrap();
+    // As many rows of a relation as its statements gave, whatever else of them reaches it.
+    for row in rows(&[&example.replace("2026-11", "1970")]) {
+        let name = row["name"].as_str().unwrap();
+        let once = format!(
+            "SELECT sum(rows) AS n FROM statements WHERE subject = '{}' AND sequence IN (SELECT sequence FROM reached WHERE name = '{name}')",
+            row["subject"].as_str().unwrap()
+        );
+        assert_eq!(row["sum(rows)"], rows(&[&once])[0]["n"], "{name}");
+    }
+}
+
+/// Each record of these kinds is a row, whether a statement waited for it or not.
+#[test]
+fn what_belongs_to_a_statement_is_in_tables() {
+    let ask = |log: &str, sql: &str| -> Vec<Value> {
+        let (exit, said, complained) = asked(&golden(log), &[sql, "--json"]);
+        assert_eq!(exit, Exit::Yes, "{sql}: {complained}");
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let bound = ask(
+        "evidence_v1_rows",
+        "SELECT at, type_oid, kept, value FROM parameter_values JOIN asked USING (sequence) ORDER BY at",
+    );
+    let kept: Vec<&str> = bound.iter().map(|row| row["kept"].as_str().unwrap()).collect();
+    assert_eq!(kept, ["whole", "masked", "null", "withheld", "whole"], "{bound:?}");
+    assert!(bound[0]["at"] == 1 && bound[0]["value"] == "7" && bound[2]["value"].is_null(), "{bound:?}");
+    let reports = ask(
+        "evidence_v1_rows",
+        "SELECT what, r.sqlstate, message, s.outcome FROM reports r JOIN statements s USING (sequence) ORDER BY at",
+    );
+    assert_eq!(reports.len(), 2, "{reports:?}");
+    assert!(
+        reports[1]["what"] == "error"
+            && reports[1]["sqlstate"] == "23505"
+            && reports[1]["message"] == "duplicate key",
+        "{reports:?}"
+    );
+    for log in ["evidence_v1_rows", "evidence_v1_holds", "evidence_v1"] {
+        let results = ask(log, "SELECT count(*) AS n, sum(r.rows) AS rows FROM results r");
+        let rows = ask(log, "SELECT sum(rows) AS rows FROM statements");
+        assert!(
+            results[0]["n"].as_u64().unwrap() > 0 && results[0]["rows"] == rows[0]["rows"],
+            "{results:?}"
+        );
+    }
+    let stated = ask("evidence_v1_rows", "SELECT origin, number IS NULL AS own FROM stated");
+    assert!(!stated.is_empty(), "{stated:?}");
+    assert!(stated.iter().all(|row| (row["origin"] == "comment") != (row["own"] == 1)), "{stated:?}");
+    let holds = ask(
+        "evidence_v1_holds",
+        "SELECT h.outcome, h.approved_by, s.verdict FROM holds h JOIN statements s USING (sequence)",
+    );
+    assert!(holds.iter().any(|row| row["outcome"] == "released" && row["verdict"].is_string()), "{holds:?}");
+    let decided =
+        ask("evidence_v1_holds", "SELECT d.decision, h.hold FROM decisions d LEFT JOIN holds h USING (hold)");
+    assert!(decided.iter().any(|row| row["decision"] == "approve" && row["hold"].is_string()), "{decided:?}");
+    // An index that is built again over a statement whose end is known by now has no row twice.
+    let twice =
+        ask("evidence_v1_rows", "SELECT sequence FROM results GROUP BY sequence, at HAVING count(*) > 1");
+    assert!(twice.is_empty());
+}
+
+#[test]
 fn nothing_but_one_question_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let index = folder.path().join("index.db").display().to_string();

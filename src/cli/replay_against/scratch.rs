@@ -13,6 +13,7 @@ use pgturnstile_proto::{Format, encode};
 use tokio::time::Instant;
 
 use super::collect::{Bound, Sent};
+use super::identity::Identity;
 use crate::backend::query::{converse, query};
 use crate::backend::settings::{Address, Guards};
 use crate::backend::{ClientSettings, Connected, KeyCache, Login, StartupParameters, dial};
@@ -77,13 +78,8 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Connects; `search_path` as the recorded session had it.
-    pub(super) async fn connect(
-        source: &Source,
-        search_path: Vec<String>,
-        limit: Duration,
-    ) -> Result<Scratch, String> {
-        let guards = Guards { search_path, ..Guards::default() };
+    /// Connects; `guards` with the `search_path` that the recorded session had.
+    pub(super) async fn connect(source: &Source, guards: Guards, limit: Duration) -> Result<Scratch, String> {
         let (user, database) = (&source.credential.user, source.target.database());
         let parameters =
             StartupParameters::build(user, database, &ClientSettings::default(), &guards, "replay")
@@ -94,6 +90,12 @@ impl Scratch {
         let connected =
             dial(&source.target, &login, &parameters, deadline).await.map_err(|error| error.to_string())?;
         Ok(Scratch { connected, limit })
+    }
+
+    /// Which database of which server it is.
+    pub(super) async fn identity(&mut self) -> Result<Identity, String> {
+        let deadline = Instant::now() + CONNECT_DEADLINE;
+        Identity::ask(&mut self.connected.stream, deadline).await
     }
 
     /// Of each of these names of functions that is known: whether one that bears it is volatile, in whatever schema.

@@ -96,6 +96,33 @@ fn runs_go_on_under_the_same_checkpoints() {
     assert_eq!(check(&folder.path().join("evidence")).runs, 2);
 }
 
+/// The gateway's start signs what it finds: of what a run without a stop wrote behind its last checkpoint, nothing proves that it is all.
+#[test]
+fn a_run_without_a_stop_is_a_hole_in_what_later_checkpoints_prove() {
+    let (folder, died) = (folder(), folder());
+    let settings = signed(folder.path());
+    block_on(async {
+        let (evidence, lanes) = open(&settings, &run(), &KEY, 1).unwrap();
+        let mark = samples::session(evidence.session(&lanes[0], [1; 16]), 30, How::GATED).await;
+        lanes[0].until_durable(mark).await.unwrap();
+        // What a kill of the gateway would leave here.
+        for part in ["evidence", "head"] {
+            copy(&folder.path().join(part), &died.path().join(part));
+        }
+        evidence.stop("test").await.unwrap();
+    });
+    run_sessions(&signed(died.path()), 10, 1);
+    let last = kept(died.path());
+    let report = judged(died.path(), expecting(&last));
+    assert_eq!(report.end, End::Reached { records: report.records, behind: 0 });
+    let [hole] = &report.unstopped[..] else { panic!("{:?}", report.unstopped) };
+    assert_eq!((report.runs, hole.run), (2, 1));
+    assert!(hole.from_record < hole.to_record && hole.to_record < report.records, "{hole:?}");
+    assert!(hole.from_ns > 0 && hole.from_ns <= hole.to_ns, "{hole:?}");
+    // The run that was stopped leaves none.
+    assert_eq!(judged(folder.path(), Trust::default()).unstopped, []);
+}
+
 #[test]
 fn a_log_behind_its_second_place_is_refused_and_says_what_shows_it() {
     let folder = folder();

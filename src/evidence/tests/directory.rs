@@ -91,6 +91,29 @@ fn segments_rotate_and_stay_one_chain() {
 }
 
 #[test]
+fn a_file_that_would_pass_for_a_segment_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    record_sessions(directory.path(), 1, 1);
+    let content = fs::read(directory.path().join(segment_name(0))).unwrap();
+    for stranger in
+        ["segment-00000000000.evidence", "segment-0.evidence", "segment-99999999999999999999999.evidence"]
+    {
+        let path = directory.path().join(stranger);
+        fs::write(&path, &content).unwrap();
+        let report = check(directory.path());
+        let [(_, text)] = &report.findings[..] else { panic!("{:?}", report.findings) };
+        assert!(text.contains(stranger) && !report.sound(), "{text}");
+        fs::remove_file(path).unwrap();
+    }
+    for nobodys in
+        ["segment-0000000000.evidence.bak", "segment-.evidence", "segment-x.evidence", "next.prepared"]
+    {
+        fs::write(directory.path().join(nobodys), b"").unwrap();
+    }
+    assert!(check(directory.path()).sound());
+}
+
+#[test]
 fn a_live_log_is_no_broken_log() {
     let directory = tempfile::tempdir().unwrap();
     block_on(async {

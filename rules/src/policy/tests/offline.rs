@@ -79,6 +79,17 @@ fn judge(
     catalog: &Definitions,
     sql: &str,
 ) -> Result<TextVerdict, Unparsable> {
+    judge_behind::<&str>(policy, subject, catalog, &[], sql)
+}
+
+/// Behind texts that the session has sent before, which pass.
+fn judge_behind<T: AsRef<str> + Sync>(
+    policy: &Policy,
+    subject: &Subject,
+    catalog: &Definitions,
+    before: &[T],
+    sql: &str,
+) -> Result<TextVerdict, Unparsable> {
     let bench = Bench {
         policy,
         subject,
@@ -87,7 +98,14 @@ fn judge(
         now_s: 1_800_000_000,
         limits: Limits::default(),
     };
-    on_parser_stack(|| bench.judge_here(sql))
+    on_parser_stack(|| {
+        let mut session = bench.session();
+        for text in before {
+            let verdict = session.judge_here(text.as_ref())?;
+            assert_eq!(verdict.judgement.action, Action::Allow, "{}", verdict.render());
+        }
+        session.judge_here(sql)
+    })
 }
 
 #[test]
@@ -103,7 +121,7 @@ fn the_packs_pass_their_own_tests() {
             };
             let who = principal(who, &[]).expect("an identity");
             let subject = bench.subject(&who, &test.target, None).expect("an access entry");
-            let verdict = match judge(&bench, &subject, &empty, &test.sql) {
+            let verdict = match judge_behind(&bench, &subject, &empty, &test.before, &test.sql) {
                 Ok(verdict) => verdict,
                 Err(fault) => {
                     failed.push(format!("{}: {fault}", test.name));
@@ -164,6 +182,100 @@ fn statements_of_real_texts() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// A type that runs code, and an operator that takes it.
+const CODE_OF_TYPES: &str = "\
+create schema ext;
+create function ext.same(ext.mail, ext.mail) returns bool language internal as 'same';
+create operator ext.= (leftarg = ext.mail, rightarg = ext.mail, function = ext.same);
+create table crm.mails (id int, mail ext.mail);
+";
+
+/// What each text is refused by, `""` where it passes, and the SQLSTATE.
+fn refused_by(before: &[&str], sql: &str) -> (String, &'static str) {
+    let fixture = fixture(&format!("{FIXTURE}{CODE_OF_TYPES}"));
+    let rules = format!(
+        "{RULES}[[permit]]\nid = \"all\"\ngroups = [\"agents\"]\ntargets = [\"*\"]\nclasses = [\"*\"]\non = [\"*\"]\n"
+    );
+    let policy = policy(&rules);
+    let verdict = judge_behind(&policy, &agent(&policy), &fixture, before, sql).expect("facts");
+    let judgement = &verdict.judgement;
+    let rule = judgement.rule.as_ref().map(|rule| rule.id.to_string()).unwrap_or_default();
+    if judgement.action == Action::Refuse {
+        let json = serde_json::to_value(&verdict.statements).expect("JSON");
+        assert!(
+            verdict.render().contains(&format!("+- {rule} (built in) -> refuse: ")),
+            "{}",
+            verdict.render()
+        );
+        assert!(json.to_string().contains(&format!("\"rule\":\"{rule}\"")), "{json}");
+        assert!(judgement.rules.iter().any(|spoke| *spoke.id == *rule));
+    }
+    (rule, judgement.sqlstate)
+}
+
+#[test]
+fn texts_are_refused_by_what_they_do_to_themselves() {
+    let order = "builtin.order";
+    let unknown = "builtin.unknown-name";
+    for (sql, rule, sqlstate) in [
+        ("select crm.price(1); select 1", order, "42501"),
+        ("select crm.price(1); commit", "", ""),
+        ("select 1; select crm.price(1)", "", ""),
+        ("do $$ begin end $$; select 1", order, "42501"),
+        // A function of this text's own is in no catalog yet.
+        (
+            "create function crm.f() returns int language sql as 'select 1'; select f(); select 1",
+            order,
+            "42501",
+        ),
+        ("prepare p as select 1; select crm.price(1)", order, "42501"),
+        ("begin; declare c cursor for select 1; select crm.price(1); commit", order, "42501"),
+        ("prepare p as select 1; execute p", order, "42501"),
+        ("deallocate p; execute p", order, "42501"),
+        ("begin; declare c cursor for select 1; fetch 1 from c; commit", order, "42501"),
+        ("begin; declare c cursor for select 1; close c; commit", "", ""),
+        ("execute nothing", unknown, "26000"),
+        ("explain execute nothing", unknown, "26000"),
+        ("fetch 1 from nocursor", unknown, "34000"),
+        ("move 1 in nocursor", unknown, "34000"),
+        // The server says that it has none.
+        ("close nocursor", "", ""),
+        ("deallocate nothing", "", ""),
+        ("select id from crm.mails where mail = 'x'", "builtin.analysis", "42501"),
+        ("select * from crm.mails", "", ""),
+        ("prepare \"pgturnstile.x\" as select 1", "builtin.reserved-name", "42939"),
+    ] {
+        assert_eq!(refused_by(&[], sql), (rule.to_owned(), sqlstate), "{sql}");
+    }
+}
+
+#[test]
+fn names_of_texts_before_are_known() {
+    for (before, sql, rule) in [
+        (&["prepare p as select 1"][..], "execute p; execute p", ""),
+        (&["prepare p as select 1", "deallocate all"], "execute p", "builtin.unknown-name"),
+        (&["prepare p as select crm.price(1)"], "execute p; select 1", "builtin.order"),
+        (&["begin; declare c cursor for select 1"], "fetch c; commit", ""),
+        (&["begin; declare c cursor for select 1; commit"], "fetch c", "builtin.unknown-name"),
+        (&["begin; declare c cursor with hold for select 1; commit"], "fetch c", ""),
+        (&["select crm.price(1)"], "select 1", ""),
+    ] {
+        assert_eq!(refused_by(before, sql).0, rule, "{before:?} {sql}");
+    }
+}
+
+#[test]
+fn the_rule_about_texts_is_what_a_client_reads() {
+    let (policy, catalog) = (policy(RULES), fixture(FIXTURE));
+    let verdict =
+        judge(&policy, &agent(&policy), &catalog, "drop table orders; select crm.price(1); select 1")
+            .expect("facts");
+    let judgement = &verdict.judgement;
+    assert!(judgement.message.starts_with("pgturnstile refused a text in which "), "{}", verdict.render());
+    let spoke: Vec<&str> = judgement.rules.iter().map(|rule| &*rule.id).collect();
+    assert!(spoke.contains(&"builtin.order") && spoke.contains(&"default-deny"), "{spoke:?}");
 }
 
 #[test]

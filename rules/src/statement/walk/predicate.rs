@@ -8,6 +8,9 @@
 mod covers;
 mod forms;
 mod gives;
+mod patterns;
+mod same;
+mod sublink;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,9 +19,11 @@ use pg_query::protobuf as pb;
 use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::node::Node as N;
 
-use self::covers::{arms, covers};
-use self::forms::{as_truth, reduced, without_from};
-use self::gives::may_give;
+use self::covers::{Arm, agree, arms, covers};
+use self::forms::{as_truth, boolean};
+use self::patterns::{any_text, any_text_of};
+use self::same::same;
+use self::sublink::{Asks, asked, chooses, counted, finds_itself, sublink};
 use super::{kind, name};
 use crate::statement::generated::{self, Visitor};
 
@@ -52,7 +57,7 @@ impl<'t> Scope<'t> {
                 return;
             }
             let blind = match kind(item.ctequery.as_deref()) {
-                Some(N::SelectStmt(query)) => !chooses(relation, None, self, query),
+                Some(N::SelectStmt(query)) => !chooses(relation, None, self, query, Asks::Rows),
                 // What it changes was graded by itself.
                 Some(_) | None => false,
             };
@@ -107,7 +112,7 @@ impl<'t> Target<'t> {
         from.nodes(others);
         let twins = from.twins;
         let fed_by_itself = match kind(source) {
-            Some(N::SelectStmt(query)) => !chooses(relation, None, &scope, query),
+            Some(N::SelectStmt(query)) => !chooses(relation, None, &scope, query, Asks::Rows),
             Some(_) | None => false,
         };
         Target { alias, relation, joined: !others.is_empty(), twins, fed_by_itself, scope }
@@ -118,14 +123,19 @@ impl<'t> Target<'t> {
         self.fed_by_itself
     }
 
+    /// Whether a name is that of the target's row (`twin`: or of the same relation beside it).
+    fn goes_by(&self, name: &str, twin: bool) -> bool {
+        name == self.alias || (twin && self.twins.contains(&name))
+    }
+
     /// The bare column name, where the reference is one of the target's (`twin`: or of the same relation beside it).
     fn column(&self, n: &'t pb::ColumnRef, twin: bool) -> Option<&'t str> {
         let parts = name::strings(&n.fields)?;
         match parts.as_slice() {
             [column] if !self.joined || twin => Some(column),
-            [alias, column] if *alias == self.alias || (twin && self.twins.contains(alias)) => Some(column),
+            [alias, column] if self.goes_by(alias, twin) => Some(column),
             [schema, relation, column]
-                if (*schema, *relation) == self.relation && self.alias == *relation =>
+                if (*schema, *relation) == self.relation && self.goes_by(relation, twin) =>
             {
                 Some(column)
             }
@@ -166,7 +176,7 @@ impl<'t> Visitor<'t> for From<'_, 't> {
         let blind = match kind(n.subquery.as_deref()) {
             // LATERAL (SELECT t.id): the row's own columns by another name.
             Some(N::SelectStmt(query)) if n.lateral && query.from_clause.is_empty() => true,
-            Some(N::SelectStmt(query)) => !chooses(self.relation, None, self.scope, query),
+            Some(N::SelectStmt(query)) => !chooses(self.relation, None, self.scope, query, Asks::Rows),
             Some(_) | None => true,
         };
         if blind {
@@ -187,8 +197,8 @@ pub(super) fn restricts<'t>(target: &Target<'t>, condition: Option<&'t pb::Node>
     reason = "an expression of any other kind restricts if it looks at the rows"
 )]
 fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
-    let Some(node) = kind(Some(node)).filter(|_| target.scope.spend()) else { return false };
-    match node {
+    let Some(found) = kind(Some(node)).filter(|_| target.scope.spend()) else { return false };
+    match found {
         N::BoolExpr(bool_expr) => {
             let pb::BoolExpr { xpr: _, boolop, args, location: _ } = &**bool_expr;
             let mut grades = args.iter();
@@ -199,7 +209,8 @@ fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
                 }
                 (Ok(pb::BoolExprType::OrExpr), false) | (Ok(pb::BoolExprType::AndExpr), true) => {
                     let arms = arms(target, args, negated);
-                    !covers(target, &arms) && arms.iter().all(|arm| grade(target, arm.node, arm.negated))
+                    !covers(target, &arms)
+                        && arms.single.iter().all(|arm| grade(target, arm.node, arm.negated))
                 }
                 (Ok(pb::BoolExprType::Undefined) | Err(_), _) => false,
             }
@@ -207,10 +218,12 @@ fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
         N::NullTest(test) => {
             let pb::NullTest { xpr: _, arg, nulltesttype, argisrow: _, location: _ } = &**test;
             let not_null = pb::NullTestType::try_from(*nulltesttype) != Ok(pb::NullTestType::IsNull);
-            not_null == negated && arg.as_deref().is_some_and(|a| looks(target, a))
+            not_null == negated && arg.as_deref().is_some_and(|a| looks(target, a) && !always_null(target, a))
         }
         N::BooleanTest(test) => boolean_test(target, test, negated),
-        N::AExpr(expression) => compares(target, expression, negated),
+        N::AExpr(expression) => {
+            counted(target, &Arm { node, negated }).unwrap_or_else(|| compares(target, expression, negated))
+        }
         N::SubLink(link) => sublink(target, link, negated),
         N::CaseExpr(case) => case_expression(target, case, negated),
         N::CoalesceExpr(coalesce) => {
@@ -221,6 +234,7 @@ fn grade<'t>(target: &Target<'t>, node: &'t pb::Node, negated: bool) -> bool {
         }
         N::TypeCast(cast) => cast.arg.as_deref().is_some_and(|a| grade(target, a, negated)),
         N::CollateClause(clause) => clause.arg.as_deref().is_some_and(|a| grade(target, a, negated)),
+        N::FuncCall(call) if any_text_of(call).is_some_and(|positive| positive != negated) => false,
         // The function of an operator (`int4eq(id, id)`).
         N::FuncCall(call) if matches!(call.args.as_slice(), [a, b] if same(target, true, a, b)) => false,
         // One row: that of the cursor.
@@ -234,11 +248,13 @@ fn boolean_test<'t>(target: &Target<'t>, test: &'t pb::BooleanTest, negated: boo
     let Some(arg) = arg.as_deref() else { return false };
     use pb::BoolTestType as B;
     match B::try_from(*booltesttype).unwrap_or(B::Undefined) {
+        B::IsNotTrue | B::IsNotFalse if !negated && always_null(target, arg) => false,
+        B::IsTrue | B::IsFalse if negated && always_null(target, arg) => false,
         B::IsTrue | B::IsNotFalse => grade(target, arg, negated),
         B::IsFalse | B::IsNotTrue => grade(target, arg, !negated),
         // x IS NOT UNKNOWN is x IS NOT NULL.
-        B::IsUnknown => !negated && looks(target, arg),
-        B::IsNotUnknown => negated && looks(target, arg),
+        B::IsUnknown => !negated && looks(target, arg) && !always_null(target, arg),
+        B::IsNotUnknown => negated && looks(target, arg) && !always_null(target, arg),
         B::Undefined => false,
     }
 }
@@ -262,34 +278,23 @@ fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
     if let Some((truth, positive)) = as_truth(n, left, right) {
         return grade(target, truth, negated == positive);
     }
+    let said = operator.last().and_then(name::string).unwrap_or_default();
     use pb::AExprKind as K;
     match K::try_from(*form).unwrap_or(K::Undefined) {
         // x IS DISTINCT FROM NULL is x IS NOT NULL.
-        K::AexprDistinct if is_null(right) || is_null(left) => negated,
-        K::AexprNotDistinct if is_null(right) || is_null(left) => !negated,
-        K::AexprOp if strict(operator) => !same(target, false, left, right),
-        K::AexprOp | K::AexprDistinct | K::AexprNotDistinct | K::AexprNullif | K::AexprSimilar => {
-            !same(target, true, left, right)
+        K::AexprDistinct | K::AexprNotDistinct if is_null(right) || is_null(left) => {
+            let other = if is_null(right) { left } else { right };
+            negated == (*form == K::AexprDistinct as i32) && !always_null(target, other)
         }
-        K::AexprLike | K::AexprIlike => {
-            let all =
-                name::constant(Some(right)).is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b == b'%'));
-            let positive = !operator.first().and_then(name::string).is_some_and(|o| o.starts_with('!'));
-            !(same(target, true, left, right) || (all && positive != negated))
+        K::AexprOp | K::AexprLike | K::AexprIlike | K::AexprSimilar
+            if any_text(said, right).is_some_and(|positive| positive != negated) =>
+        {
+            false
         }
-        K::AexprIn | K::AexprOpAny | K::AexprOpAll => match kind(Some(uncast(right))) {
-            Some(N::List(pb::List { items })) => !items.iter().any(|i| same(target, true, left, i)),
-            Some(N::AArrayExpr(array)) => {
-                !array.elements.is_empty() && !array.elements.iter().any(|i| same(target, true, left, i))
-            }
-            // What is compared with all of nothing holds.
-            Some(_) if name::constant(Some(right)).is_some_and(|array| array.trim() == "{}") => false,
-            // ARRAY (SELECT …) is read as IN (SELECT …).
-            Some(N::SubLink(link)) if link.sub_link_type == pb::SubLinkType::ArraySublink as i32 => {
-                sublink(target, link, negated)
-            }
-            Some(_) | None => !same(target, true, left, right),
-        },
+        K::AexprOp if matches!(said, "<" | ">") => !same(target, false, left, right),
+        K::AexprOp | K::AexprDistinct | K::AexprNotDistinct => equates(target, n, left, right),
+        K::AexprNullif | K::AexprLike | K::AexprIlike | K::AexprSimilar => !same(target, true, left, right),
+        K::AexprIn | K::AexprOpAny | K::AexprOpAll => member(target, n, (left, right), negated),
         K::AexprBetween | K::AexprNotBetween | K::AexprBetweenSym | K::AexprNotBetweenSym => {
             match kind(Some(right)) {
                 Some(N::List(pb::List { items })) => !items.iter().all(|i| same(target, true, left, i)),
@@ -300,74 +305,74 @@ fn compares<'t>(target: &Target<'t>, n: &'t pb::AExpr, negated: bool) -> bool {
     }
 }
 
-/// EXISTS, IN and their kin: they must look at the target's row, and where they read the target itself, that reading must
-/// be restricted too (`id IN (SELECT id FROM the target)` holds for every row).
-fn sublink<'t>(target: &Target<'t>, n: &'t pb::SubLink, negated: bool) -> bool {
-    let pb::SubLink { xpr: _, sub_link_type, sub_link_id: _, testexpr, oper_name: _, subselect, location: _ } =
-        n;
-    let Some(subselect) = subselect.as_deref() else { return false };
-    if let Some((gives, condition)) = without_from(subselect) {
-        let chosen = |negated| condition.is_some_and(|condition| grade(target, condition, negated));
-        match pb::SubLinkType::try_from(*sub_link_type).unwrap_or(pb::SubLinkType::Undefined) {
-            pb::SubLinkType::ExprSublink => return chosen(false) || grade(target, gives, negated),
-            pb::SubLinkType::ExistsSublink => return chosen(negated),
-            pb::SubLinkType::AnySublink | pb::SubLinkType::AllSublink => {
-                let differs = testexpr.as_deref().is_some_and(|test| {
-                    (looks(target, test) || looks(target, gives)) && !same(target, true, test, gives)
-                });
-                // NOT IN (SELECT 5 WHERE $1) holds for every row where nothing is selected.
-                let any = *sub_link_type == pb::SubLinkType::AnySublink as i32;
-                return chosen(negated) || differs && (condition.is_none() || any != negated);
-            }
-            pb::SubLinkType::RowcompareSublink
-            | pb::SubLinkType::MultiexprSublink
-            | pb::SubLinkType::ArraySublink
-            | pb::SubLinkType::CteSublink
-            | pb::SubLinkType::Undefined => {}
-        }
-    }
-    let array = *sub_link_type == pb::SubLinkType::ArraySublink as i32;
-    if !array && !testexpr.as_deref().is_some_and(|t| looks(target, t)) && !looks(target, subselect) {
+/// `=` and its kin, also between conditions and with what a sub-select gives.
+fn equates<'t>(target: &Target<'t>, n: &'t pb::AExpr, left: &'t pb::Node, right: &'t pb::Node) -> bool {
+    let said = n.name.last().and_then(name::string);
+    let operation = n.kind == pb::AExprKind::AexprOp as i32;
+    let distinct = n.kind == pb::AExprKind::AexprDistinct as i32;
+    let denies = distinct || operation && matches!(said, Some("<>" | "!="));
+    let equal = !distinct && (!operation || said == Some("="));
+    let alike = agree(target, left, right);
+    if denies && alike == Some(false) {
         return false;
     }
-    match kind(Some(subselect)) {
-        Some(N::SelectStmt(query)) => chooses(target.relation, Some(target.alias), &target.scope, query),
-        Some(_) | None => false,
+    if denies && operation {
+        // Between a row and another row of the same relation it does choose.
+        return !same(target, false, left, right);
+    }
+    let itself = || finds_itself(target, left, right) || finds_itself(target, right, left);
+    !(alike == Some(true) && equal || same(target, true, left, right) || itself())
+}
+
+/// IN, ANY and ALL of a list or an array.
+fn member<'t>(
+    target: &Target<'t>,
+    n: &'t pb::AExpr,
+    (left, right): (&'t pb::Node, &'t pb::Node),
+    negated: bool,
+) -> bool {
+    let all = n.kind == pb::AExprKind::AexprOpAll as i32;
+    let among = |items: &'t [pb::Node]| {
+        let said = |truth: bool| items.iter().any(|item| boolean(item) == Some(truth));
+        let either = !all && said(true) && said(false);
+        !either && !items.iter().any(|item| same(target, true, left, item))
+    };
+    match kind(Some(uncast(right))) {
+        Some(N::List(pb::List { items })) => among(items),
+        // What is compared with all of nothing holds, and with any of nothing does not.
+        Some(N::AArrayExpr(array)) if array.elements.is_empty() => all == negated,
+        Some(N::AArrayExpr(array)) => among(&array.elements),
+        Some(_) if name::constant(Some(uncast(right))).is_some_and(|array| array.trim() == "{}") => {
+            all == negated
+        }
+        // ARRAY (SELECT …) is read as IN (SELECT …).
+        Some(N::SubLink(link)) if link.sub_link_type == pb::SubLinkType::ArraySublink as i32 => {
+            let asks = if all { Asks::All(Some(left)) } else { Asks::Any(Some(left)) };
+            link.subselect.as_deref().is_some_and(|query| asked(target, asks, query, negated))
+        }
+        Some(_) | None => !same(target, true, left, right),
     }
 }
 
-/// Whether a query that may read the target itself leaves rows of it out; `outer` is the alias of the row outside.
-fn chooses<'t>(
-    relation: (&'t str, &'t str),
-    outer: Option<&'t str>,
-    scope: &Scope<'t>,
-    select: &'t pb::SelectStmt,
-) -> bool {
-    if !scope.spend() {
-        return false;
+/// What is NULL for every row, and so never true and never known.
+#[allow(clippy::wildcard_enum_match_arm, reason = "an expression of any other kind may be known")]
+fn always_null<'t>(target: &Target<'t>, node: &'t pb::Node) -> bool {
+    use pb::AExprKind as K;
+    match kind(Some(node)) {
+        Some(N::TypeCast(cast)) => cast.arg.as_deref().is_some_and(|arg| always_null(target, arg)),
+        Some(N::AExpr(n)) => {
+            let Some((left, right)) = n.lexpr.as_deref().zip(n.rexpr.as_deref()) else { return false };
+            match (K::try_from(n.kind).unwrap_or(K::Undefined), n.name.last().and_then(name::string)) {
+                (K::AexprNullif, _) => is_null(left) || same(target, true, left, right),
+                (K::AexprOp, Some("=" | "<>" | "!=" | "<" | ">" | "<=" | ">=")) => {
+                    is_null(left) || is_null(right)
+                }
+                (_, None | Some(_)) => false,
+            }
+        }
+        Some(_) => is_null(node),
+        None => false,
     }
-    let mut scope = scope.clone();
-    if let Some(with) = &select.with_clause {
-        scope.enter(relation, with);
-    }
-    if let (Some(left), Some(right)) = (&select.larg, &select.rarg) {
-        return chooses(relation, outer, &scope, left) && chooses(relation, outer, &scope, right);
-    }
-    let mut from = From { relation, scope: &scope, twins: Vec::new(), named: false };
-    from.nodes(&select.from_clause);
-    let limited = select.limit_count.as_deref().is_some_and(|l| !is_null(l));
-    if !from.named || limited || select.having_clause.is_some() {
-        return true;
-    }
-    let single =
-        matches!(select.from_clause.as_slice(), [one] if !matches!(kind(Some(one)), Some(N::JoinExpr(_))));
-    let aliases = from.twins;
-    let twins: Vec<&'t str> = aliases.iter().copied().chain(outer).collect();
-    aliases.iter().any(|alias| {
-        let (twins, scope) = (twins.clone(), scope.clone());
-        let inner = Target { alias, relation, joined: !single, twins, fed_by_itself: false, scope };
-        restricts(&inner, select.where_clause.as_deref())
-    })
 }
 
 /// Each result that may be true must be restricted by its condition or by itself.
@@ -483,72 +488,4 @@ impl<'t> Visitor<'t> for Aliases<'t> {
     }
 
     fn select_stmt(&mut self, _: &'t pb::SelectStmt) {}
-}
-
-/// `<`, `>`, `<>`: between a row and another row of the same relation these do choose.
-fn strict(operator: &[pb::Node]) -> bool {
-    operator.last().and_then(name::string).is_some_and(|o| matches!(o, "<" | ">" | "<>" | "!="))
-}
-
-/// Whether two expressions are the same by form: equal but for positions and for how a column of the target is
-/// qualified. With `twin`, columns of the same relation beside the target count as its own.
-fn same<'t>(target: &Target<'t>, twin: bool, a: &'t pb::Node, b: &'t pb::Node) -> bool {
-    if may_give(target, twin, a, b) || may_give(target, twin, b, a) {
-        return true;
-    }
-    let (a, b) = (reduced(a), reduced(b));
-    let (Some(a), Some(b)) = (kind(Some(a)), kind(Some(b))) else { return false };
-    let all = |x: &'t [pb::Node], y: &'t [pb::Node]| {
-        x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(target, twin, x, y))
-    };
-    let one = |x: Option<&'t pb::Node>, y: Option<&'t pb::Node>| match (x, y) {
-        (Some(x), Some(y)) => same(target, twin, x, y),
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
-    };
-    match (a, b) {
-        (N::ColumnRef(x), N::ColumnRef(y)) => match (target.column(x, twin), target.column(y, twin)) {
-            (Some(x), Some(y)) => x == y,
-            (None | Some(_), None | Some(_)) => {
-                name::strings(&x.fields).is_some_and(|p| name::strings(&y.fields) == Some(p))
-            }
-        },
-        (N::AConst(x), N::AConst(y)) => x.val == y.val && x.isnull == y.isnull,
-        (N::ParamRef(x), N::ParamRef(y)) => x.number == y.number,
-        (N::AExpr(x), N::AExpr(y)) => {
-            x.kind == y.kind
-                && name::strings(&x.name) == name::strings(&y.name)
-                && one(x.lexpr.as_deref(), y.lexpr.as_deref())
-                && one(x.rexpr.as_deref(), y.rexpr.as_deref())
-        }
-        (N::FuncCall(x), N::FuncCall(y)) => {
-            name::strings(&x.funcname) == name::strings(&y.funcname) && all(&x.args, &y.args)
-        }
-        (N::TypeCast(x), N::TypeCast(y)) => one(x.arg.as_deref(), y.arg.as_deref()),
-        // A cast changes how a value is read, not which rows have it: x::text = x::text, x = x::int.
-        (N::TypeCast(x), _) => {
-            x.arg.as_deref().and_then(|x| x.node.as_ref()).is_some_and(|x| same_kind(target, twin, x, b))
-        }
-        (_, N::TypeCast(y)) => {
-            y.arg.as_deref().and_then(|y| y.node.as_ref()).is_some_and(|y| same_kind(target, twin, a, y))
-        }
-        (N::CoalesceExpr(x), N::CoalesceExpr(y)) => all(&x.args, &y.args),
-        (N::RowExpr(x), N::RowExpr(y)) => all(&x.args, &y.args),
-        (N::List(x), N::List(y)) => all(&x.items, &y.items),
-        (N::NullTest(x), N::NullTest(y)) => {
-            x.nulltesttype == y.nulltesttype && one(x.arg.as_deref(), y.arg.as_deref())
-        }
-        (N::BoolExpr(x), N::BoolExpr(y)) => x.boolop == y.boolop && all(&x.args, &y.args),
-        (_, _) => false,
-    }
-}
-
-fn same_kind<'t>(target: &Target<'t>, twin: bool, a: &'t N, b: &'t N) -> bool {
-    match (a, b) {
-        (N::ColumnRef(x), N::ColumnRef(y)) => {
-            let (x, y) = (target.column(x, twin), target.column(y, twin));
-            x.is_some() && x == y
-        }
-        (_, _) => false,
-    }
 }

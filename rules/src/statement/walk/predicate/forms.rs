@@ -8,6 +8,7 @@ use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::node::Node as N;
 
 use super::super::{kind, name};
+use super::is_null;
 
 /// `x = true`, `x <> false`, `x IS DISTINCT FROM false` and their kin: what they ask for, and whether that it is so.
 pub(super) fn as_truth<'t>(
@@ -31,7 +32,7 @@ pub(super) fn as_truth<'t>(
 
 /// TRUE or FALSE, also as a word that is cast to it.
 #[allow(clippy::wildcard_enum_match_arm, reason = "an expression of any other kind is neither")]
-fn boolean(node: &pb::Node) -> Option<bool> {
+pub(super) fn boolean(node: &pb::Node) -> Option<bool> {
     match kind(Some(node))? {
         N::AConst(pb::AConst { isnull: false, val: Some(Val::Boolval(said)), location: _ }) => {
             Some(said.boolval)
@@ -50,17 +51,60 @@ fn boolean(node: &pb::Node) -> Option<bool> {
     }
 }
 
-/// What a sub-select gives that reads no relation (`(SELECT id)`), and its condition.
-pub(super) fn without_from(subselect: &pb::Node) -> Option<(&pb::Node, Option<&pb::Node>)> {
+/// What a sub-select gives that reads no relation, `(SELECT id)` or `(VALUES (id), (5))`: its rows, and its condition.
+pub(super) struct Given<'t> {
+    pub(super) rows: Vec<Vec<&'t pb::Node>>,
+    pub(super) condition: Option<&'t pb::Node>,
+}
+
+pub(super) fn without_from(subselect: &pb::Node) -> Option<Given<'_>> {
     let Some(N::SelectStmt(query)) = kind(Some(subselect)) else { return None };
-    let alone = query.from_clause.is_empty() && query.values_lists.is_empty() && query.larg.is_none();
-    let plain = query.with_clause.is_none() && query.having_clause.is_none() && query.limit_count.is_none();
-    let ([one], true) = (query.target_list.as_slice(), alone && plain && query.limit_offset.is_none()) else {
+    let alone = query.from_clause.is_empty() && query.larg.is_none();
+    if !alone || query.with_clause.is_some() || query.having_clause.is_some() || leaves_out(query) {
         return None;
+    }
+    let rows = if query.values_lists.is_empty() {
+        let value = |one| match kind(Some(one)) {
+            Some(N::ResTarget(target)) => target.val.as_deref(),
+            Some(_) | None => None,
+        };
+        vec![query.target_list.iter().map(value).collect::<Option<_>>()?]
+    } else {
+        let items = |list| match kind(Some(list)) {
+            Some(N::List(pb::List { items })) => Some(items.iter().collect()),
+            Some(_) | None => None,
+        };
+        query.values_lists.iter().map(items).collect::<Option<_>>()?
     };
-    match kind(Some(one)) {
-        Some(N::ResTarget(target)) => Some((target.val.as_deref()?, query.where_clause.as_deref())),
-        Some(_) | None => None,
+    Some(Given { rows, condition: query.where_clause.as_deref() })
+}
+
+/// Whether OFFSET, or a LIMIT of none, leaves out the one row.
+pub(super) fn leaves_out(query: &pb::SelectStmt) -> bool {
+    let zero = |node: &pb::Node| name::constant(Some(node)).is_some_and(|number| number == "0");
+    query.limit_count.as_deref().is_some_and(zero)
+        || query.limit_offset.as_deref().is_some_and(|offset| !zero(offset) && !is_null(offset))
+}
+
+/// The items of a row that reads no relation: `(a, b)`, `(SELECT a, b)`, `(VALUES (a, b))`.
+#[allow(clippy::wildcard_enum_match_arm, reason = "an expression of any other kind is no row by its form")]
+pub(super) fn row(node: &pb::Node) -> Option<Vec<&pb::Node>> {
+    match kind(Some(node))? {
+        N::RowExpr(row) => Some(row.args.iter().collect()),
+        N::SubLink(link) if link.sub_link_type == pb::SubLinkType::ExprSublink as i32 => {
+            let mut given = without_from(link.subselect.as_deref()?)?;
+            (given.rows.len() == 1 && given.condition.is_none()).then_some(())?;
+            given.rows.pop().filter(|row| row.len() > 1)
+        }
+        _ => None,
+    }
+}
+
+/// The name of a function that is, or may be, PostgreSQL's own.
+pub(super) fn builtin(funcname: &[pb::Node]) -> Option<&str> {
+    match name::strings(funcname)?.as_slice() {
+        [function] | ["pg_catalog", function] => Some(function),
+        _ => None,
     }
 }
 
@@ -105,8 +149,11 @@ fn operand(node: &pb::Node) -> Option<&pb::Node> {
         N::CoalesceExpr(coalesce) => coalesce.args.first(),
         N::CollateClause(clause) => clause.arg.as_deref(),
         N::SubLink(link) if link.sub_link_type == pb::SubLinkType::ExprSublink as i32 => {
-            let (gives, condition) = without_from(link.subselect.as_deref()?)?;
-            condition.is_none().then_some(gives)
+            let given = without_from(link.subselect.as_deref()?)?;
+            match (given.rows.as_slice(), given.condition) {
+                ([row], None) => <[_; 1]>::try_from(row.as_slice()).ok().map(|[gives]| gives),
+                (_, None | Some(_)) => None,
+            }
         }
         _ => None,
     }

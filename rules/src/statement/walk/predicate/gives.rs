@@ -8,7 +8,8 @@ use pg_query::protobuf as pb;
 use pg_query::protobuf::node::Node as N;
 
 use super::super::kind;
-use super::{Target, is_null, looks, same};
+use super::same::same;
+use super::{Target, is_null, looks};
 
 /// Whether `node` gives `other`, for some parameters, whatever the row.
 #[allow(clippy::wildcard_enum_match_arm, reason = "an expression of any other kind gives itself alone")]

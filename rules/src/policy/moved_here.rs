@@ -7,12 +7,12 @@
 //! Owns: which names those are, and the refusal of their use. May not: look a name up. Fails closed: a name that was touched is
 //! not used again in its text.
 
-use pgturnstile_rules::statement::facts::NamedUse;
-
-use super::denial::{self, Refusal};
+use crate::policy::course::TextRefusal;
+use crate::policy::judge::SQLSTATE_REFUSED;
+use crate::statement::facts::NamedUse;
 
 /// Names of one kind.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Touched {
     every: bool,
     names: Vec<Box<str>>,
@@ -32,7 +32,7 @@ impl Touched {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct MovedHere {
     statements: Touched,
     cursors: Touched,
@@ -55,7 +55,7 @@ impl MovedHere {
     }
 
     /// Why the next statement may not use its name.
-    pub(super) fn refuses(&self, named: &NamedUse) -> Option<Refusal> {
+    pub(super) fn refuses(&self, named: &NamedUse) -> Option<TextRefusal> {
         let (what, name, touched) = match named {
             NamedUse::Execute(name) => ("prepared statement", name, &self.statements),
             NamedUse::Fetch(name) => ("cursor", name, &self.cursors),
@@ -66,9 +66,9 @@ impl MovedHere {
             | NamedUse::DiscardAll => return None,
         };
         touched.has(name).then(|| {
-            Refusal::built_in(
-                denial::REFUSED,
-                "built-in: order",
+            TextRefusal::new(
+                SQLSTATE_REFUSED,
+                "order",
                 format!(
                     "pgturnstile refused a text that uses the {what} \"{}\" behind a statement of its own that makes or drops that \
                      name: a text is judged whole before any of it runs, and what the name stands for is known only then. \

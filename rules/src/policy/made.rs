@@ -5,20 +5,20 @@
 
 use std::sync::Arc;
 
-use pgturnstile_rules::statement::facts::{ObjectKind, StatementFacts};
+use crate::statement::facts::{ObjectKind, StatementFacts};
 
 /// Names that are kept; from so many on, every bare name counts as one.
 const NAMES_MAX: usize = 1_024;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Made {
+pub struct Made {
     /// Names of relations, functions, operators and schemas.
-    pub(super) names: Vec<Arc<str>>,
+    pub names: Vec<Arc<str>>,
     /// There may be relations and schemas of other names.
-    pub(super) more: bool,
+    pub more: bool,
     /// There may be functions and operators of other names.
-    pub(super) calls: bool,
+    pub calls: bool,
 }
 
 impl Made {
@@ -32,7 +32,7 @@ impl Made {
     }
 
     /// Notes what a statement makes, renames or alters.
-    pub(super) fn note(&mut self, statement: &StatementFacts) {
+    pub fn note(&mut self, statement: &StatementFacts) {
         for used in statement.relations.iter().filter(|used| used.class.covered_by("ddl")) {
             self.name(&used.name.name);
         }
@@ -63,7 +63,7 @@ impl Made {
     }
 
     /// The catalog was read since: it shows all of it.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.names.clear();
         self.more = false;
         self.calls = false;
