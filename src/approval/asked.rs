@@ -7,7 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use pgturnstile_rules::policy::Approval;
+use pgturnstile_rules::policy::{Approval, Hold, HoldMode, Place, Rule};
+use serde::{Deserialize, Serialize};
 
 use super::people::Human;
 
@@ -17,7 +18,7 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const BITS: u64 = 60;
 
 /// The name of one hold: 60 random bits. It is no secret and opens nothing: who decides proves who he is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Id(u64);
 
 impl Id {
@@ -74,7 +75,7 @@ impl FromStr for Id {
 }
 
 /// Whose statement it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
     /// The `[[issuer]]` entry.
     pub issuer: String,
@@ -91,7 +92,8 @@ pub struct Requester {
 }
 
 /// What one rule asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "KeptNeed", into = "KeptNeed")]
 pub struct Need {
     /// The rule, as messages name it.
     pub rule: String,
@@ -109,8 +111,74 @@ impl Need {
     }
 }
 
+/// A need as a journal keeps it.
+#[derive(Serialize, Deserialize)]
+struct KeptNeed {
+    rule: String,
+    id: String,
+    file: String,
+    line: u32,
+    groups: Vec<String>,
+    approvers: Vec<usize>,
+    quorum: u32,
+    ttl_s: u64,
+    in_transaction_ttl_s: u64,
+    ticket_ttl_s: Option<u64>,
+    at_once: bool,
+}
+
+impl From<Need> for KeptNeed {
+    fn from(need: Need) -> Self {
+        let Need { rule, approval: Approval { rule: Rule { id, place }, hold }, groups } = need;
+        let Hold { approvers, quorum, ttl_s, in_transaction_ttl_s, ticket_ttl_s, mode } = hold;
+        Self {
+            rule,
+            id: id.to_string(),
+            file: place.file.to_string(),
+            line: place.line,
+            groups,
+            approvers,
+            quorum,
+            ttl_s,
+            in_transaction_ttl_s,
+            ticket_ttl_s,
+            at_once: mode == HoldMode::Ticket,
+        }
+    }
+}
+
+impl From<KeptNeed> for Need {
+    fn from(kept: KeptNeed) -> Self {
+        let rule = Rule { id: kept.id.into(), place: Place { file: kept.file.into(), line: kept.line } };
+        let hold = Hold {
+            approvers: kept.approvers,
+            quorum: kept.quorum,
+            ttl_s: kept.ttl_s,
+            in_transaction_ttl_s: kept.in_transaction_ttl_s,
+            ticket_ttl_s: kept.ticket_ttl_s,
+            mode: if kept.at_once { HoldMode::Ticket } else { HoldMode::Wait },
+        };
+        Self { rule: kept.rule, approval: Approval { rule, hold }, groups: kept.groups }
+    }
+}
+
+/// A shared text as a journal keeps it.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
+    }
+}
+
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// Its name.
     pub id: Id,
@@ -129,14 +197,17 @@ pub struct Asked {
     /// What is held and why, one line without values.
     pub message: String,
     /// Class and tag of each statement of the text.
-    pub statements: Vec<(&'static str, &'static str)>,
+    pub statements: Vec<(String, String)>,
     /// What it reaches, as the evidence names it.
     pub reaches: Vec<String>,
     /// The text with its literals lifted.
+    #[serde(with = "shared")]
     pub lifted: Arc<str>,
     /// The text, exactly.
+    #[serde(with = "shared")]
     pub text: Arc<str>,
-    /// The texts of what it runs by name: prepared statements, cursors.
+    /// The texts of what it runs by name: prepared statements, cursors. Such names are a session's own: no ticket has them.
+    #[serde(skip)]
     pub runs: Vec<Arc<str>>,
     /// The bound parameters in words, each bounded and marked where it is cut.
     pub parameters: Vec<String>,

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use super::asked::{Asked, Id};
 use super::people::{Human, People};
 use super::quorum::{self, Bar, Vote};
+use super::tickets::{Bounds, Tickets};
 
 /// Holds that ended and can still be asked for.
 const ENDED_MAX: usize = 1_000;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub notice_every: Duration,
     /// Who is the same human.
     pub people: People,
+    /// What bounds the tickets.
+    pub tickets: Bounds,
 }
 
 /// Whoever waits for a decision; told from another thread.
@@ -168,6 +171,7 @@ struct Inner {
 /// See the module.
 pub struct Holds {
     settings: ArcSwap<Settings>,
+    tickets: Arc<Tickets>,
     inner: Mutex<Inner>,
 }
 
@@ -175,11 +179,19 @@ impl Holds {
     /// None open.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings: ArcSwap::from_pointee(settings), inner: Mutex::default() }
+        let tickets = Arc::new(Tickets::closed(settings.tickets));
+        Self { settings: ArcSwap::from_pointee(settings), tickets, inner: Mutex::default() }
+    }
+
+    /// What became of those that nobody waits for.
+    #[must_use]
+    pub fn tickets(&self) -> &Arc<Tickets> {
+        &self.tickets
     }
 
     /// Other settings, for what comes from here on; who waits looks again.
     pub fn configure(&self, settings: Settings) {
+        self.tickets.bound(settings.tickets);
         self.settings.store(Arc::new(settings));
         for entry in self.lock().open.values() {
             entry.wake.wake();
@@ -419,7 +431,7 @@ impl Drop for Seat {
 pub(super) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use pgturnstile_rules::policy::{Approval, Hold, Place, Rule};
+    use pgturnstile_rules::policy::{Approval, Hold, HoldMode, Place, Rule};
 
     use super::super::asked::{Need, Requester};
     use super::super::people::tests::{human, people};
@@ -445,7 +457,8 @@ pub(super) mod tests {
                     quorum: *quorum,
                     ttl_s: 60,
                     in_transaction_ttl_s: 60,
-                    ticket_ttl_s: 60,
+                    ticket_ttl_s: Some(60),
+                    mode: HoldMode::Wait,
                 },
             },
             groups: vec!["dba".to_owned()],
@@ -466,7 +479,7 @@ pub(super) mod tests {
             access: "agents".to_owned(),
             needs: quorums.iter().map(need).collect(),
             message: "DELETE on crm.orders".to_owned(),
-            statements: vec![("write.delete", "DELETE")],
+            statements: vec![("write.delete".to_owned(), "DELETE".to_owned())],
             reaches: Vec::new(),
             lifted: Arc::from("DELETE FROM orders"),
             text: Arc::from("DELETE FROM orders"),
@@ -487,6 +500,7 @@ pub(super) mod tests {
             bytes_max,
             notice_every: Duration::from_secs(5),
             people: people(&[]),
+            tickets: Bounds { live_max: 0, per_requester_max: 0, bytes_max: 0 },
         }))
     }
 

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use pgturnstile_rules::policy::Principal;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The key of `[[person]]` that means a verified e-mail address, whichever issuer verified it.
@@ -21,7 +22,7 @@ pub struct People {
 }
 
 /// Who stands behind a verified token, as far as it says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Human {
     issuer: String,
     subject: String,

@@ -5,6 +5,7 @@
 //! requester, two must agree, whatever the rule says.
 
 use pgturnstile_rules::policy::{Policy, Principal};
+use serde::{Deserialize, Serialize};
 
 use super::asked::Asked;
 use super::people::{Human, People, Same};
@@ -13,7 +14,7 @@ use super::people::{Human, People, Same};
 const INCOMPARABLE_QUORUM: usize = 2;
 
 /// One approval that counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vote {
     /// By whom.
     pub by: Human,
@@ -43,6 +44,11 @@ pub enum Bar {
     /// He has approved already.
     #[error("you have approved it already")]
     Again,
+    /// Another policy is in force than the one that asks for it.
+    #[error(
+        "it was asked for under another policy than the one in force: the statement is asked for anew when it is run again"
+    )]
+    OtherPolicy,
 }
 
 impl Bar {
@@ -55,6 +61,7 @@ impl Bar {
             Bar::NoApprover => "no-approver",
             Bar::Requester => "requester",
             Bar::Again => "again",
+            Bar::OtherPolicy => "other-policy",
         }
     }
 }
@@ -75,7 +82,7 @@ pub fn may_decide(
     }
     // Groups are positions in the policy that asks; under another one nobody approves, and the session asks anew.
     if policy.hash() != asked.policy_hash {
-        return Err(Bar::NotOpen);
+        return Err(Bar::OtherPolicy);
     }
     let may = |need: &super::Need| !policy.approves(principal, &need.approval.hold).is_empty();
     let needs: Vec<usize> =

@@ -118,6 +118,8 @@ impl Open {
             | Payload::Sealed(_)
             | Payload::HoldOpened(_)
             | Payload::HoldEnded(_)
+            | Payload::TicketOpened(_)
+            | Payload::TicketUsed(_)
             | Payload::RowDescription(_) => return self.answered(record, kind, payload, hear),
             Payload::Stated(_) if header.refers != REFERS_TO_NONE => {
                 return self.answered(record, kind, payload, hear);
@@ -128,6 +130,8 @@ impl Open {
             | Payload::CopiedIn(_)
             | Payload::Unsealed(_)
             | Payload::HoldDecided(_)
+            | Payload::TicketDecided(_)
+            | Payload::TicketEnded(_)
             | Payload::GatewayStarted(_)
             | Payload::GatewayStopped(_)
             | Payload::DocumentLoaded(_)
@@ -245,7 +249,10 @@ fn join(statement: &mut Statement, number: u64, payload: &Payload<'_>) {
         Payload::CaptureEnded(_) => captured.ended.push(fields()),
         Payload::Report(_) => captured.reports.push(fields()),
         Payload::Stated(_) => captured.stated.push(fields()),
-        Payload::HoldOpened(_) | Payload::HoldEnded(_) => statement.holds.push(fields()),
+        Payload::HoldOpened(_)
+        | Payload::HoldEnded(_)
+        | Payload::TicketOpened(_)
+        | Payload::TicketUsed(_) => statement.holds.push(fields()),
         Payload::Rows(rows) => {
             captured.rows = captured.rows.saturating_add(rows.rows.to_native());
             captured.bytes = captured.bytes.saturating_add(rows.frames.get().len() as u64);

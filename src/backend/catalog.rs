@@ -328,6 +328,7 @@ impl Catalog {
             let earlier = self.snapshot.load_full();
             let epoch = earlier.as_ref().map_or(1, |snapshot| snapshot.epoch + 1);
             let snapshot = load(stream, epoch, in_s(CATALOG_LOAD_LIMIT_S)).await?.behind(earlier.as_deref());
+            let snapshot = snapshot.printed(*blake3::hash(print.fingerprint.as_bytes()).as_bytes());
             tracing::info!(target_name = %self.target, epoch, "catalog read");
             self.snapshot.store(Some(Arc::new(snapshot)));
         }

@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 #[command(
     long_about = "\
 Show the statements that wait for people to decide: who asks for what, on which target, by which rule, and for how long \
-still.
+still. Those that nobody waits with are tickets: `pgturnstile tickets`.
 
 Without a token no value is shown: literals stand as $1, $2. With the token of an approver, `holds ID` shows the exact text \
 and its parameters. Control, bidirectional and zero-width characters are shown as escapes.",
@@ -67,7 +67,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    fn token(&self) -> Result<Option<SecretString>, String> {
+    pub(super) fn token(&self) -> Result<Option<SecretString>, String> {
         match (&self.token, &self.token_file) {
             (Some(token), _) => Ok(Some(token.clone())),
             (None, None) => Ok(None),
@@ -82,7 +82,8 @@ impl Proof {
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "\
-Approve a statement that waits. Where its rule asks for several people, each approves for himself.
+Approve a statement that waits, or a ticket. Where its rule asks for several people, each approves for himself. A statement that \
+waits goes on; that of a ticket passes once, when its requester runs it again before the ticket's end.
 
 You prove who you are by an OIDC token of an issuer that the gateway is configured with. Nobody approves what he asks for \
 himself, nor what an agent of his asks for. What you approve is bound to its exact text, parameters, requester, target and policy; \
@@ -118,8 +119,9 @@ pub struct ApproveArgs {
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "\
-Deny a statement that waits: one person of its approvers is enough. The reason reaches the requester, in the error that the \
-statement ends with, and stands in the evidence.",
+Deny a statement that waits, or a ticket: one person of its approvers is enough. The reason reaches the requester, in the error that \
+the statement ends with (that of a ticket: when it is run the next time), and stands in the evidence. An approved ticket that nobody \
+has used is taken back by it.",
     after_help = "\
 Examples:
   PGTURNSTILE_TOKEN=$(…) pgturnstile deny 7K3M-9QX2-TB4R --reason 'not without a WHERE clause'
@@ -164,10 +166,13 @@ enum HoldCommand {
 #[command(
     long_about = "\
 Wait until a hold has ended: for pipelines, beside the job whose statement is held. The id stands in the notice that the job got, \
-and in `pgturnstile holds --json`.",
+and in `pgturnstile holds --json`. Or until a ticket is decided, whose id stands in the job's error: approved, the job is run again.",
     after_help = "\
+Examples:
+  pgturnstile hold wait 7K3M-9QX2-TB4R && ./migrate     a ticket's statement, as soon as it is approved
+
 Exit codes:
-  0   approved, and sent to the target
+  0   approved, and sent to the target; of a ticket: approved, or used already
   1   there is no such hold
   2   the configuration names no control socket
   3   no gateway answers
@@ -192,16 +197,16 @@ pub struct WaitArgs {
 }
 
 /// Why a command ends early: what to say, and how.
-type Early = (String, Exit);
+pub(super) type Early = (String, Exit);
 
 /// One exchange with the gateway.
-struct Line {
+pub(super) struct Line {
     socket: PathBuf,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Line {
-    fn open(gateway: &Gateway) -> Result<Line, Early> {
+    pub(super) fn open(gateway: &Gateway) -> Result<Line, Early> {
         let socket = gateway.socket().map_err(|complaint| (complaint, Exit::Usage))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| (format!("pgturnstile: {error}"), Exit::Trouble))?;
@@ -209,7 +214,7 @@ impl Line {
     }
 
     /// The gateway's answer, or what it objects.
-    fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value, Early> {
+    pub(super) fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value, Early> {
         let trouble = |what: String| {
             (format!("pgturnstile: {} does not answer: {what}", self.socket.display()), Exit::Trouble)
         };
@@ -225,18 +230,24 @@ impl Line {
     }
 
     /// A wish with a token.
-    fn wish(&self, id: &str, act: &str, token: &SecretString, reason: &str) -> Result<Value, Early> {
+    pub(super) fn wish(
+        &self,
+        id: &str,
+        act: &str,
+        token: &SecretString,
+        reason: &str,
+    ) -> Result<Value, Early> {
         let body = json!({ "token": token.expose_secret(), "reason": reason });
         self.ask(Method::POST, &format!("/holds/{}/{act}", path_part(id)), &body)
     }
 }
 
 /// An id as a part of a path: what is none is told so by the gateway.
-fn path_part(id: &str) -> String {
+pub(super) fn path_part(id: &str) -> String {
     id.chars().filter(|character| character.is_ascii_alphanumeric() || *character == '-').collect()
 }
 
-fn ended(outcome: Result<Exit, Early>, out: &mut Out<'_>) -> io::Result<Exit> {
+pub(super) fn ended(outcome: Result<Exit, Early>, out: &mut Out<'_>) -> io::Result<Exit> {
     match outcome {
         Ok(exit) => Ok(exit),
         Err((complaint, exit)) => {
@@ -314,8 +325,15 @@ fn decide(
         return Ok(Exit::Yes);
     }
     let (id, by) = (text(&done, "id"), text(&done, "by"));
+    let ticket = done["ticket"] == Value::Bool(true);
     out.line(match (act, done["missing"].as_u64()) {
+        ("deny", _) if ticket => {
+            format!("denied: {id}, by {by}; its requester is told when the statement is run again")
+        }
         ("deny", _) => format!("denied: {id}, by {by}"),
+        (_, Some(0)) if ticket => {
+            format!("approved: {id}, by {by}; its statement passes once, when it is run again")
+        }
         (_, Some(0)) => format!("approved: {id}, by {by}; it goes on"),
         (_, missing) => {
             format!("counted: {id}, by {by}; {} more must approve", missing.unwrap_or_default())
@@ -343,7 +361,8 @@ pub fn hold(args: &HoldArgs, out: &mut Out<'_>) -> io::Result<Exit> {
             Err(early) => return ended(Err(early), out),
         };
         let exit = match text(&page, "state").as_str() {
-            "released" => Exit::Yes,
+            "released" | "used" => Exit::Yes,
+            "approved" if page["ticket"] == Value::Bool(true) => Exit::Yes,
             "denied" => Exit::Denied,
             "expired" => Exit::Expired,
             "withdrawn" => Exit::Withdrawn,
@@ -369,7 +388,7 @@ pub fn hold(args: &HoldArgs, out: &mut Out<'_>) -> io::Result<Exit> {
 }
 
 /// A field as a terminal may show it.
-fn text(page: &Value, name: &str) -> String {
+pub(super) fn text(page: &Value, name: &str) -> String {
     match &page[name] {
         Value::String(text) => escaped(text),
         Value::Null => String::new(),
@@ -385,7 +404,7 @@ fn texts(list: &Value) -> String {
     texts.filter_map(Value::as_str).map(escaped).collect::<Vec<_>>().join(", ")
 }
 
-fn requester(page: &Value) -> String {
+pub(super) fn requester(page: &Value) -> String {
     let who = &page["requester"];
     let name = if who["person"].is_string() { text(who, "person") } else { text(who, "subject") };
     format!("{}/{name}", text(who, "issuer"))
@@ -416,7 +435,7 @@ fn table(holds: &[Value]) -> Vec<String> {
 }
 
 /// Everything of one hold, each line safe to print.
-fn picture(page: &Value) -> String {
+pub(super) fn picture(page: &Value) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         if !value.is_empty() {
@@ -424,7 +443,8 @@ fn picture(page: &Value) -> String {
             let _written: std::fmt::Result = writeln!(out, "{name:<12}{value}");
         }
     };
-    line("hold", format!("{}  {}", text(page, "id"), text(page, "state")));
+    let is_ticket = page["ticket"] == Value::Bool(true);
+    line(if is_ticket { "ticket" } else { "hold" }, format!("{}  {}", text(page, "id"), text(page, "state")));
     line("what", text(page, "message"));
     line("requester", format!("{} (subject {})", requester(page), text(&page["requester"], "subject")));
     line("groups", texts(&page["requester"]["groups"]));
@@ -448,10 +468,16 @@ fn picture(page: &Value) -> String {
     line("approved by", texts(&page["approved_by"]));
     line("reaches", texts(&page["reaches"]));
     if page["in_transaction"] == Value::Bool(true) {
-        line("transaction", "open: what it has locked stays locked while this waits".to_owned());
+        let open = if is_ticket {
+            "open, as it must be again"
+        } else {
+            "open: what it has locked stays locked while this waits"
+        };
+        line("transaction", open.to_owned());
     }
     match text(page, "state").as_str() {
         "open" => line("left", format!("{} s", text(page, "left_s"))),
+        "approved" if is_ticket => line("left", format!("{} s, to be run again", text(page, "left_s"))),
         _ => line("reason", text(page, "reason")),
     }
     line("binding", text(page, "binding"));

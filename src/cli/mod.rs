@@ -29,6 +29,7 @@ pub mod scan;
 pub mod serve;
 mod source;
 pub mod test;
+pub mod tickets;
 pub mod token;
 pub mod top;
 pub mod verify;
@@ -58,6 +59,7 @@ Examples:
   pgturnstile scan --target crm                columns that hold personal data and bear no label
   pgturnstile top                              the live sessions of a running gateway
   pgturnstile holds                            statements that wait for people to decide
+  pgturnstile tickets                          the same, while nobody waits for them
   pgturnstile verify evidence                  prove a folder of evidence, without the gateway
   pgturnstile evidence show evidence           read it
 
@@ -102,8 +104,10 @@ enum Command {
     Approve(holds::ApproveArgs),
     /// Deny a statement that waits.
     Deny(holds::DenyArgs),
-    /// Wait until a held statement was decided.
+    /// Wait until a held statement or a ticket was decided.
     Hold(holds::HoldArgs),
+    /// Show the tickets: statements that people may decide while nobody waits.
+    Tickets(tickets::Args),
     /// Sample a database, read-only: what is sensitive, and which labels it lacks; never a value.
     Scan(scan::Args),
     /// Show the live sessions of a running gateway.
@@ -157,6 +161,7 @@ fn run(command: Command, out: &mut Out<'_>) -> io::Result<Exit> {
         Command::Approve(args) => holds::approve(&args, out),
         Command::Deny(args) => holds::deny(&args, out),
         Command::Hold(args) => holds::hold(&args, out),
+        Command::Tickets(args) => tickets::run(&args, out),
     }
 }
 

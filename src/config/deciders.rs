@@ -1,6 +1,6 @@
 //! Whether the holds of a policy can be decided by somebody, as far as both files tell.
 //!
-//! Owns these warnings, for `check`. May not: refuse a file: a hold that nobody can decide expires, which is safe.
+//! Owns these findings, for `check` and the start. May not: refuse a file for a hold that nobody can decide: it expires, which is safe.
 
 use pgturnstile_rules::document::{Diagnostic, Severity};
 use pgturnstile_rules::policy::model::{Groups, Model, Restrict, Then};
@@ -17,6 +17,15 @@ pub(super) fn undecidable(config: &Config, model: &Model) -> Vec<Diagnostic> {
     let has_socket = config.control.as_ref().is_some_and(|control| control.socket.is_some());
     let mut found = Vec::new();
     for (restrict, hold) in holds {
+        if hold.ticket_ttl_s.is_some() && !config.gateway.state_named {
+            let key = format!("restrict[{}].hold.ticket_ttl_s", restrict.rule.id);
+            let what = format!(
+                "asks for tickets, and {} does not say where they are kept: what has been approved and used must outlive the gateway. \
+                 Next: add state_dir = \"…\" to [gateway], a folder that stays, or leave ticket_ttl_s out",
+                config.file.display()
+            );
+            found.push(at(&restrict.rule.place, key, what));
+        }
         if !has_socket {
             let what = "holds, and nobody can decide: decisions come over the control socket, and [control] names none. Next: add \
                         socket = \"/run/pgturnstile/control\" to [control]";

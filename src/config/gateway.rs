@@ -25,6 +25,7 @@ pub(super) fn gateway(root: &Reader<'_>) -> Gateway {
         policy_signatures_min: section.integer("policy_signatures_min"),
         state_directory: section.path("state_dir").unwrap_or_default(),
         state_place: section.table.place_of("state_dir"),
+        state_named: section.table.has("state_dir"),
         shards: usize::try_from(section.integer("shards")).unwrap_or(0),
         drain_deadline_s: section.integer("drain_deadline_s"),
     };
@@ -80,6 +81,9 @@ pub(super) fn holds(root: &Reader<'_>) -> Holds {
         open_per_requester_max: section.integer("open_per_requester_max"),
         bytes_max: section.integer("bytes_max"),
         notice_every_s: section.integer("notice_every_s"),
+        tickets_max: section.integer("tickets_max"),
+        tickets_per_requester_max: section.integer("tickets_per_requester_max"),
+        tickets_bytes_max: section.integer("tickets_bytes_max"),
     };
     section.done();
     holds

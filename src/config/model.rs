@@ -86,6 +86,8 @@ pub struct Gateway {
     pub state_directory: PathBuf,
     /// Where that folder is named.
     pub state_place: Place,
+    /// It is named, and not the one beside the configuration by default.
+    pub state_named: bool,
     /// Session threads; 0 means one per core, less one.
     pub shards: usize,
     /// How long sessions may go on after SIGTERM, in seconds.
@@ -329,6 +331,12 @@ pub struct Holds {
     pub bytes_max: u64,
     /// Between two notices to a waiting client, in seconds.
     pub notice_every_s: u64,
+    /// Tickets of which something can still come.
+    pub tickets_max: u64,
+    /// The same of one requester.
+    pub tickets_per_requester_max: u64,
+    /// Bytes that they take in the journal.
+    pub tickets_bytes_max: u64,
 }
 
 /// `[[issuer]]`.

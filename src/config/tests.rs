@@ -561,14 +561,14 @@ fn names_of_both_files_must_resolve() {
 
 #[test]
 fn a_hold_that_nobody_can_decide_is_said() {
-    let policy = |quorum: u32, approvers: &str| {
+    let policy = |quorum: u32, approvers: &str, tickets: &str| {
         let text = format!(
             "version = 1\n[group.all]\nany = [{{ issuer = \"corp\", groups = [\"a\"] }}]\n\
              [group.dba]\nany = [{{ issuer = \"{approvers}\", groups = [\"d\"] }}]\n\
              [[access]]\nid = \"a\"\ngroups = [\"all\"]\ntargets = [\"crm-prod\"]\nlogin = \"crm-catalog\"\n\
              mode = \"read\"\nguards = {{ search_path = [] }}\n\
              [[restrict]]\nid = \"r\"\ngroups = [\"all\"]\ntargets = [\"*\"]\nclasses = [\"read\"]\non = [\"*\"]\nthen = \"hold\"\n\
-             hold = {{ approvers = [\"dba\"], quorum = {quorum}, ttl_s = 1, in_transaction_ttl_s = 1, ticket_ttl_s = 1 }}\n"
+             hold = {{ approvers = [\"dba\"], quorum = {quorum}, ttl_s = 1, in_transaction_ttl_s = 1{tickets} }}\n"
         );
         Policy::from_text("policy.toml", &text, None).unwrap_or_else(|found| panic!("{found:#?}"))
     };
@@ -577,7 +577,7 @@ fn a_hold_that_nobody_can_decide_is_said() {
     let person = format!("{with_socket}[[person]]\ncorp = \"kim\"\nother = \"k\"\n");
     let said = |config: &str, quorum, approvers| {
         let config = parse(config).unwrap_or_else(|found| panic!("{found:#?}"));
-        let found = lines(&against_policy(&config, policy(quorum, approvers).model()));
+        let found = lines(&against_policy(&config, policy(quorum, approvers, "").model()));
         found.into_iter().filter(|line| line.contains("restrict[r].hold")).collect::<Vec<_>>()
     };
     assert!(said(&other, 1, "corp")[0].contains("nobody can decide"));
@@ -585,6 +585,15 @@ fn a_hold_that_nobody_can_decide_is_said() {
     assert!(said(&with_socket, 1, "other")[0].contains("two must approve"));
     assert_eq!(said(&with_socket, 2, "other"), Vec::<String>::new());
     assert_eq!(said(&person, 1, "other"), Vec::<String>::new());
+    // Tickets outlive the gateway: where they are kept is named.
+    let tickets = policy(1, "corp", ", ticket_ttl_s = 1");
+    let found = |config: &str| against_policy(&parse(config).unwrap(), tickets.model());
+    let unnamed: Vec<_> = found(&with_socket).into_iter().filter(Diagnostic::is_error).collect();
+    assert!(
+        matches!(&unnamed[..], [one] if one.to_string().starts_with("policy.toml:") && one.to_string().contains("state_dir")),
+        "{unnamed:#?}"
+    );
+    assert!(!found(&format!("{with_socket}[gateway]\nstate_dir = \"s\"\n")).iter().any(Diagnostic::is_error));
 }
 
 #[test]

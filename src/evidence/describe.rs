@@ -246,6 +246,7 @@ words! {
     ArchivedHoldOutcome {
         Released = "released", Denied = "denied", Expired = "expired", Withdrawn = "withdrawn", Superseded = "superseded",
     }
+    ArchivedTicketOutcome { Denied = "denied", Expired = "expired", Withdrawn = "withdrawn" }
     ArchivedOutcome {
         Completed = "completed", Failed = "failed", Suspended = "suspended", Skipped = "skipped", Unknown = "unknown",
     }
@@ -326,6 +327,13 @@ fields! {
         token_thumbprint, token_id, channel,
     }
     ArchivedHoldEnded<'_> { hold, outcome, reason, approved_by, waited_ns }
+    ArchivedTicketOpened<'_> { ticket, why, needs, binding, in_transaction, expires_ns }
+    ArchivedTicketDecided<'_> {
+        ticket, session, statement, decision, refused, reason, binding, issuer, issuer_url, subject, person, groups,
+        token_thumbprint, token_id, channel,
+    }
+    ArchivedTicketUsed<'_> { ticket, session, statement, binding, approved_by, opened_ns }
+    ArchivedTicketEnded<'_> { ticket, session, statement, outcome, reason }
 }
 
 /// The fields of a payload, in order.
@@ -369,6 +377,10 @@ pub fn describe(payload: &Payload<'_>) -> Vec<(&'static str, Value)> {
         Payload::HoldOpened(payload) => payload.shown(),
         Payload::HoldDecided(payload) => payload.shown(),
         Payload::HoldEnded(payload) => payload.shown(),
+        Payload::TicketOpened(payload) => payload.shown(),
+        Payload::TicketDecided(payload) => payload.shown(),
+        Payload::TicketUsed(payload) => payload.shown(),
+        Payload::TicketEnded(payload) => payload.shown(),
     };
     match value {
         Value::Map(fields) => fields,

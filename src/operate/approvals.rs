@@ -10,6 +10,9 @@
 //! | `GET /holds/ID` | one, open or among the last that ended |
 //! | `POST /holds/ID/show` | the same with its exact text and parameters, to an approver |
 //! | `POST /holds/ID/approve`, `/deny` | one person's decision |
+//! | `GET /tickets` | every ticket of which something can come, and the last that ended; an ID names a ticket wherever it names a hold |
+
+use std::sync::Arc;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -20,7 +23,8 @@ use serde_json::{Value, json};
 
 use super::{Source, process};
 use crate::approval::holds::Open;
-use crate::approval::{Asked, Ended, Found, Id};
+use crate::approval::ticket::State;
+use crate::approval::{Asked, Ended, Found, Id, Ticket, quorum};
 use crate::evidence::describe::hex;
 
 /// Longest body: a token, and a reason.
@@ -67,17 +71,23 @@ pub struct Wish {
 pub enum Done {
     /// This is it.
     Shown(Box<Open>),
+    /// It is a ticket: this one.
+    Ticket(Arc<Ticket>),
     /// The approval counts; so many more are missing.
     Approved {
         /// As the evidence names the approver.
         by: String,
         /// In all needs together; 0: it goes on.
         missing: usize,
+        /// It is a ticket: its statement passes when it is run again.
+        ticket: bool,
     },
     /// It is denied.
     Denied {
         /// As the evidence names the approver.
         by: String,
+        /// It is a ticket: its requester is told when the statement is run again.
+        ticket: bool,
     },
 }
 
@@ -106,6 +116,31 @@ struct Body {
     token: String,
     #[serde(default)]
     reason: String,
+}
+
+/// Answers a request for `/tickets`.
+pub(super) fn tickets<S: Source>(source: &S) -> Value {
+    let all = source.holds().map(|holds| holds.tickets().list()).unwrap_or_default();
+    json!({ "tickets": all.iter().map(|ticket| of_ticket(source, ticket)).collect::<Vec<_>>() })
+}
+
+/// A ticket without values.
+fn of_ticket<S: Source>(source: &S, ticket: &Ticket) -> Value {
+    let now_ms = process::now_ms();
+    let people = source.holds().map(|holds| holds.settings());
+    let missing = people.map(|settings| quorum::missing(&ticket.asked, &ticket.votes, &settings.people));
+    let mut page = asked(&ticket.asked, &missing.unwrap_or_default());
+    let state = ticket.state_at(now_ms);
+    page["ticket"] = json!(true);
+    page["why"] = json!(ticket.why.name());
+    page["state"] = json!(state.name());
+    page["left_s"] = json!(ticket.asked.expires_ms.saturating_sub(now_ms) / 1_000);
+    page["approved_by"] = json!(ticket.votes.iter().map(|vote| vote.by.name()).collect::<Vec<_>>());
+    page["reason"] = match state {
+        State::Denied { by, reason } | State::Told { by, reason } => json!(format!("by {by}: {reason}")),
+        State::Open | State::Approved | State::Used | State::Expired => Value::Null,
+    };
+    page
 }
 
 /// Answers a request below `/holds`.
@@ -143,6 +178,9 @@ fn list<S: Source>(source: &S) -> (StatusCode, Value) {
 fn one<S: Source>(source: &S, id: &str) -> Result<(StatusCode, Value), Undone> {
     let absent = |what: String| Undone::new(StatusCode::NOT_FOUND, "not-open", what);
     let id: Id = id.parse().map_err(|fault| absent(format!("{id} {fault}")))?;
+    if let Some(ticket) = source.holds().and_then(|holds| holds.tickets().find(id)) {
+        return Ok((StatusCode::OK, of_ticket(source, &ticket)));
+    }
     match source.holds().and_then(|holds| holds.find(id)) {
         Some(Found::Open(open)) => Ok((StatusCode::OK, told(&open))),
         Some(Found::Ended(ended)) => Ok((StatusCode::OK, over(&ended))),
@@ -171,14 +209,15 @@ async fn wish<S: Source>(
     }
     let done = source.decide(Wish { id, act, token: SecretString::from(body.token), reason }).await?;
     let said = match done {
-        Done::Shown(open) => exact(&open),
-        Done::Approved { by, missing } => json!({
-            "id": id.to_string(), "decision": "approve", "by": by, "missing": missing,
+        Done::Shown(open) => with_values(told(&open), &open.asked),
+        Done::Ticket(ticket) => with_values(of_ticket(source, &ticket), &ticket.asked),
+        Done::Approved { by, missing, ticket } => json!({
+            "id": id.to_string(), "decision": "approve", "by": by, "missing": missing, "ticket": ticket,
             "state": if missing == 0 { "approved" } else { "open" },
         }),
-        Done::Denied { by } => {
-            json!({ "id": id.to_string(), "decision": "deny", "by": by, "missing": 0, "state": "denied" })
-        }
+        Done::Denied { by, ticket } => json!({
+            "id": id.to_string(), "decision": "deny", "by": by, "missing": 0, "ticket": ticket, "state": "denied",
+        }),
     };
     Ok((StatusCode::OK, said))
 }
@@ -200,11 +239,10 @@ fn over(ended: &Ended) -> Value {
 }
 
 /// The same with what would run, exactly.
-fn exact(open: &Open) -> Value {
-    let mut page = told(open);
-    page["text"] = json!(&*open.asked.text);
-    page["runs"] = json!(open.asked.runs.iter().map(|text| &**text).collect::<Vec<_>>());
-    page["parameters"] = json!(open.asked.parameters);
+fn with_values(mut page: Value, asked: &Asked) -> Value {
+    page["text"] = json!(&*asked.text);
+    page["runs"] = json!(asked.runs.iter().map(|text| &**text).collect::<Vec<_>>());
+    page["parameters"] = json!(asked.parameters);
     page
 }
 

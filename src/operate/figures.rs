@@ -6,6 +6,7 @@
 
 use super::process::Process;
 use super::text::Text;
+use crate::approval::tickets;
 use crate::evidence::{self, State};
 use crate::identity::KeyHealth;
 use crate::session::Phase;
@@ -58,6 +59,10 @@ pub struct Figures {
     pub evidence: evidence::Figures,
     /// Whether it can be written.
     pub evidence_state: State,
+    /// Open holds.
+    pub holds: u64,
+    /// The tickets.
+    pub tickets: tickets::Figures,
     /// Targets.
     pub targets: Vec<TargetFigures>,
     /// Issuers' keys.
@@ -80,6 +85,7 @@ impl Figures {
         self.render_sessions(&mut text);
         self.render_statements(&mut text);
         self.render_evidence(&mut text);
+        self.render_holds(&mut text);
         self.render_surroundings(&mut text);
         self.process.render(&mut text);
         text.finish()
@@ -217,6 +223,31 @@ impl Figures {
             );
         }
         text.gauge("pgturnstile_evidence_stopped", "1 once a write or sync has failed.", stopped);
+    }
+
+    fn render_holds(&self, text: &mut Text) {
+        let (name, meaning) =
+            ("pgturnstile_holds", "Statements that wait for people while their sessions do.");
+        text.gauge(name, meaning, self.holds);
+        let mut tickets = text.family(
+            "pgturnstile_tickets",
+            "gauge",
+            "Statements that people may decide while nobody waits; approved: not run again yet; denied: not told yet.",
+        );
+        let counts = [
+            ("open", self.tickets.open),
+            ("approved", self.tickets.approved),
+            ("denied", self.tickets.denied),
+        ];
+        for (state, count) in counts {
+            tickets.sample(&[("state", state)], count);
+        }
+        text.gauge("pgturnstile_tickets_bytes", "What they take in their journal.", self.tickets.bytes);
+        text.gauge(
+            "pgturnstile_tickets_broken",
+            "1 once their journal could not be written: none is opened, decided or used until the gateway is started anew.",
+            u64::from(self.tickets.broken),
+        );
     }
 
     fn render_surroundings(&self, text: &mut Text) {

@@ -225,9 +225,10 @@ fn read<S: Source>(source: &S, request: &Request<Incoming>, local: bool) -> Page
             let page = sessions::page(&source.sessions(), process::now_ms());
             json_page(StatusCode::OK, &page)
         }
-        "/sessions" | "/holds" => say(
+        "/tickets" if local => json_page(StatusCode::OK, &approvals::tickets(source)),
+        "/sessions" | "/holds" | "/tickets" => say(
             StatusCode::NOT_FOUND,
-            "live sessions and holds are told on the control socket only: [control] socket",
+            "live sessions, holds and tickets are told on the control socket only: [control] socket",
         ),
         _ => say(StatusCode::NOT_FOUND, "there are /live, /ready and /metrics"),
     }

@@ -26,6 +26,7 @@ use super::keys::Keys;
 use super::mapping;
 use super::route::Routes;
 use super::targets::TargetState;
+use super::tickets;
 use crate::approval::Holds;
 use crate::backend::catalog::Unavailable;
 use crate::backend::settings::Credential;
@@ -177,20 +178,19 @@ impl Gateway {
     pub fn new(
         path: PathBuf,
         loaded: Loaded,
-        (evidence, token_key): (Evidence, TokenKey),
+        (evidence, token_key, holds): (Evidence, TokenKey, Holds),
         parser: Parser,
         control: Handle,
         shards: usize,
     ) -> Arc<Self> {
         let generation = AtomicU64::new(loaded.generation);
-        let holds = Arc::new(Holds::new(mapping::holds(&loaded.config)));
         let gateway = Arc::new(Self {
             path,
             loaded: ArcSwap::from_pointee(loaded),
             generation,
             evidence,
             token_key,
-            holds,
+            holds: Arc::new(holds),
             deciding: tokio::sync::Mutex::default(),
             keys: Arc::new(Keys::default()),
             parser,
@@ -234,6 +234,8 @@ impl Gateway {
             if !refused.is_empty() {
                 return Err(refused);
             }
+            tickets::open(&self.holds, &next.config, &next.policy)
+                .map_err(|fault| vec![tickets::finding(&next.config, &fault)])?;
             bundle::remember(&next.config, &next.attribution)
                 .map_err(|what| vec![bundle::finding(&next.config, what)])?;
             Ok(Arc::new(next))

@@ -215,6 +215,11 @@ pub fn holds(config: &Config) -> approval::Settings {
         bytes_max: size(config.holds.bytes_max),
         notice_every: Duration::from_secs(config.holds.notice_every_s),
         people: People::new(persons, with_person.map(|issuer| issuer.name.as_str())),
+        tickets: approval::Bounds {
+            live_max: size(config.holds.tickets_max),
+            per_requester_max: size(config.holds.tickets_per_requester_max),
+            bytes_max: size(config.holds.tickets_bytes_max),
+        },
     }
 }
 
@@ -253,6 +258,9 @@ pub fn needs_restart(before: &Config, next: &Config) -> Vec<Diagnostic> {
     }
     if before.gateway.shards != next.gateway.shards {
         refuse("gateway.shards");
+    }
+    if before.gateway.state_directory != next.gateway.state_directory {
+        refuse("gateway.state_dir");
     }
     let signers =
         |config: &Config| (config.gateway.policy_signers.clone(), config.gateway.policy_signatures_min);

@@ -28,6 +28,7 @@ mod report;
 pub mod route;
 pub mod shard;
 pub mod targets;
+pub mod tickets;
 mod turned;
 
 use std::io;
@@ -43,6 +44,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::approval::Holds;
 use crate::config::{ListenAddress, SocketFile};
 use crate::evidence;
 use crate::evidence::record::v1;
@@ -115,6 +117,9 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
     let shard_count = loaded.config.gateway.shard_count(cores);
     // Before anything that has to be ended in order. As process 1 of a container a signal without a handler is lost.
     let mut signals = Signals::listen(&control)?;
+    let holds = Holds::new(mapping::holds(&loaded.config));
+    tickets::open(&holds, &loaded.config, &loaded.policy)
+        .map_err(|fault| ServeError::Configuration(vec![tickets::finding(&loaded.config, &fault)]))?;
     let (evidence, lanes, token_key) = open_evidence(&loaded, shard_count, &control)?;
     let parser = Parser::start(PoolSettings { limits: text_limits(&loaded), ..PoolSettings::default() })?;
     let listeners = listen(&loaded, &mut inherited, &control)?;
@@ -122,7 +127,7 @@ pub fn serve(path: &Path, ready: impl FnOnce(&Gateway)) -> Result<(), ServeError
     let gateway = Gateway::new(
         PathBuf::from(path),
         loaded,
-        (evidence, token_key),
+        (evidence, token_key, holds),
         parser,
         control.handle().clone(),
         shard_count,

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::decide;
 use super::gateway::Gateway;
 use super::mapping::hex;
+use super::tickets;
 use crate::approval::Holds;
 use crate::evidence::{State, Stopped};
 use crate::net::tls::ServerTls;
@@ -116,6 +117,8 @@ impl Source for Report {
             issuers: loaded.verifier.health(),
             generation: loaded.generation,
             reloads: (in_force.load(Ordering::Relaxed), refused.load(Ordering::Relaxed)),
+            holds: gateway.holds.count() as u64,
+            tickets: gateway.holds.tickets().figures(),
             process: Process::read(gateway.started_s),
         })
     }
@@ -143,6 +146,7 @@ impl Source for Report {
 /// What runs beside the sessions for the operator's sake; ended before the gateway is.
 pub(super) struct Beside {
     watching: JoinHandle<()>,
+    sweeping: JoinHandle<()>,
     serving: Vec<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
 
@@ -155,13 +159,14 @@ impl Beside {
         control: &Handle,
     ) -> Self {
         let watching = control.spawn(watch(Arc::downgrade(gateway), Arc::clone(manager)));
+        let sweeping = control.spawn(tickets::sweep(Arc::downgrade(gateway)));
         let report = Arc::new(Report::of(gateway));
         let serve = |door| {
             let (end, ended) = oneshot::channel();
             (control.spawn(http::serve(door, Arc::clone(&report), ended)), end)
         };
         let serving = doors.into_iter().map(serve).collect();
-        Self { watching, serving }
+        Self { watching, sweeping, serving }
     }
 
     /// Ends it.
@@ -169,6 +174,8 @@ impl Beside {
         self.watching.abort();
         // Ended is ended, whatever it came to.
         drop(self.watching.await);
+        self.sweeping.abort();
+        drop(self.sweeping.await);
         for (serving, end) in self.serving {
             drop(end);
             drop(serving.await);

@@ -10,6 +10,7 @@ use pgturnstile_rules::policy::{Approval, Fields, Labelled};
 use pgturnstile_rules::statement::facts::{NameUse, NamedUse, StatementFacts, TextFacts, TransactionControl};
 use pgturnstile_rules::statement::outline::Outline;
 
+use super::reached::Reached;
 use crate::evidence::record::v1;
 
 /// How a statement closes the way behind it (README decision 6).
@@ -46,6 +47,8 @@ pub struct Required {
     pub stamps: Stamps,
     /// It runs code, which may reach anything: any change of the catalog makes it another statement.
     pub reaches_anything: bool,
+    /// The names of what it reaches.
+    pub reached: Reached,
 }
 
 /// What was decided of a text that passes, and what follows.

@@ -344,6 +344,8 @@ impl Relay {
             self.account.moved(&moved, "reported").await;
             return Err(moved_setting(&moved));
         }
+        let (name, value) = (status.name().to_vec(), status.value().to_vec());
+        self.pinned.note(&name, &value);
         let detectors = self.judge.detectors();
         let frame = self.down.unscanned().get(..len).unwrap_or_default();
         let masked = match Message::parse(frame) {

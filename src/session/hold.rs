@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   judged: held ─► target at rest ─► recorded ─► OPEN ─┬─ approved, by enough people ─► recorded, durable ─► sent, once
-//!     ▲              (Flush, or an     (durable,        ├─ denied, time is up, drain ──► recorded ─► refused
+//!     ▲              (Flush, or an     (durable,        ├─ denied, time is up, drain ──► recorded ─► refused (or a ticket)
 //!     │               own batch)        then shown)     ├─ a cancel request ───────────► recorded ─► refused (57014)
 //!     │                                                 ├─ a peer or the session ends ─► recorded ─► the end
 //!     │                                                 └─ policy or catalog changed ──► recorded ─┐
@@ -231,7 +231,7 @@ impl Relay {
             self.supersede("policy, catalog or identity are no longer those that it was held under").await?;
         }
         if self.gate.hold.is_none() {
-            return self.open_hold(len, stand, decision, prepared, binding).await.map(Some);
+            return self.ticket_or_hold(len, stand, decision, prepared, binding).await.map(Some);
         }
         self.look_at_hold(len, stand, decision, prepared).await.map(Some)
     }
@@ -287,7 +287,10 @@ impl Relay {
             Outcome::Open if is_over && hold.limit == Limit::Token => {
                 (How::Withdrawn, words::token_expired(&asked.message))
             }
-            Outcome::Open if is_over => (How::Expired, words::expired(asked, hold.limit)),
+            Outcome::Open if is_over => {
+                let limit = hold.limit;
+                return self.hold_expired(len, stand, decision, prepared, limit).await;
+            }
             Outcome::Open => {
                 self.tell_of_hold(now)?;
                 return Ok(Recorded::Not(Step::Blocked));
@@ -345,7 +348,7 @@ impl Relay {
     }
 
     /// The hold ends without being let through; what refuses the statement then answers its record.
-    async fn end_hold(&mut self, how: How, reason: &str) -> Result<(), End> {
+    pub(super) async fn end_hold(&mut self, how: How, reason: &str) -> Result<(), End> {
         let Some(hold) = self.gate.hold.take() else { return Ok(()) };
         self.gate.was_held = Some(hold.record);
         let ended = self.account.hold_ended(&hold, how, reason, &[]).await;

@@ -95,7 +95,7 @@ impl Relay {
         digest
     }
 
-    fn in_transaction(&self) -> bool {
+    pub(super) fn in_transaction(&self) -> bool {
         self.status != TransactionStatus::Idle || self.gate.batch_runs != BatchRuns::Nothing
     }
 
@@ -149,32 +149,36 @@ impl Relay {
         Some(if left < limit.0 { (left, Limit::Token) } else { limit })
     }
 
-    /// Holds the frame at the front: recorded, then shown to people and told to the client.
-    pub(super) async fn open_hold(
+    /// Records the frame at the front as one that people are asked about: what they are asked, but for what an approval binds, and how
+    /// long it may wait. The record that a refusal would answer is set.
+    pub(super) async fn ask(
         &mut self,
         len: usize,
         stand: Stand,
         decision: &Arc<Decision>,
         prepared: Option<&Arc<Prepared>>,
-        binding: [u8; 32],
-    ) -> Result<Recorded, End> {
-        let Some(required) = decision.required.clone() else { return Ok(Recorded::Not(Step::Blocked)) };
+        required: &Required,
+    ) -> Result<Result<(Asked, (Duration, Limit)), Recorded>, End> {
         let now_ms = self.account.now_ns() / 1_000_000;
-        let limit = self.hold_limit(&required, now_ms);
+        let limit = self.hold_limit(required, now_ms);
         let texts = decision.exact.clone().zip(self.runs_by_name(decision));
         let ((wait, limit), (text, runs)) = match (limit, texts) {
             (None, _) => {
-                return self.refused(len, stand, decision, words::token_expired(&required.message)).await;
+                let refusal = words::token_expired(&required.message);
+                return self.refused(len, stand, decision, refusal).await.map(Err);
             }
             (_, None) => {
-                return self.refused(len, stand, decision, words::not_shown(&required.message)).await;
+                let refusal = words::not_shown(&required.message);
+                return self.refused(len, stand, decision, refusal).await.map(Err);
             }
             (Some(limit), Some(texts)) => (limit, texts),
         };
         self.account.follow(&self.judge.ground).await?;
         let record = match self.record(len, decision, prepared).await {
             Ok((record, _)) => record,
-            Err(Unrecorded::Refused(refusal)) => return self.refused(len, stand, decision, refusal).await,
+            Err(Unrecorded::Refused(refusal)) => {
+                return self.refused(len, stand, decision, refusal).await.map(Err);
+            }
             Err(Unrecorded::Ended(end)) => return Err(end),
         };
         self.gate.was_held = Some(record);
@@ -185,12 +189,30 @@ impl Relay {
         let asked = Asked {
             text,
             runs,
-            binding,
             opened_ms: now_ms,
             expires_ms: now_ms.saturating_add(wait_ms),
             parameters: self.spelled_parameters(len, prepared),
-            ..self.asked(id, record, decision, &required)
+            ..self.asked(id, record, decision, required)
         };
+        Ok(Ok((asked, (wait, limit))))
+    }
+
+    /// Holds the frame at the front: recorded, then shown to people and told to the client; with what else it is told beside that.
+    pub(super) async fn open_hold(
+        &mut self,
+        len: usize,
+        stand: Stand,
+        decision: &Arc<Decision>,
+        prepared: Option<&Arc<Prepared>>,
+        (binding, beside): ([u8; 32], Option<String>),
+    ) -> Result<Recorded, End> {
+        let Some(required) = decision.required.clone() else { return Ok(Recorded::Not(Step::Blocked)) };
+        let (asked, (wait, limit)) = match self.ask(len, stand, decision, prepared, &required).await? {
+            Ok(asked) => asked,
+            Err(recorded) => return Ok(recorded),
+        };
+        let asked = Asked { binding, ..asked };
+        let record = asked.record;
         let wake = Arc::clone(&self.control) as Arc<dyn Wake>;
         let seat = match self.holds.open(asked, wake) {
             Ok(seat) => seat,
@@ -209,6 +231,9 @@ impl Relay {
         let opened = Instant::now();
         let every = self.notice_every(seat.settings().notice_every);
         let next_notice = opened + every;
+        if let Some(beside) = beside {
+            self.down.insert(denial::notice(&beside));
+        }
         self.down.insert(denial::notice(&words::waits(seat.asked(), wait)));
         let deadline = opened + wait;
         let hold = Hold { seat, binding, record, opened, deadline, limit, next_notice, every };
@@ -225,7 +250,7 @@ impl Relay {
         }
     }
 
-    async fn until_durable(&self, mark: Mark) -> Result<(), End> {
+    pub(super) async fn until_durable(&self, mark: Mark) -> Result<(), End> {
         let lane = self.account.lane().clone();
         let waiting =
             Waiting { control: &self.control, up: &self.up, limits: &self.limits, queue: &self.queue };
@@ -266,7 +291,7 @@ impl Relay {
                 .facts
                 .statements
                 .iter()
-                .map(|statement| (statement.class.name(), statement.tag))
+                .map(|statement| (statement.class.name().to_owned(), statement.tag.to_owned()))
                 .collect(),
             reaches: reaches.map(|relation| format!("{} ({})", relation.name, relation.access)).collect(),
             lifted: Arc::clone(&decision.held),
@@ -308,24 +333,30 @@ fn spelled(bind: &Bind<'_>, types: &[u32]) -> Vec<String> {
     bind.typed_parameters().enumerate().map(spell).collect()
 }
 
+/// The approvers of each need, for a record.
+pub(super) fn approvers(asked: &Asked) -> Vec<Vec<v1::Text<'_>>> {
+    asked.needs.iter().map(|need| need.groups.iter().map(|text| v1::Text { text }).collect()).collect()
+}
+
+/// What is asked for, for a record.
+pub(super) fn needs<'a>(asked: &'a Asked, groups: &'a [Vec<v1::Text<'a>>]) -> Vec<v1::HoldNeed<'a>> {
+    asked
+        .needs
+        .iter()
+        .zip(groups)
+        .map(|(need, approvers)| v1::HoldNeed {
+            rule: &need.rule,
+            approvers,
+            quorum: need.approval.hold.quorum,
+        })
+        .collect()
+}
+
 impl Account {
     /// Records that a statement is held; it may be decided when the mark is durable.
     async fn hold_opened(&mut self, asked: &Asked, limit: Limit) -> Result<Mark, Unrecorded> {
-        let groups: Vec<Vec<v1::Text<'_>>> = asked
-            .needs
-            .iter()
-            .map(|need| need.groups.iter().map(|text| v1::Text { text }).collect())
-            .collect();
-        let needs: Vec<v1::HoldNeed<'_>> = asked
-            .needs
-            .iter()
-            .zip(&groups)
-            .map(|(need, approvers)| v1::HoldNeed {
-                rule: &need.rule,
-                approvers,
-                quorum: need.approval.hold.quorum,
-            })
-            .collect();
+        let groups = approvers(asked);
+        let needs = needs(asked, &groups);
         let hold = asked.id.to_string();
         let entry = Entry::HoldOpened(v1::HoldOpened {
             hold: &hold,

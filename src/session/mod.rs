@@ -14,6 +14,7 @@
 //! | [`relay`] | the loop, back-pressure, last words |
 //! | `closing` | a peer that has closed its side |
 //! | `hold`, `hold_open`, `hold_words` | statements that wait for people |
+//! | `ticket`, `reached` | statements that people decide while nobody waits, and what those bind |
 //! | [`gate`], `held`, `waiting`, `copy_in`, `copy_probe`, `fence`, `refuse` | what a client's frame does, and when it may go on |
 //! | [`flow`], `reading` | what a backend's frame closes, and when it may go on |
 //! | `portals` | whether a portal still gives what its Bind was judged by |
@@ -64,6 +65,7 @@ mod objects;
 mod oversized;
 pub mod pinned;
 mod portals;
+mod reached;
 mod reading;
 mod recorder;
 mod refuse;
@@ -74,6 +76,7 @@ mod standing;
 mod stated;
 pub mod summary;
 pub mod tally;
+mod ticket;
 mod waiting;
 mod work;
 pub mod world;

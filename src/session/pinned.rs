@@ -19,11 +19,16 @@ const REPORTED: [&str; 9] = [
     "integer_datetimes",
 ];
 
+/// Reported settings that a session may move, and by which the same text means another moment or span of time.
+const READ_BY: [&str; 3] = ["DateStyle", "IntervalStyle", "TimeZone"];
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Pinned {
     reported: [Option<Box<[u8]>>; REPORTED.len()],
     unreported: Vec<Option<Box<[u8]>>>,
+    /// As they are now.
+    read_by: [Option<Box<[u8]>>; READ_BY.len()],
 }
 
 impl Pinned {
@@ -35,7 +40,30 @@ impl Pinned {
         let reported = REPORTED.map(|name| {
             parameters.clone().find(|(key, _)| *key == name).map(|(_, value)| Box::from(value.as_bytes()))
         });
-        Self { reported, unreported }
+        let read_by = READ_BY.map(|name| {
+            parameters.clone().find(|(key, _)| *key == name).map(|(_, value)| Box::from(value.as_bytes()))
+        });
+        Self { reported, unreported, read_by }
+    }
+
+    /// The server reports a setting that may move.
+    pub(super) fn note(&mut self, name: &[u8], value: &[u8]) {
+        let place = READ_BY.iter().position(|known| known.as_bytes() == name);
+        if let Some(known) = place.and_then(|place| self.read_by.get_mut(place)) {
+            *known = Some(Box::from(value));
+        }
+    }
+
+    /// Every setting that says what a text means, as it is now, spelled for a digest.
+    pub(super) fn spelled(&self) -> Vec<u8> {
+        let mut spelled = Vec::new();
+        for value in self.reported.iter().chain(&self.unreported).chain(&self.read_by) {
+            let (known, value) = (u8::from(value.is_some()), value.as_deref().unwrap_or_default());
+            spelled.push(known);
+            spelled.extend_from_slice(&(value.len() as u64).to_le_bytes());
+            spelled.extend_from_slice(value);
+        }
+        spelled
     }
 
     /// The name of the pinned setting that this report moves.
@@ -143,6 +171,20 @@ mod tests {
         assert_eq!(pinned.moved_unreported(&values("boss", "crm")), Some("role"));
         assert_eq!(pinned.moved_unreported(&values("none", "evil")), Some("search_path"));
         assert_eq!(pinned.moved_unreported(&[]), Some("role"));
+    }
+
+    #[test]
+    fn what_a_text_means_is_spelled_as_it_is_now() {
+        let login = [("client_encoding", "UTF8"), ("DateStyle", "ISO, MDY")];
+        let mut pinned = Pinned::new(login.into_iter(), values("none", "crm"));
+        let before = pinned.spelled();
+        assert_ne!(before, Pinned::new(login.into_iter(), values("boss", "crm")).spelled());
+        pinned.note(b"application_name", b"x");
+        assert_eq!(pinned.spelled(), before);
+        pinned.note(b"DateStyle", b"ISO, DMY");
+        assert_ne!(pinned.spelled(), before);
+        pinned.note(b"DateStyle", b"ISO, MDY");
+        assert_eq!(pinned.spelled(), before);
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub fn named(rule: &Rule) -> String {
     format!("{} ({})", rule.id, rule.place)
 }
 
-fn reach(reach: Reach) -> &'static str {
+/// What a relation is, in a word.
+pub fn reach(reach: Reach) -> &'static str {
     match reach {
         Reach::Table => "table",
         Reach::View => "view",

@@ -26,6 +26,7 @@ use super::judge::{Decision, Fence, Judge};
 use super::masking;
 use super::names::{Batch, Lookup, Names, Prepared};
 use super::portals::given_away;
+use super::reached::Reached;
 use super::refuse::too_many_names;
 use super::summary;
 use crate::evidence::record::v1;
@@ -70,6 +71,7 @@ pub(super) struct Work<'w> {
     uses_names: bool,
     fields: Vec<Option<Arc<Fields>>>,
     stamps: Stamps,
+    reached: Reached,
     reaches_labels: bool,
     runs_code_near_labels: bool,
 }
@@ -106,6 +108,7 @@ impl<'w> Work<'w> {
             uses_names: false,
             fields: Vec::new(),
             stamps: Stamps::new(),
+            reached: Reached::default(),
             reaches_labels: false,
             runs_code_near_labels: false,
         }
@@ -239,6 +242,9 @@ impl<'w> Work<'w> {
                 ground.snapshot.stamp(&relation.schema, &relation.name, &mut self.stamps);
             }
         }
+        if ground.holds {
+            self.reached.note(resolution);
+        }
         let sight = policy::Sight {
             labelled: &ground.labelled,
             snapshot: &ground.snapshot,
@@ -349,6 +355,7 @@ impl<'w> Work<'w> {
                 approvals: judgement.approvals,
                 stamps: self.stamps.clone(),
                 reaches_anything: self.runs_code,
+                reached: self.reached,
             })
         });
         let exact = exact.filter(|_| required.is_some() || ground.holds && self.uses_names).cloned();

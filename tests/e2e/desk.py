@@ -13,20 +13,22 @@ from contextlib import contextmanager
 
 from harness import HANG_S, binary, wait_until
 
-HOLD = "hold = {{ approvers = [\"dba\"], quorum = {quorum}, ttl_s = {ttl}, in_transaction_ttl_s = {ttl}, ticket_ttl_s = 60 }}"
+HOLD = "hold = {{ approvers = [\"dba\"], quorum = {quorum}, ttl_s = {ttl}, in_transaction_ttl_s = {ttl}{tickets} }}"
 
 
-def rule(name, classes, on, quorum=1, ttl=300, more="") -> str:
-    """A restrict that holds."""
-    hold = HOLD.format(quorum=quorum, ttl=ttl)
+def rule(name, classes, on, quorum=1, ttl=300, more="", tickets="") -> str:
+    """A restrict that holds; `tickets`: more of its keys."""
+    hold = HOLD.format(quorum=quorum, ttl=ttl, tickets=tickets)
     return (
         f'\n[[restrict]]\nid = "{name}"\ngroups = ["app"]\ntargets = ["shop"]\nclasses = {json.dumps(classes)}\n'
         f'on = ["{on}"]\nthen = "hold"\n{hold}\n{more}\n'
     )
 
 
+APPROVERS = '\n[group.dba]\nany = [{ issuer = "dev", groups = ["dba"] }]\n'
+
 RULES = (
-    '\n[group.dba]\nany = [{ issuer = "dev", groups = ["dba"] }]\n'
+    APPROVERS
     + rule("one-approves", ["write.delete"], "shop.notes")
     + rule("two-approve", ["write.update"], "shop.notes", quorum=2)
     + rule("soon-over", ["write.delete"], "shop.wide", ttl=1)
@@ -51,10 +53,10 @@ def human(name) -> dict:
 class Desk:
     """A gateway, and people at its control socket."""
 
-    def __init__(self, gate, policy=lambda text: text):
+    def __init__(self, gate, policy=lambda text: text, rules=RULES):
         self.gate = gate
         policy_file, configuration = gate.folder / "policy.toml", gate.folder / "pgturnstile.toml"
-        policy_file.write_text(policy(policy_file.read_text() + RULES))
+        policy_file.write_text(policy(policy_file.read_text() + rules))
         text = configuration.read_text().replace('groups = "groups"\n', 'groups = "groups"\nperson = "email"\n')
         configuration.write_text(text + "\n[holds]\nnotice_every_s = 1\n")
 
@@ -97,6 +99,16 @@ class Desk:
     def told(self, ident) -> list[dict]:
         """The records of a hold, in their order."""
         return [record for record in self.gate.records() if record.get("payload", {}).get("hold") == ident]
+
+    def told_of_ticket(self, ident) -> list[dict]:
+        """The records of a ticket, in their order."""
+        return [record for record in self.gate.records() if record.get("payload", {}).get("ticket") == ident]
+
+    def tickets(self) -> dict[str, dict]:
+        """Every ticket that is known."""
+        listed = self.run("tickets", "--json")
+        assert listed.returncode == 0, listed.stderr
+        return {ticket["id"]: ticket for ticket in json.loads(listed.stdout)["tickets"]}
 
     def write(self, mark):
         """A note to be deleted, beside the gateway."""

@@ -25,7 +25,7 @@ from nacl.signing import VerifyKey
 NONE = 2**64 - 1
 GATED, OPENS, CLOSES, EXPECTS, SETTLES = 1, 2, 4, 8, 16
 STARTED, STOPPED, CHECKPOINT, ROTATED, OPENED, STATEMENT, CLOSED, JUDGED = 1, 2, 5, 6, 16, 20, 26, 27
-KINDS = {*range(1, 8), *range(16, 47)}
+KINDS = {*range(1, 8), *range(16, 51)}
 
 
 class Wrong(Exception):

@@ -46,7 +46,7 @@ def test_the_table_in_the_readme_is_what_verify_says(made):
     assert stored == tamper.table(made[0]), "src/evidence/README.md is stale: tests/tamper --write src/evidence/README.md"
 
 
-GOLDEN = ["evidence_v1", "evidence_v1_signed", "evidence_v1_rows", "evidence_v1_sealed", "evidence_v1_holds"]
+GOLDEN = ["evidence_v1", "evidence_v1_signed", "evidence_v1_rows", "evidence_v1_sealed", "evidence_v1_holds", "evidence_v1_tickets"]
 
 
 @pytest.mark.parametrize("name", GOLDEN)

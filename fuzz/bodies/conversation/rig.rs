@@ -100,6 +100,7 @@ fn no_holds() -> approval::Settings {
         bytes_max: 0,
         notice_every: Duration::from_secs(5),
         people: People::default(),
+        tickets: approval::Bounds { live_max: 0, per_requester_max: 0, bytes_max: 0 },
     }
 }
 

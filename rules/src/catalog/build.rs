@@ -71,6 +71,7 @@ pub(super) fn build(mut raw: Raw, epoch: u64) -> Result<Snapshot, LoadError> {
         text_search: raw.text_search(),
         defines: raw.defines(),
         at_commit: graph.at_commit.take(),
+        print: [0; 32],
         event_trigger: raw
             .event_triggers
             .first()

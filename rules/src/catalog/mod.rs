@@ -77,9 +77,23 @@ pub struct Snapshot {
     text_search: Option<Arc<str>>,
     at_commit: Option<Arc<str>>,
     event_trigger: Option<Arc<str>>,
+    print: [u8; 32],
 }
 
 impl Snapshot {
+    /// What tells this catalog from any other that its target had or will have, whoever reads it; zeros of one that no server gave.
+    #[must_use]
+    pub fn print(&self) -> &[u8; 32] {
+        &self.print
+    }
+
+    /// The same, with the digest of what the server said of its catalog before it was read ([`queries::FINGERPRINT`]): where it
+    /// changed between the two, the next look finds another one.
+    #[must_use]
+    pub fn printed(self, print: [u8; 32]) -> Self {
+        Self { print, ..self }
+    }
+
     /// The server's `server_version_num` (150020 is 15.20).
     #[must_use]
     pub fn server_version_num(&self) -> u32 {

@@ -56,7 +56,7 @@ pub use fields::{CLEAR, FieldLabel, Fields};
 pub use judge::{Action, Approval, Context, Judgement, Observed, SQLSTATE_REFUSED};
 pub use labelled::Labelled;
 pub use labels::{Sight, origins};
-pub use model::{Access, Durability, Guards, Hold, Mode, Model, Record, Rule, Test, TestPrincipal};
+pub use model::{Access, Durability, Guards, Hold, HoldMode, Mode, Model, Record, Rule, Test, TestPrincipal};
 pub use place::Place;
 pub use principal::Principal;
 pub use recording::Recording;

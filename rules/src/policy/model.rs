@@ -461,8 +461,30 @@ pub struct Hold {
     pub ttl_s: u64,
     /// How long it waits inside a transaction, seconds.
     pub in_transaction_ttl_s: u64,
-    /// How long a ticket lives, seconds.
-    pub ticket_ttl_s: u64,
+    /// How long a ticket lives, seconds; `None`: there are none.
+    pub ticket_ttl_s: Option<u64>,
+    /// What the client does meanwhile.
+    pub mode: HoldMode,
+}
+
+/// What a client does while people decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldMode {
+    /// It waits; unanswered, the hold becomes a ticket where one may be had.
+    Wait,
+    /// It is refused at once, with a ticket.
+    Ticket,
+}
+
+impl HoldMode {
+    /// The word that a policy writes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            HoldMode::Wait => "wait",
+            HoldMode::Ticket => "ticket",
+        }
+    }
 }
 
 /// A restrict that is only measured.

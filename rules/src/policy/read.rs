@@ -13,8 +13,8 @@ use crate::mask::plan::Style;
 use crate::policy::condition;
 use crate::policy::group::Group;
 use crate::policy::model::{
-    Access, Canonical, DETECTOR_STYLES, Defaults, Detection, Drift, Durability, Groups, Hold, Label, Mask,
-    Mode, Model, Permit, Restrict, Rule, Test, Then, Vouch,
+    Access, Canonical, DETECTOR_STYLES, Defaults, Detection, Drift, Durability, Groups, Hold, HoldMode,
+    Label, Mask, Mode, Model, Permit, Restrict, Rule, Test, Then, Vouch,
 };
 use crate::policy::object::Tier;
 use crate::policy::packs::Pack;
@@ -396,7 +396,10 @@ impl<'d> Reader<'d> {
             Word::Cut => Some(Then::Cut),
             Word::Hold => {
                 if !table.has("hold") {
-                    table.error("then", "needs hold = { approvers = [...], quorum = …, ttl_s = …, in_transaction_ttl_s = …, ticket_ttl_s = … }");
+                    table.error(
+                        "then",
+                        "needs hold = { approvers = [...], quorum = …, ttl_s = …, in_transaction_ttl_s = … }",
+                    );
                 }
                 hold.map(Then::Hold)
             }
@@ -422,13 +425,19 @@ impl<'d> Reader<'d> {
         let quorum = table.required_integer("quorum", 1..=QUORUM_MAX);
         let ttl_s = table.required_integer("ttl_s", 1..=TTL_S_MAX);
         let in_transaction_ttl_s = table.required_integer("in_transaction_ttl_s", 1..=TTL_S_MAX);
-        let ticket_ttl_s = table.required_integer("ticket_ttl_s", 1..=TTL_S_MAX);
+        let ticket_ttl_s = table.integer("ticket_ttl_s", 1..=TTL_S_MAX);
+        let choices = [("wait", HoldMode::Wait), ("ticket", HoldMode::Ticket)];
+        let mode = table.choice("mode", &choices).unwrap_or(HoldMode::Wait);
+        if mode == HoldMode::Ticket && !table.has("ticket_ttl_s") {
+            table.error("mode", "\"ticket\" needs ticket_ttl_s: how long a ticket may be decided and used");
+        }
         Some(Hold {
             approvers: approvers?,
             quorum: u32::try_from(quorum?).ok()?,
             ttl_s: ttl_s?,
             in_transaction_ttl_s: in_transaction_ttl_s?,
-            ticket_ttl_s: ticket_ttl_s?,
+            ticket_ttl_s,
+            mode,
         })
     }
 

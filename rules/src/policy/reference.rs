@@ -294,10 +294,17 @@ pub const SECTIONS: &[Section] = &[
             required("quorum", "integer", "how many distinct humans"),
             required("ttl_s", "integer", "how long it waits; then it is refused"),
             required("in_transaction_ttl_s", "integer", "how long it waits inside a transaction"),
-            required(
+            optional(
                 "ticket_ttl_s",
                 "integer",
-                "how long a ticket lives; read and checked, without effect until tickets are built",
+                "no tickets: what nobody decided in time has expired",
+                "a statement that nobody decided in time becomes a ticket, which lives so long: it may be decided, and lets that statement pass once",
+            ),
+            optional(
+                "mode",
+                "\"wait\", \"ticket\"",
+                "\"wait\"",
+                "\"ticket\": the client does not wait, but is refused at once with a ticket",
             ),
         ],
     },

@@ -182,16 +182,7 @@ impl<'c> Fill<'c> {
                 }
                 Kind::SessionClosed => {
                     self.session(event, session)?;
-                    self.connection
-                        .prepare_cached(
-                            "UPDATE sessions SET closed_ns = ?, closed_by = ?, closed_why = ? WHERE key = ?",
-                        )?
-                        .execute(params![
-                            signed(event.time_ns),
-                            field(fields, "by"),
-                            field(fields, "reason"),
-                            signed(session.opened_at)
-                        ])?;
+                    self.closed(event, session, fields)?;
                 }
                 Kind::GatewayStarted
                 | Kind::GatewayStopped
@@ -226,6 +217,10 @@ impl<'c> Fill<'c> {
                 | Kind::HoldOpened
                 | Kind::HoldDecided
                 | Kind::HoldEnded
+                | Kind::TicketOpened
+                | Kind::TicketDecided
+                | Kind::TicketUsed
+                | Kind::TicketEnded
                 | Kind::Routed => {}
             }
         }
@@ -240,6 +235,17 @@ impl<'c> Fill<'c> {
             kind.name(),
             serde_json::Value::Object(detail).to_string(),
             event.hash,
+        ])?;
+        Ok(())
+    }
+
+    fn closed(&mut self, event: &Event, session: &Session, fields: &[(&'static str, Value)]) -> Result<()> {
+        let sql = "UPDATE sessions SET closed_ns = ?, closed_by = ?, closed_why = ? WHERE key = ?";
+        self.connection.prepare_cached(sql)?.execute(params![
+            signed(event.time_ns),
+            field(fields, "by"),
+            field(fields, "reason"),
+            signed(session.opened_at)
         ])?;
         Ok(())
     }

@@ -80,10 +80,10 @@ pub const POPULATIONS: &[Population] = &[
     },
     Population {
         name: "decisions",
-        title: "What people decided of held statements, and tried to",
-        filter: "records of kind hold-decided",
+        title: "What people decided of held statements and tickets, and tried to",
+        filter: "records of kind hold-decided or ticket-decided",
         criteria: &["CC6.3", "CC8.1", "CC7.4"],
-        takes: |event| kind(event, &[Kind::HoldDecided]),
+        takes: |event| kind(event, &[Kind::HoldDecided, Kind::TicketDecided]),
     },
     Population {
         name: "schema-changes",

@@ -2,6 +2,8 @@
 //!
 //! Owns the layout for people. Holds the lines of the sessions that are open at once, nothing of those that ended.
 
+mod waits;
+
 use std::collections::HashMap;
 use std::io;
 
@@ -12,6 +14,7 @@ use crate::evidence::format::{FLAG_CLOSES, REFERS_TO_NONE, RecordHeader, RecordV
 use crate::evidence::record::{self, Kind, Payload};
 use crate::evidence::reference::reference;
 
+use self::waits::{hold, ticket};
 use super::super::Out;
 use super::captured::{self, Captured};
 
@@ -182,10 +185,16 @@ fn lines(kind: Kind, header: &RecordHeader, fields: &Fields, texts: &HashMap<u64
         }
         Kind::Unsealed => vec![unsealed(fields)],
         Kind::HoldOpened | Kind::HoldDecided | Kind::HoldEnded => vec![hold(kind, fields)],
-        Kind::SessionClosed => {
-            vec![format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))]
+        Kind::TicketOpened | Kind::TicketDecided | Kind::TicketUsed | Kind::TicketEnded => {
+            vec![ticket(kind, fields)]
         }
+        Kind::SessionClosed => vec![closed(fields)],
     }
+}
+
+fn closed(fields: &Fields) -> String {
+    let text = |name: &str| fields.text(name);
+    format!("closed by {}: {} ({})", text("by"), text("reason"), text("totals"))
 }
 
 /// The lines of a record that needs no other one to be told.
@@ -236,28 +245,6 @@ fn columns(columns: &Value) -> String {
         if let Value::Map(fields) = column { Fields(fields.clone()).text("name") } else { plain(column) }
     };
     columns.iter().map(name).collect::<Vec<_>>().join(", ")
-}
-
-/// `HELD as 7K3M-…: …`, who decided, how it ended.
-fn hold(kind: Kind, fields: &Fields) -> String {
-    let text = |name: &str| fields.text(name);
-    let because = |reason: String| if reason.is_empty() { reason } else { format!(": {reason}") };
-    if kind == Kind::HoldOpened {
-        return format!("   HELD as {} until it is approved; needs {}", text("hold"), text("needs"));
-    }
-    if kind == Kind::HoldEnded {
-        let by = because(text("approved_by"));
-        return format!("   hold {} {} ({}{by})", text("hold"), text("outcome"), text("reason"));
-    }
-    let who = format!("{} of {}, person {}", text("subject"), text("issuer"), text("person"));
-    let refused = fields.value("refused");
-    let counts = if matches!(refused, Value::Null) {
-        String::new()
-    } else {
-        format!(" (does not count: {})", plain(refused))
-    };
-    let reason = because(text("reason"));
-    format!("{} of hold {} by {who}{counts}{reason}", text("decision"), text("hold"))
 }
 
 /// `error 23505: duplicate key …`.

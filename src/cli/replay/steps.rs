@@ -77,6 +77,10 @@ pub(super) fn shows(kind: Kind) -> bool {
             | Kind::HoldOpened
             | Kind::HoldDecided
             | Kind::HoldEnded
+            | Kind::TicketOpened
+            | Kind::TicketDecided
+            | Kind::TicketUsed
+            | Kind::TicketEnded
             | Kind::Stated
             | Kind::CaptureEnded
             | Kind::CopiedIn
@@ -97,7 +101,17 @@ pub(super) fn of_record(
     }
     let failed =
         matches!(payload, Payload::Report(report) if matches!(report.what, ArchivedReportKind::Error));
-    let what = if matches!(kind, Kind::HoldOpened | Kind::HoldDecided | Kind::HoldEnded) {
+    let waits = matches!(
+        kind,
+        Kind::HoldOpened
+            | Kind::HoldDecided
+            | Kind::HoldEnded
+            | Kind::TicketOpened
+            | Kind::TicketDecided
+            | Kind::TicketUsed
+            | Kind::TicketEnded
+    );
+    let what = if waits {
         What::Held
     } else if failed {
         What::Refused
@@ -156,7 +170,11 @@ pub(super) fn tell(event: &Event, told_ns: u64, steps: &mut Vec<Step>) {
                 | Kind::Unsealed
                 | Kind::HoldOpened
                 | Kind::HoldDecided
-                | Kind::HoldEnded => What::Note,
+                | Kind::HoldEnded
+                | Kind::TicketOpened
+                | Kind::TicketDecided
+                | Kind::TicketUsed
+                | Kind::TicketEnded => What::Note,
             };
             let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), json::of(value.clone())));
             let line = format!("-- {}: {}", kind.name(), json::line(&Json::Object(fields.collect())));

@@ -8,6 +8,7 @@ mod anchored;
 pub mod captured;
 mod held;
 pub mod sealed;
+mod ticket;
 pub mod v1;
 
 use core::fmt;
@@ -187,6 +188,14 @@ kinds! {
     HoldDecided(HoldDecided) = 45, "hold-decided", flags: 0;
     /// It waits no longer.
     HoldEnded(HoldEnded) = 46, "hold-ended", flags: 0;
+    /// A statement became a ticket.
+    TicketOpened(TicketOpened) = 47, "ticket-opened", flags: 0;
+    /// Somebody decided on it.
+    TicketDecided(TicketDecided) = 48, "ticket-decided", flags: 0;
+    /// It lets its statement pass.
+    TicketUsed(TicketUsed) = 49, "ticket-used", flags: 0;
+    /// Nothing comes of it any more.
+    TicketEnded(TicketEnded) = 50, "ticket-ended", flags: 0;
 }
 
 /// Version of every payload that this program writes.
@@ -329,6 +338,10 @@ impl Entry<'_> {
             | Entry::HoldOpened(_)
             | Entry::HoldDecided(_)
             | Entry::HoldEnded(_)
+            | Entry::TicketOpened(_)
+            | Entry::TicketDecided(_)
+            | Entry::TicketUsed(_)
+            | Entry::TicketEnded(_)
             | Entry::SessionClosed(_) => false,
         }
     }

@@ -19,6 +19,7 @@ pub use super::anchored::{
 pub use super::captured::*;
 pub use super::held::*;
 pub use super::sealed::*;
+pub use super::ticket::*;
 
 /// One string of a list.
 #[derive(Archive, Serialize, Clone, Copy, Debug)]

@@ -363,8 +363,8 @@ fn made() -> Vec<u8> {
     login(&mut script);
     statements(&mut script);
     session_end(&mut script);
-    // What came with the checkpoints, with the capture of rows, with sealed originals and with holds, has golden files of its own.
-    let later = |kind: &Kind| matches!(kind.code(), 5..=7 | 31..=46);
+    // What came with the checkpoints, with the capture of rows, with sealed originals, with holds and with tickets, has golden files of its own.
+    let later = |kind: &Kind| matches!(kind.code(), 5..=7 | 31..=50);
     let made = |kind: &&Kind| script.kinds.contains(kind) || later(kind);
     let missing: Vec<_> = Kind::ALL.iter().filter(|kind| !made(kind)).collect();
     assert!(missing.is_empty(), "{missing:?} are not in the golden file");
@@ -439,7 +439,8 @@ fn the_reader_needs_no_runtime_no_tls_and_no_parser() {
                 "super" | "crate" => {
                     let rest = path.trim_start_matches("super::").trim_start_matches("crate::evidence::");
                     let first = rest.split(['{', ':', ';']).find(|part| !part.is_empty()).unwrap();
-                    ["record", "anchored", "captured", "sealed", "held", "super", "*"].contains(&first)
+                    ["record", "anchored", "captured", "sealed", "held", "ticket", "super", "*"]
+                        .contains(&first)
                         || reader.contains(&first)
                 }
                 _ => false,

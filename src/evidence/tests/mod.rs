@@ -9,6 +9,7 @@ mod golden_holds;
 mod golden_rows;
 mod golden_sealed;
 mod golden_signed;
+mod golden_tickets;
 mod kill;
 mod lanes;
 mod samples;

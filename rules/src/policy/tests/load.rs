@@ -122,6 +122,11 @@ fn every_lint_speaks() {
             "then = \"hold\"\nhold = { approvers = [\"g\"], quorum = 1, ttl_m = 1, in_transaction_ttl_s = 1, ticket_ttl_s = 1 }",
             "the unit is wrong",
         ),
+        (
+            "restrict",
+            "then = \"hold\"\nhold = { approvers = [\"g\"], quorum = 1, ttl_s = 1, in_transaction_ttl_s = 1, mode = \"ticket\" }",
+            "needs ticket_ttl_s",
+        ),
         ("restrict", "observe = { reason = \"x\" }", "needs an end"),
         ("restrict", "observe = { until = 2027-01-01 }", "observe.reason: is required here"),
         ("restrict", "message = \"two\\nlines\"", "must be one line"),

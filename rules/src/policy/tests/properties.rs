@@ -10,8 +10,8 @@ use crate::class::Class;
 use crate::policy::condition::{Condition, Phase};
 use crate::policy::group::{Group, Match};
 use crate::policy::model::{
-    Access, Classes, Disclose, Durability, Groups, Guards, Hold, Mode, Model, Observe, Permit, Restrict,
-    Rule, Targets, Then,
+    Access, Classes, Disclose, Durability, Groups, Guards, Hold, HoldMode, Mode, Model, Observe, Permit,
+    Restrict, Rule, Targets, Then,
 };
 use crate::policy::pattern::{Glob, On, Pattern};
 use crate::policy::{Action, Place, Policy, Principal};
@@ -138,7 +138,14 @@ fn condition() -> impl Strategy<Value = Condition> {
 }
 
 fn then() -> impl Strategy<Value = Then> {
-    let hold = Hold { approvers: vec![1], quorum: 1, ttl_s: 1, in_transaction_ttl_s: 1, ticket_ttl_s: 1 };
+    let hold = Hold {
+        approvers: vec![1],
+        quorum: 1,
+        ttl_s: 1,
+        in_transaction_ttl_s: 1,
+        ticket_ttl_s: None,
+        mode: HoldMode::Wait,
+    };
     prop_oneof![Just(Then::Hold(hold)), Just(Then::Cut), Just(Then::Refuse)]
 }
 
