@@ -120,10 +120,14 @@ impl<'t> Visitor<'t> for Columns<'t> {
 mod tests {
     use crate::statement::Limits;
     use crate::statement::door::{facts_here, on_parser_stack};
+    use crate::statement::facts::StatementFacts;
 
     fn closed(sql: &str) -> bool {
         let facts = on_parser_stack(|| facts_here(sql.as_bytes(), &Limits::default())).unwrap();
-        facts.statements.iter().any(|statement| statement.flags.closed_columns)
+        let inner = |statement: &StatementFacts| {
+            statement.prepared.as_ref().is_some_and(|inner| inner.flags.closed_columns)
+        };
+        facts.statements.iter().any(|statement| statement.flags.closed_columns || inner(statement))
     }
 
     #[test]
