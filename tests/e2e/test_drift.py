@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from harness import wait_until
-from wire import SYNC, Client, Closed, Refused, bind, execute, parse, query
+from wire import SYNC, Client, Closed, Refused, bind, errors, execute, parse, query
 
 SCHEMA = """
 CREATE SCHEMA drift;
@@ -270,3 +270,47 @@ def test_the_end_is_recorded(gates, world):
     assert "changed behind the gateway" in repr(frames), frames
     gates["stamped"].wait_record(
         "the end", lambda record: record["kind"] == "session-closed" and "changed behind the gateway" in repr(record))
+
+
+FOLLOWED = LABEL + """
+[[permit]]
+id = "sees"
+groups = ["power"]
+targets = ["*"]
+classes = ["*"]
+on = ["*"]
+disclose = { clear_up_to = "secret" }
+
+[[permit]]
+id = "reads-drift"
+groups = ["app"]
+targets = ["*"]
+classes = ["read"]
+on = ["drift.*"]
+"""
+
+
+def test_what_passes_the_gateway_is_followed_by_every_session(world, gates):
+    """`bounded` is blind for what is changed behind the gateway, not for what went through it and was answered."""
+    gateway = world.gateway()
+    text = (gateway.folder / "policy.toml").read_text().replace('search_path = ["shop"]', 'search_path = ["drift"]')
+    (gateway.folder / "policy.toml").write_text(text + FOLLOWED)
+    gateway.start()
+    with world.database.superuser() as db:
+        db.execute("GRANT USAGE ON SCHEMA drift TO app_login; GRANT SELECT ON ALL TABLES IN SCHEMA drift TO app_login")
+    labelled = "CREATE OR REPLACE VIEW drift.seen AS SELECT id, ssn AS note FROM drift.people"
+    clean = "CREATE OR REPLACE VIEW drift.seen AS SELECT id, note FROM drift.plain"
+    ask = "SELECT upper(note) FROM seen"
+    try:
+        with Client(gateway, "app") as reader, Client(gateway, "power") as definer:
+            for frames in ((query(ask),), (parse(ask), bind(), execute(), SYNC)) * 4:
+                assert not errors(definer.ask(query(labelled)))
+                (refused,) = errors(reader.ask(*frames))
+                assert refused["C"] == "42501" and "label" in refused["M"], refused
+                for sql in ("BEGIN", clean, "COMMIT"):
+                    assert not errors(definer.ask(query(sql)))
+                assert not errors(reader.ask(*frames))
+    finally:
+        gateway.stop()
+        with world.database.superuser() as db:
+            db.execute(clean)
