@@ -426,11 +426,6 @@ const INTRUSIONS: &[(Expect, Expect, &str)] = &[
     ),
     (Named, Free, "CREATE OPERATOR crm.= (LEFTARG = ext.citext, RIGHTARG = ext.citext, FUNCTION = lab.same)"),
     (Named, Free, "CREATE OPERATOR crm.= (LEFTARG = ext.citext, RIGHTARG = text, FUNCTION = lab.worse)"),
-    (
-        Named,
-        Free,
-        "CREATE OPERATOR crm.= (LEFTARG = crm.checked, RIGHTARG = crm.checked, FUNCTION = ext.citext_eq)",
-    ),
     // Reviewed code under a name that somebody else has given it.
     (
         Named,

@@ -185,7 +185,8 @@ impl<'p> Target<'p> {
         Ok(())
     }
 
-    /// What stands behind the settings: no temporary schema, no type in it, the statements of PREPARE, and the cursors.
+    /// What stands behind the settings: no temporary schema, no type in it, the statements of PREPARE, the cursors, and no temporary
+    /// relation.
     fn session(&self) -> String {
         let listed = |names: Vec<&String>| {
             let since: Vec<String> = names.into_iter().map(|name| format!("{name:?}: 1")).collect();
@@ -193,7 +194,7 @@ impl<'p> Target<'p> {
         };
         let by_sql = self.server.statements.iter().filter(|(_, prepared)| prepared.by_sql);
         let statements = listed(by_sql.map(|(name, _)| name).collect());
-        format!("[0, false, {statements}, {}]", listed(self.server.portals.keys().collect()))
+        format!("[0, false, {statements}, {}, null]", listed(self.server.portals.keys().collect()))
     }
 
     fn guard(&mut self, tag: FrontendTag) {

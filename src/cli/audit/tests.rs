@@ -255,7 +255,7 @@ fn what_the_version_stands_for_does_not_change() {
         pinned,
         (
             crate::audit::pack::control::VERSION,
-            "f14a9c4093934c093481cd134ac4a49b04d2741e62bc21ed9e44a95e8ea78371".to_owned()
+            "a3be31a4f32959ef898ceb7c9403962544dfc00c25a3b47bea14f1d0f558a855".to_owned()
         )
     );
 }
