@@ -245,6 +245,7 @@ def test_what_one_session_alone_has_gets_no_ticket(desk):
 
 def test_a_view_or_function_that_was_replaced(desk):
     read, call = "SELECT count(*) FROM noted", "SELECT shop.shout(name) FROM items WHERE id = -1"
+    before = desk.gate.database.one("SELECT pg_get_functiondef('shop.shout(text)'::regprocedure)")
     with desk.connect() as db:
         tickets = {sql: approved(desk, run(db, sql)) for sql in (read, call)}
         caught_up(desk, "CREATE OR REPLACE VIEW shop.noted AS SELECT test FROM shop.notes WHERE test <> ''")
@@ -259,6 +260,7 @@ def test_a_view_or_function_that_was_replaced(desk):
         )
         assert ticket(run(db, call)) != again
         assert outcome(lambda: db.execute("SELECT 1").fetchone()) == (1,)
+    caught_up(desk, before)
 
 
 def test_two_must_approve_and_the_requester_is_none_of_them(desk):
