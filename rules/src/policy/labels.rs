@@ -309,11 +309,7 @@ impl Near<'_> {
                         format!("{} is the catalog itself: a write of it moves what labels stand on", name());
                     return Some(feared(why, NEXT_WHO_SEES_ALL));
                 }
-                // Of what is no table of values, only pg_attribute has a closed column with one.
-                Reach::DataBearingCatalog
-                    if system::may_show_values(&relation.schema, &relation.name)
-                        || &*relation.name == "pg_attribute" =>
-                {
+                Reach::DataBearingCatalog if system::may_show_values(&relation.schema, &relation.name) => {
                     let why = format!("{} may show a labelled column's values", name());
                     return Some(feared(why, NEXT_CODE));
                 }

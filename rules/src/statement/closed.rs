@@ -1,4 +1,4 @@
-//! Columns of the server's own relations that hold what their neighbours do not: secrets, and values of users' columns.
+//! Columns of the server's own relations that hold what their neighbours do not: secrets.
 //!
 //! Owns: the list, and whether a text may read one of them. May not: resolve a name. Fails closed: a star, a whole row and
 //! columns that are renamed by their place count as all columns.
@@ -10,11 +10,10 @@ use super::generated::{
     Visitor, walk_column_ref, walk_copy_stmt, walk_join_expr, walk_range_var, walk_select_stmt,
 };
 
-/// Relation of `pg_catalog`, column, and what it holds. The table behind the first two is closed as a whole.
+/// Relation of `pg_catalog`, column, and what it holds. The table behind them is closed as a whole.
 pub const CLOSED_COLUMNS: &[(&str, &str, &str)] = &[
     ("pg_roles", "rolconfig", "settings of roles, where applications keep secrets"),
     ("pg_user", "useconfig", "settings of roles, where applications keep secrets"),
-    ("pg_attribute", "attmissingval", "a value of the column"),
 ];
 
 /// The closed column of a relation of `pg_catalog`, and what it holds.
@@ -137,10 +136,10 @@ mod tests {
             "select * from pg_catalog.pg_roles",
             "select r.* from pg_roles r",
             "select * from (select 1) x, pg_roles",
-            "select * from (pg_namespace n join pg_attribute a on true)",
+            "select * from (pg_namespace n join pg_user a on true)",
             "select (select r.* from (select 1) x) from pg_roles r",
-            "select * from pg_attribute tablesample system (1)",
-            "update pg_attribute set attname = 'x' returning *",
+            "select * from pg_user tablesample system (1)",
+            "update pg_user set usename = 'x' returning *",
             "select r from pg_roles r",
             "select pg_roles from pg_roles",
             "select pg_catalog.pg_roles from pg_roles",
@@ -156,8 +155,7 @@ mod tests {
             "copy pg_roles to stdout",
             "copy pg_roles (rolname, rolconfig) to stdout",
             "copy (select useconfig from pg_user) to stdout",
-            "select attmissingval from pg_attribute",
-            "select 1 from pg_attribute a join t using (attmissingval)",
+            "select 1 from pg_user a join t using (useconfig)",
             "prepare p as select * from pg_roles",
             "declare c cursor for select * from pg_user",
         ] {
@@ -171,12 +169,13 @@ mod tests {
             "select rolname, rolsuper from pg_roles r where r.oid = 10",
             "select count(*) from pg_roles",
             "copy pg_roles (rolname) to stdout",
-            "select attname from pg_attribute where attname <> 'attmissingval'",
+            "select usename from pg_user where usename <> 'useconfig'",
             "select rolconfig from elsewhere",
-            "select u.n from pg_attribute a, unnest(array[a.attnum]) as u (n)",
-            "select * from (select a.attname, a.attnum from pg_attribute a) c where true",
-            "select c.*, n.* from (select a.attname from pg_attribute a) c join pg_namespace n on true",
-            "with c as (select a.attname from pg_attribute a) select * from c",
+            "select u.n from pg_user a, unnest(array[a.usesysid]) as u (n)",
+            "select * from (select a.usename, a.usesysid from pg_user a) c where true",
+            "select c.*, n.* from (select a.usename from pg_user a) c join pg_namespace n on true",
+            "with c as (select a.usename from pg_user a) select * from c",
+            "select * from pg_attribute",
         ] {
             assert!(!closed(sql), "{sql}");
         }
