@@ -27,11 +27,11 @@ const fn library(name: &'static str) -> Library {
     Library { name, except: &[] }
 }
 
-/// The review, by the sources of PostgreSQL 14 to 18 and of pgvector. Left out are libraries without types, operators and operator classes
+/// The review, by the sources of PostgreSQL 14 to 18. Left out are libraries without types, operators and operator classes
 /// (fuzzystrmatch, pgcrypto, uuid-ossp: their functions are called by name), and those whose code reads tables or runs SQL: postgis-3 looks up
 /// spatial_ref_sys in the input of a type, tablefunc, dblink and xml2 run queries, unaccent and dict_* are text search. The
 /// functions of earthdistance are SQL.
-const LIBRARIES: [Library; 11] = [
+const LIBRARIES: [Library; 10] = [
     // Strings compared in lower case.
     library("citext"),
     // Pairs of strings. A record made of them, or they of a record, runs input and output of the types of its columns.
@@ -52,8 +52,6 @@ const LIBRARIES: [Library; 11] = [
     library("btree_gist"),
     // GIN over scalars: the server's own comparisons.
     library("btree_gin"),
-    // Vectors of numbers, their distances, and two index access methods (pgvector).
-    library("vector"),
 ];
 
 /// Built-ins that take what no text can write, and so are in no reviewed table, under another name.
